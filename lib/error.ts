@@ -1,0 +1,41 @@
+/**
+ * The one class of expected failures. Anything else that is thrown is a bug and keeps its stack.
+ *
+ * @module
+ */
+
+/** `usage`: asked wrongly (exit code 2). `build`: asked rightly, and it failed (exit code 1). */
+export type ErrorKind = "usage" | "build";
+
+export interface BuildErrorOptions {
+  readonly kind?: ErrorKind;
+  /** What the person can do about it: one sentence, no final period. */
+  readonly hint?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/**
+ * A failure that a person can do something about.
+ *
+ * The message says what could not be done and with which value
+ * (`Cannot fit 812 MiB of files into SIZE_MB=512`); the hint says what to do.
+ */
+export class BuildError extends Error {
+  override readonly name = "BuildError";
+  readonly kind: ErrorKind;
+  readonly hint: string | undefined;
+
+  constructor(message: string, { kind = "build", hint, cause }: BuildErrorOptions = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.kind = kind;
+    this.hint = hint;
+  }
+}
+
+/** Shows a value from outside on one line, so that control characters reach neither log nor script. */
+export function quote(value: string): string {
+  return JSON.stringify(value).replace(
+    /[\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
