@@ -1,0 +1,172 @@
+/**
+ * The omissions and additions of {@link Contents} as a tree of their own, laid over that of the input.
+ *
+ * @module
+ */
+
+import type { Added, Addition, Contents } from "./contents.ts";
+import { BuildError, quote } from "./error.ts";
+import {
+  childNamed,
+  FILE_TYPES,
+  lookup,
+  nameBytes,
+  type Nodes,
+  resolve,
+  targetBytes,
+  typeOf,
+} from "./nodes.ts";
+
+/** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
+export interface Change {
+  /** The directory of the tree below which to look; `undefined`: there is none. */
+  node: number | undefined;
+  /** What stands at the name instead of what the tree has. */
+  added: Added | undefined;
+  omitted: boolean;
+  emptied: boolean;
+  readonly below: Map<string, Change>;
+}
+
+export function isDirectory(mode: number): boolean {
+  return (mode & 0o170000) === FILE_TYPES.directory;
+}
+
+/** Bytes as a key of a map. */
+export function key(name: Uint8Array): string {
+  return String.fromCharCode(...name);
+}
+
+export function countChanges(change: Change): number {
+  let count = 1;
+  for (const next of change.below.values()) count += countChanges(next);
+  return count;
+}
+
+function newChange(node: number | undefined): Change {
+  return { node, added: undefined, omitted: false, emptied: false, below: new Map() };
+}
+
+const encoder = new TextEncoder();
+const NEW_DIRECTORY = {
+  mode: FILE_TYPES.directory | 0o755,
+  like: undefined,
+  copy: undefined,
+  text: undefined,
+};
+
+/** The omissions and additions as a tree of their own. */
+export function planChanges(nodes: Nodes, { from, omit, add }: Contents): Change {
+  const node = from === undefined ? undefined : lookup(nodes, from);
+  if (from !== undefined && (node === undefined || typeOf(nodes, node) !== "directory")) {
+    throw new BuildError(`Cannot find the directory ${quote(from)} in the tree`);
+  }
+  const root = newChange(node);
+  if (node === undefined) root.added = { ...NEW_DIRECTORY, name: new Uint8Array() };
+  for (const path of omit) {
+    const change = splitPath(path).reduce((at, name) => step(nodes, at, name), root);
+    if (path.endsWith("/")) change.emptied = true;
+    else change.omitted = true;
+  }
+  for (const addition of add) {
+    const names = splitPath(addition.path);
+    const last = names.pop();
+    if (last === undefined) throw new BuildError(`Cannot add an entry as ${quote(addition.path)}`);
+    const parent = enter(nodes, root, names);
+    applyAddition(nodes, step(nodes, parent, last), addition, last);
+  }
+  return root;
+}
+
+function splitPath(path: string): Uint8Array<ArrayBuffer>[] {
+  return path.split("/").filter((name) => name !== "" && name !== ".").map((name) => encoder.encode(name));
+}
+
+/** The change for one name in a directory, made when there is none yet. */
+function step(nodes: Nodes, directory: Change, name: Uint8Array<ArrayBuffer>): Change {
+  const known = directory.below.get(key(name));
+  if (known) return known;
+  const hidden = directory.node === undefined || directory.emptied || directory.omitted;
+  const change = newChange(hidden ? undefined : childNamed(nodes, directory.node!, name));
+  directory.below.set(key(name), change);
+  return change;
+}
+
+/** Goes down to the directory that an addition stands in, through symlinks as far as they stay in the subtree. */
+function enter(nodes: Nodes, root: Change, names: readonly Uint8Array<ArrayBuffer>[]): Change {
+  const pending = [...names].reverse();
+  let at = root;
+  while (pending.length > 0) {
+    const parent = at.node;
+    const name = pending.pop()!;
+    at = step(nodes, at, name);
+    if (at.added ? isDirectory(at.added.mode) : isPlainDirectory(nodes, at)) continue;
+    const linked = !at.added && !at.omitted && at.node !== undefined && typeOf(nodes, at.node) === "symlink"
+      ? namesBelow(nodes, root.node!, resolve(nodes, parent!, targetBytes(nodes, at.node)))
+      : undefined;
+    if (linked) {
+      pending.push(...linked.reverse());
+      at = root;
+    } else makeDirectory(nodes, at, name, undefined);
+  }
+  return at;
+}
+
+function isPlainDirectory(nodes: Nodes, { node, omitted }: Change): boolean {
+  return node !== undefined && !omitted && typeOf(nodes, node) === "directory";
+}
+
+/** The names that lead from one directory of the tree to another; `undefined` when that is not below it. */
+function namesBelow(
+  nodes: Nodes,
+  top: number,
+  node: number | undefined,
+): Uint8Array<ArrayBuffer>[] | undefined {
+  if (node === undefined || typeOf(nodes, node) !== "directory") return undefined;
+  const names: Uint8Array<ArrayBuffer>[] = [];
+  for (let at = node; at !== top; at = nodes.parent[at]!) {
+    if (at === 0) return undefined;
+    names.push(nameBytes(nodes, at));
+  }
+  return names.reverse();
+}
+
+/** Makes sure that a directory stands there. One of the tree stays what it is, apart from a mode that is given. */
+function makeDirectory(
+  nodes: Nodes,
+  change: Change,
+  name: Uint8Array<ArrayBuffer>,
+  mode: number | undefined,
+): void {
+  const node = change.node !== undefined && typeOf(nodes, change.node) === "directory"
+    ? change.node
+    : undefined;
+  if (isPlainDirectory(nodes, change) && mode === undefined) return;
+  const permissions = mode ?? (node === undefined ? 0o755 : nodes.mode[node]! & 0o7777);
+  change.added = { name, mode: FILE_TYPES.directory | permissions, like: node, copy: node, text: undefined };
+  change.emptied ||= change.omitted;
+  change.omitted = false;
+  change.node = node;
+}
+
+/** Puts one addition in its place. */
+function applyAddition(
+  nodes: Nodes,
+  change: Change,
+  addition: Addition,
+  name: Uint8Array<ArrayBuffer>,
+): void {
+  if (addition.type === "directory") return makeDirectory(nodes, change, name, addition.mode);
+  const isFile = (node: number | undefined) => node !== undefined && typeOf(nodes, node) === "file";
+  if (addition.type === "copy") {
+    const copy = lookup(nodes, addition.from);
+    if (!isFile(copy)) throw new BuildError(`Cannot find the file ${quote(addition.from)} in the tree`);
+    change.added = { name, mode: nodes.mode[copy!]!, like: copy, copy, text: undefined };
+  } else {
+    const like = isFile(change.node) ? change.node : undefined;
+    const permissions = addition.mode ?? (like === undefined ? 0o644 : nodes.mode[like]! & 0o7777);
+    const mode = FILE_TYPES.file | permissions;
+    change.added = { name, mode, like, copy: undefined, text: encoder.encode(addition.text) };
+  }
+  change.omitted = false;
+}

@@ -1,0 +1,213 @@
+/**
+ * A tree as a table: one row per name, in columns, so that a million entries take tens of megabytes and
+ * no object each. Pure data: `walk()` reads one from a disk, {@link buildNodes} makes one from a list.
+ *
+ * Rows are in the order in which everything else works: node 0 is the root; the children of a directory
+ * stand together, sorted by the bytes of their names; then follows, child by child, what is below them.
+ * Names are bytes: nothing says that they are UTF-8.
+ *
+ * @module
+ */
+
+/** The file types, as `S_IFMT` of `st_mode` numbers them: https://man7.org/linux/man-pages/man7/inode.7.html */
+export const FILE_TYPES = {
+  fifo: 0o010000,
+  char: 0o020000,
+  directory: 0o040000,
+  block: 0o060000,
+  file: 0o100000,
+  symlink: 0o120000,
+  socket: 0o140000,
+} as const satisfies Record<string, number>;
+
+export type FileType = keyof typeof FILE_TYPES;
+
+const S_IFMT = 0o170000;
+const TYPE_NAMES: Readonly<Record<number, FileType>> = Object.fromEntries(
+  Object.entries(FILE_TYPES).map(([name, bits]) => [bits, name as FileType]),
+);
+
+/** Symlinks that one lookup follows before it is a loop, as Linux counts. */
+const MAX_LINKS_FOLLOWED = 40;
+
+/** The columns; use the functions below, which know what a cell means. Every array may be longer than `count`. */
+export interface Nodes {
+  readonly count: number;
+  /** Names and link targets, each with a NUL behind it, and sets of xattrs. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly parent: Uint32Array<ArrayBuffer>;
+  readonly nameAt: Uint32Array<ArrayBuffer>;
+  readonly nameLength: Uint8Array<ArrayBuffer>;
+  readonly firstChild: Uint32Array<ArrayBuffer>;
+  readonly childCount: Uint32Array<ArrayBuffer>;
+  /** Type and permissions, as `st_mode`. */
+  readonly mode: Uint16Array<ArrayBuffer>;
+  readonly uid: Uint32Array<ArrayBuffer>;
+  readonly gid: Uint32Array<ArrayBuffer>;
+  /** Bytes of a file or of a link's target; 0 for everything else. */
+  readonly size: Float64Array<ArrayBuffer>;
+  readonly mtimeSeconds: Float64Array<ArrayBuffer>;
+  readonly mtimeNanoseconds: Uint32Array<ArrayBuffer>;
+  readonly inoLow: Uint32Array<ArrayBuffer>;
+  readonly inoHigh: Uint32Array<ArrayBuffer>;
+  /** The first row of the same inode: hard links share one, every other row is its own. */
+  readonly link: Uint32Array<ArrayBuffer>;
+  /** Where in `bytes` the target of a symlink is; the device number as Linux encodes it in 32 bits. */
+  readonly special: Uint32Array<ArrayBuffer>;
+  /** Where in `bytes` the xattrs are; 0: none. */
+  readonly xattrsAt: Uint32Array<ArrayBuffer>;
+  /** Files with holes: where their data is, as pairs of start and end in bytes. Other files have no entry. */
+  readonly data: ReadonlyMap<number, Float64Array<ArrayBuffer>>;
+}
+
+/** An extended attribute. The name is Latin-1: one character per byte, as Linux allows any byte in it. */
+export interface Xattr {
+  readonly name: string;
+  readonly value: Uint8Array<ArrayBuffer>;
+}
+
+export function typeOf(nodes: Nodes, node: number): FileType {
+  return TYPE_NAMES[nodes.mode[node]! & S_IFMT]!;
+}
+
+/** Permissions with setuid, setgid and sticky: the lower 12 bits of `st_mode`. */
+export function permissionsOf(nodes: Nodes, node: number): number {
+  return nodes.mode[node]! & 0o7777;
+}
+
+/** Modification time in nanoseconds since 1970. */
+export function mtimeOf(nodes: Nodes, node: number): bigint {
+  return BigInt(nodes.mtimeSeconds[node]!) * 1_000_000_000n + BigInt(nodes.mtimeNanoseconds[node]!);
+}
+
+/** The name as bytes, without a NUL; the root's is empty. */
+export function nameBytes(nodes: Nodes, node: number): Uint8Array<ArrayBuffer> {
+  const at = nodes.nameAt[node]!;
+  return nodes.bytes.subarray(at, at + nodes.nameLength[node]!);
+}
+
+const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const lossy = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** The name as text, or `undefined` when it is not UTF-8. */
+export function nameText(nodes: Nodes, node: number): string | undefined {
+  try {
+    return strict.decode(nameBytes(nodes, node));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The absolute path for people: what is not UTF-8 in it becomes U+FFFD. */
+export function pathOf(nodes: Nodes, node: number): string {
+  const names: string[] = [];
+  for (let at = node; at !== 0; at = nodes.parent[at]!) names.push(lossy.decode(nameBytes(nodes, at)));
+  return "/" + names.reverse().join("/");
+}
+
+/** The target of a symlink as bytes, without a NUL. */
+export function targetBytes(nodes: Nodes, node: number): Uint8Array<ArrayBuffer> {
+  const at = nodes.special[node]!;
+  return nodes.bytes.subarray(at, at + nodes.size[node]!);
+}
+
+/** The children of a directory, sorted by the bytes of their names. */
+export function* children(nodes: Nodes, node: number): Generator<number, void> {
+  const first = nodes.firstChild[node]!, end = first + nodes.childCount[node]!;
+  for (let child = first; child < end; child++) yield child;
+}
+
+/** Below zero, zero or above, as names sort: by their bytes. */
+export function compareNames(a: Uint8Array, b: Uint8Array): number {
+  const length = Math.min(a.length, b.length);
+  for (let at = 0; at < length; at++) if (a[at] !== b[at]) return a[at]! - b[at]!;
+  return a.length - b.length;
+}
+
+/** The child of that name. */
+export function childNamed(nodes: Nodes, node: number, name: Uint8Array): number | undefined {
+  let low = nodes.firstChild[node]!, high = low + nodes.childCount[node]!;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const order = compareNames(nameBytes(nodes, middle), name);
+    if (order === 0) return middle;
+    if (order < 0) low = middle + 1;
+    else high = middle;
+  }
+  return undefined;
+}
+
+/**
+ * Finds a path as a process inside the tree would (`chroot`): symlinks on the way are followed within it,
+ * absolute or not, and `..` at the root stays there. With `follow: false` a last symlink is the result.
+ *
+ * @returns `undefined` when nothing is there, or when symlinks lead in a circle.
+ */
+export function lookup(
+  nodes: Nodes,
+  path: string,
+  { follow = true }: { readonly follow?: boolean } = {},
+): number | undefined {
+  return resolve(nodes, 0, new TextEncoder().encode(path), follow);
+}
+
+/** Like {@link lookup}, for a path as bytes that starts at a directory of the tree. */
+export function resolve(nodes: Nodes, from: number, path: Uint8Array, follow = true): number | undefined {
+  const pending = split(path).reverse();
+  let node = path[0] === SLASH ? 0 : from;
+  let followed = 0;
+  while (pending.length > 0) {
+    const name = pending.pop()!;
+    if (typeOf(nodes, node) !== "directory") return undefined;
+    if (name.length === 1 && name[0] === DOT) continue;
+    if (name.length === 2 && name[0] === DOT && name[1] === DOT) {
+      node = nodes.parent[node]!;
+      continue;
+    }
+    const child = childNamed(nodes, node, name);
+    if (child === undefined) return undefined;
+    if (typeOf(nodes, child) !== "symlink" || (pending.length === 0 && !follow)) {
+      node = child;
+      continue;
+    }
+    if (++followed > MAX_LINKS_FOLLOWED) return undefined;
+    const target = targetBytes(nodes, child);
+    if (target[0] === SLASH) node = 0;
+    pending.push(...split(target).reverse());
+  }
+  return node;
+}
+
+const DOT = 0x2e, SLASH = 0x2f;
+
+/** The components of a path; empty ones (`//`, a slash at either end) are not counted. */
+function split(path: Uint8Array): Uint8Array[] {
+  const names: Uint8Array[] = [];
+  for (let from = 0, at = 0; at <= path.length; at++) {
+    if (at < path.length && path[at] !== SLASH) continue;
+    if (at > from) names.push(path.subarray(from, at));
+    from = at + 1;
+  }
+  return names;
+}
+
+/**
+ * The extended attributes, sorted by name. They stand in `bytes` as their number (two bytes), then for
+ * each: length of the name (one byte), name, length of the value (four bytes), value.
+ */
+export function xattrsOf(nodes: Nodes, node: number): Xattr[] {
+  let at = nodes.xattrsAt[node]!;
+  if (at === 0) return [];
+  const { bytes } = nodes;
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  const xattrs: Xattr[] = [];
+  const count = view.getUint16(at, true);
+  at += 2;
+  for (let i = 0; i < count; i++) {
+    const nameEnd = at + 1 + bytes[at]!;
+    const name = String.fromCharCode(...bytes.subarray(at + 1, nameEnd));
+    at = nameEnd + 4 + view.getUint32(nameEnd, true);
+    xattrs.push({ name, value: bytes.subarray(nameEnd + 4, at) });
+  }
+  return xattrs;
+}

@@ -1,0 +1,193 @@
+/**
+ * The few calls of libc with which a tree is read as bytes: Deno's own calls turn names that are not
+ * UTF-8 into U+FFFD and know neither xattrs nor holes.
+ *
+ * Every function is one system call, and like one it returns its result or `-errno`; the callers know the
+ * path that a message needs. Names and paths are NUL-terminated bytes. This is the only file with FFI.
+ *
+ * - man pages: https://man7.org/linux/man-pages/dir_section_2.html
+ * - struct statx: https://man7.org/linux/man-pages/man2/statx.2.html (the same on every architecture)
+ *
+ * @module
+ */
+
+import { BuildError } from "./error.ts";
+
+/** A file descriptor of this process. */
+export type Fd = number;
+
+const AT_FDCWD = -100;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+const AT_EMPTY_PATH = 0x1000;
+const STATX_BASIC_STATS = 0x7ff;
+/** The same number on every architecture: https://man7.org/linux/man-pages/man2/openat2.2.html */
+const SYS_openat2 = 437n;
+const RESOLVE_NO_MAGICLINKS = 0x02n;
+const RESOLVE_NO_SYMLINKS = 0x04n;
+const RESOLVE_IN_ROOT = 0x10n;
+const POSIX_FADV_WILLNEED = 3;
+
+/** Two flags are numbered differently on ARM: linux/arch/arm64/include/uapi/asm/fcntl.h. */
+const ARM = Deno.build.arch === "aarch64";
+const O_DIRECTORY = ARM ? 0o40000 : 0o200000;
+const O_NOFOLLOW = ARM ? 0o100000 : 0o400000;
+const O_RDONLY = 0, O_RDWR = 2, O_NONBLOCK = 0o4000, O_CLOEXEC = 0o2000000, O_PATH = 0o10000000;
+
+/** How a file is opened. `file` never blocks on a FIFO and never follows a symlink. */
+export const OPEN = {
+  file: O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+  directory: O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC,
+  place: O_PATH | O_DIRECTORY | O_CLOEXEC,
+  readWrite: O_RDWR | O_CLOEXEC,
+} as const;
+
+export const ENOENT = 2, ENXIO = 6, EACCES = 13, EINVAL = 22, ENODATA = 61, EOPNOTSUPP = 95, ERANGE = 34;
+
+function load() {
+  try {
+    return Deno.dlopen("libc.so.6", {
+      // i32 results are enough: no call here asks for 2 GiB or more.
+      syscall: { parameters: ["i64", "i32", "buffer", "buffer", "usize"], result: "i32" },
+      openat: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+      close: { parameters: ["i32"], result: "i32" },
+      getdents64: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+      statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
+      readlinkat: { parameters: ["i32", "buffer", "buffer", "usize"], result: "i32" },
+      llistxattr: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
+      lgetxattr: { parameters: ["buffer", "buffer", "buffer", "usize"], result: "i32" },
+      lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+      pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+      pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+      posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
+      strerror: { parameters: ["i32"], result: "pointer" },
+      __errno_location: { parameters: [], result: "pointer" },
+    }).symbols;
+  } catch (cause) {
+    const denied = cause instanceof Deno.errors.NotCapable;
+    throw new BuildError("Cannot load libc.so.6 to read the tree", {
+      hint: denied ? "Run with --allow-ffi" : "Run on Linux with glibc, for example in a Debian container",
+      cause,
+    });
+  }
+}
+
+/** Loaded at the first call, so that whoever only plans needs no permission. */
+let loaded: ReturnType<typeof load> | undefined;
+const libc = () => loaded ??= load();
+
+/** Turns libc's -1 into `-errno`. */
+function result(value: number): number {
+  return value === -1 ? -new Deno.UnsafePointerView(libc().__errno_location()!).getInt32() : value;
+}
+
+const encoder = new TextEncoder();
+
+/** Text as the NUL-terminated bytes that the calls take. */
+export function cString(text: string): Uint8Array<ArrayBuffer> {
+  return encoder.encode(text + "\0");
+}
+
+/** What an errno means, in the words of libc: `No such file or directory`. Takes it with either sign. */
+export function errorText(errno: number): string {
+  return new Deno.UnsafePointerView(libc().strerror(Math.abs(errno))!).getCString();
+}
+
+/** Opens a path as the process sees it. */
+export function open(path: Uint8Array<ArrayBuffer>, flags: number): Fd {
+  return result(libc().openat(AT_FDCWD, path, flags));
+}
+
+/** Opens one entry of a directory. */
+export function openAt(directory: Fd, name: Uint8Array<ArrayBuffer>, flags: number): Fd {
+  return result(libc().openat(directory, name, flags));
+}
+
+const how = new BigUint64Array(3);
+
+/** Opens a path below `root` that holds no symlink; whatever it holds, it cannot lead out of `root`. */
+export function openInside(root: Fd, path: Uint8Array<ArrayBuffer>, flags: number): Fd {
+  how[0] = BigInt(flags);
+  how[2] = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  return result(libc().syscall(SYS_openat2, root, path, how, BigInt(how.byteLength)));
+}
+
+export function close(fd: Fd): void {
+  libc().close(fd);
+}
+
+/** Fills `buffer` with `struct linux_dirent64` records; 0 at the end of the directory. */
+export function getdents(directory: Fd, buffer: Uint8Array<ArrayBuffer>): number {
+  return result(libc().getdents64(directory, buffer, BigInt(buffer.length)));
+}
+
+/** Fills `out` with the `struct statx` of one entry of a directory; a symlink is not followed. */
+export function statxAt(directory: Fd, name: Uint8Array<ArrayBuffer>, out: Uint8Array<ArrayBuffer>): number {
+  return result(libc().statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, out));
+}
+
+const NOTHING = new Uint8Array(1);
+
+/** Fills `out` with the `struct statx` of an open file. */
+export function statx(fd: Fd, out: Uint8Array<ArrayBuffer>): number {
+  return result(libc().statx(fd, NOTHING, AT_EMPTY_PATH, STATX_BASIC_STATS, out));
+}
+
+/** Where the members of `struct statx` are, in bytes. */
+export const STATX = {
+  nlink: 16,
+  uid: 20,
+  gid: 24,
+  mode: 28,
+  ino: 32,
+  size: 40,
+  blocks: 48,
+  mtime: 112,
+  rdevMajor: 128,
+  rdevMinor: 132,
+  devMajor: 136,
+  devMinor: 140,
+} as const;
+
+/** The target of a symlink, without a NUL. */
+export function readlinkAt(
+  directory: Fd,
+  name: Uint8Array<ArrayBuffer>,
+  out: Uint8Array<ArrayBuffer>,
+): number {
+  return result(libc().readlinkat(directory, name, out, BigInt(out.length)));
+}
+
+/** The names of an entry's xattrs, each followed by a NUL; a symlink is not followed. */
+export function listxattr(path: Uint8Array<ArrayBuffer>, out: Uint8Array<ArrayBuffer>): number {
+  return result(libc().llistxattr(path, out, BigInt(out.length)));
+}
+
+/** The value of one xattr; a symlink is not followed. */
+export function getxattr(
+  path: Uint8Array<ArrayBuffer>,
+  name: Uint8Array<ArrayBuffer>,
+  out: Uint8Array<ArrayBuffer>,
+): number {
+  return result(libc().lgetxattr(path, name, out, BigInt(out.length)));
+}
+
+/** `lseek` with SEEK_DATA or SEEK_HOLE: the next data or hole at or after `offset`; `-ENXIO` past the last. */
+export function seek(fd: Fd, offset: number, to: "data" | "hole"): number {
+  const at = Number(libc().lseek(fd, BigInt(offset), to === "data" ? 3 : 4));
+  return at === -1 ? result(-1) : at;
+}
+
+/** Reads up to `buffer.length` bytes at `offset`; fewer at the end of the file. */
+export function pread(fd: Fd, buffer: Uint8Array<ArrayBuffer>, offset: number): number {
+  return result(libc().pread(fd, buffer, BigInt(buffer.length), BigInt(offset)));
+}
+
+/** Writes up to `buffer.length` bytes at `offset`; fewer when the disk is nearly full. */
+export function pwrite(fd: Fd, buffer: Uint8Array<ArrayBuffer>, offset: number): number {
+  return result(libc().pwrite(fd, buffer, BigInt(buffer.length), BigInt(offset)));
+}
+
+/** Asks the kernel to start reading a file that will be needed soon. A hint: failures do not matter. */
+export function readAhead(fd: Fd, length: number): void {
+  libc().posix_fadvise(fd, 0n, BigInt(length), POSIX_FADV_WILLNEED);
+}

@@ -1,0 +1,151 @@
+/**
+ * An open tree, and its files by their rows in {@link Nodes}.
+ *
+ * Nothing here leaves the root: a directory is opened by a path that the walk found free of symlinks, and
+ * the kernel refuses to follow any (`RESOLVE_IN_ROOT`). Everything else is opened by its name in an open
+ * directory, never through a symlink, and a FIFO or device is never waited for.
+ *
+ * @module
+ */
+
+import { BuildError, quote } from "./error.ts";
+import { nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
+import * as posix from "./posix.ts";
+
+/** An open tree. */
+export interface Root {
+  /** Absolute, without symlinks and without a slash at its end. */
+  readonly path: string;
+  readonly fd: posix.Fd;
+}
+
+/** The longest path that one system call takes, with its NUL. */
+const PATH_MAX = 4096;
+
+/** Opens the directory that holds a tree. Close it with `closeRoot`. */
+export function openRoot(path: string): Root {
+  const fd = posix.open(posix.cString(path), posix.OPEN.place);
+  if (fd < 0) throw cannotRead(path, fd);
+  return { path: Deno.realPathSync(path).replace(/\/+$/, ""), fd };
+}
+
+export function closeRoot(root: Root): void {
+  posix.close(root.fd);
+}
+
+/** The error for a path that a system call refused. */
+export function cannotRead(path: string, errno: number): BuildError {
+  const denied = Math.abs(errno) === posix.EACCES;
+  return new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(errno)}`, {
+    hint: denied ? "Run as a user that may read the whole tree" : undefined,
+  });
+}
+
+/** The error for a tree that does not hold still. */
+export function changed(nodes: Nodes, node: number): BuildError {
+  return new BuildError(`Cannot read ${quote(pathOf(nodes, node))}: it changed during the build`, {
+    hint: "Build from a tree that nothing writes to",
+  });
+}
+
+/** The path inside the root as NUL-terminated bytes without a slash at either end; `.` is the root. */
+function pathBytes(nodes: Nodes, node: number): Uint8Array<ArrayBuffer> {
+  if (node === 0) return posix.cString(".");
+  let length = 0;
+  for (let at = node; at !== 0; at = nodes.parent[at]!) length += nodes.nameLength[at]! + 1;
+  const path = new Uint8Array(length);
+  for (let at = node, end = length - 1; at !== 0; at = nodes.parent[at]!) {
+    const name = nameBytes(nodes, at);
+    path.set(name, end - name.length);
+    end -= name.length + 1;
+    if (end > 0) path[end] = 0x2f;
+  }
+  return path;
+}
+
+/** Opens a node by its path. @throws {BuildError} when it is gone, became a symlink, or may not be read. */
+export function openNode(root: Root, nodes: Nodes, node: number, flags: number): posix.Fd {
+  const path = pathBytes(nodes, node);
+  let from = 0;
+  let at = root.fd;
+  // A path that is too long for one call is opened in pieces, each ending before a slash.
+  while (path.length - from > PATH_MAX && at >= 0) {
+    const slash = path.lastIndexOf(0x2f, from + PATH_MAX - 2);
+    const piece = path.slice(from, slash + 1);
+    piece[piece.length - 1] = 0;
+    const next = posix.openInside(at, piece, posix.OPEN.place);
+    if (at !== root.fd) posix.close(at);
+    at = next;
+    from = slash + 1;
+  }
+  const fd = at < 0 ? at : posix.openInside(at, path.subarray(from), flags);
+  if (at >= 0 && at !== root.fd) posix.close(at);
+  if (fd < 0) throw cannotRead(pathOf(nodes, node), fd);
+  return fd;
+}
+
+const stat = new Uint8Array(256);
+const statView = new DataView(stat.buffer);
+
+/** Whether an open file is still what the walk found: the same inode, of the same size and age. */
+export function isUnchanged(nodes: Nodes, node: number, fd: posix.Fd): boolean {
+  return posix.statx(fd, stat) >= 0 &&
+    statView.getUint32(posix.STATX.ino, true) === nodes.inoLow[node] &&
+    statView.getUint32(posix.STATX.ino + 4, true) === nodes.inoHigh[node] &&
+    getNumber64(statView, posix.STATX.size) === nodes.size[node] &&
+    Number(statView.getBigInt64(posix.STATX.mtime, true)) === nodes.mtimeSeconds[node] &&
+    statView.getUint32(posix.STATX.mtime + 8, true) === nodes.mtimeNanoseconds[node];
+}
+
+/** A 64-bit number, exact up to 2^53. */
+export function getNumber64(view: DataView, offset: number): number {
+  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
+}
+
+/**
+ * Reads the first `limit` bytes of a regular file (all of it when it is smaller).
+ *
+ * @throws {BuildError} when it is not a regular file, may not be read, or changed since the walk.
+ */
+export function readFile(
+  root: Root,
+  nodes: Nodes,
+  node: number,
+  { limit }: { readonly limit: number },
+): Uint8Array<ArrayBuffer> {
+  const type = typeOf(nodes, node);
+  if (type !== "file") {
+    throw new BuildError(`Cannot read ${quote(pathOf(nodes, node))}: it is a ${type}, not a file`);
+  }
+  const fd = openNode(root, nodes, node, posix.OPEN.file);
+  try {
+    if (!isUnchanged(nodes, node, fd)) throw changed(nodes, node);
+    const contents = new Uint8Array(Math.min(limit, nodes.size[node]!));
+    for (let done = 0; done < contents.length;) {
+      const got = posix.pread(fd, contents.subarray(done), done);
+      if (got < 0) throw cannotRead(pathOf(nodes, node), got);
+      if (got === 0) throw changed(nodes, node);
+      done += got;
+    }
+    return contents;
+  } finally {
+    posix.close(fd);
+  }
+}
+
+/**
+ * The path of a node for another program: no component below the root is a symlink.
+ *
+ * @throws {BuildError} when a name in it is not UTF-8, so that no argument could spell it.
+ */
+export function realPath(root: Root, nodes: Nodes, node: number): string {
+  const names: string[] = [];
+  for (let at = node; at !== 0; at = nodes.parent[at]!) {
+    const name = nameText(nodes, at);
+    if (name === undefined) {
+      throw new BuildError(`Cannot name ${quote(pathOf(nodes, node))} to a program: it is not UTF-8`);
+    }
+    names.push(name);
+  }
+  return [root.path, ...names.reverse()].join("/");
+}

@@ -1,0 +1,209 @@
+/**
+ * Builds {@link Nodes}: columns that grow, and the list form that tests of pure code start from.
+ *
+ * @module
+ */
+
+import { compareNames, FILE_TYPES, type FileType, type Nodes, type Xattr } from "./nodes.ts";
+
+/** {@link Nodes} while rows are added. */
+export interface NodesBuilder extends Mutable<Omit<Nodes, "data">> {
+  readonly data: Map<number, Float64Array<ArrayBuffer>>;
+  /** How much of `bytes` is used. */
+  used: number;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** The columns with one cell per row, all of which grow together. */
+const COLUMNS = [
+  "parent",
+  "nameAt",
+  "nameLength",
+  "firstChild",
+  "childCount",
+  "mode",
+  "uid",
+  "gid",
+  "size",
+  "mtimeSeconds",
+  "mtimeNanoseconds",
+  "inoLow",
+  "inoHigh",
+  "link",
+  "special",
+  "xattrsAt",
+] as const satisfies (keyof Nodes)[];
+
+export function newNodes(): NodesBuilder {
+  return {
+    count: 0,
+    bytes: new Uint8Array(1 << 14),
+    // Offset 0 stays unused, because it means "none" in `xattrsAt`.
+    used: 1,
+    parent: new Uint32Array(256),
+    nameAt: new Uint32Array(256),
+    nameLength: new Uint8Array(256),
+    firstChild: new Uint32Array(256),
+    childCount: new Uint32Array(256),
+    mode: new Uint16Array(256),
+    uid: new Uint32Array(256),
+    gid: new Uint32Array(256),
+    size: new Float64Array(256),
+    mtimeSeconds: new Float64Array(256),
+    mtimeNanoseconds: new Uint32Array(256),
+    inoLow: new Uint32Array(256),
+    inoHigh: new Uint32Array(256),
+    link: new Uint32Array(256),
+    special: new Uint32Array(256),
+    xattrsAt: new Uint32Array(256),
+    data: new Map(),
+  };
+}
+
+/** Adds an empty row that is its own inode. */
+export function addRow(nodes: NodesBuilder): number {
+  const node = nodes.count++;
+  if (node === nodes.parent.length) {
+    const columns = nodes as unknown as Record<string, Uint32Array<ArrayBuffer>>;
+    for (const name of COLUMNS) {
+      const old = columns[name]!;
+      const grown = new (old.constructor as Uint32ArrayConstructor)(Math.ceil(node * 1.5));
+      grown.set(old);
+      columns[name] = grown;
+    }
+  }
+  nodes.link[node] = node;
+  return node;
+}
+
+/** Stores bytes with a NUL behind them, and returns where. */
+export function addBytes(nodes: NodesBuilder, bytes: Uint8Array): number {
+  const at = nodes.used;
+  const needed = at + bytes.length + 1;
+  if (needed > nodes.bytes.length) {
+    const grown = new Uint8Array(Math.max(needed, Math.ceil(nodes.bytes.length * 1.5)));
+    grown.set(nodes.bytes);
+    nodes.bytes = grown;
+  }
+  nodes.bytes.set(bytes, at);
+  nodes.used = needed;
+  return at;
+}
+
+/** A set of xattrs in the form that `xattrsOf` reads, sorted by name. */
+export function encodeXattrs(xattrs: readonly Xattr[]): Uint8Array<ArrayBuffer> {
+  const sorted = xattrs.toSorted((a, b) => a.name < b.name ? -1 : 1);
+  const length = sorted.reduce((sum, { name, value }) => sum + 5 + name.length + value.length, 2);
+  const bytes = new Uint8Array(length);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, sorted.length, true);
+  let at = 2;
+  for (const { name, value } of sorted) {
+    bytes[at++] = name.length;
+    for (let i = 0; i < name.length; i++) bytes[at++] = name.charCodeAt(i);
+    view.setUint32(at, value.length, true);
+    bytes.set(value, at + 4);
+    at += 4 + value.length;
+  }
+  return bytes;
+}
+
+/** A device number as Linux keeps it in 32 bits: `new_encode_dev()` of include/linux/kdev_t.h. */
+export function encodeDevice(major: number, minor: number): number {
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+
+/** One entry of {@link buildNodes}. */
+export interface NodeInput {
+  /** Absolute. Missing parents are made (0755, root:root). */
+  readonly path: string;
+  /** Default: `directory` for `/`, `symlink` with a `target`, else `file`. */
+  readonly type?: FileType;
+  /** Permissions. Default: 0755 for directories, 0777 for symlinks, else 0644. */
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly size?: number;
+  readonly target?: string;
+  /** Nanoseconds since 1970. */
+  readonly mtime?: bigint;
+  /** Major and minor number of a device. */
+  readonly device?: readonly [number, number];
+  readonly xattrs?: readonly Xattr[];
+  /** The path of an entry before it that this one is a hard link to. */
+  readonly linkTo?: string;
+  /** Where the data of a file with holes is: pairs of start and end in bytes. */
+  readonly data?: readonly number[];
+}
+
+interface Branch {
+  name: Uint8Array;
+  input: NodeInput;
+  below: Map<string, Branch>;
+}
+
+/** Makes the table of a tree that exists nowhere, from a list in any order. */
+export function buildNodes(list: readonly NodeInput[]): Nodes {
+  const encoder = new TextEncoder();
+  const root: Branch = { name: new Uint8Array(), input: { path: "/" }, below: new Map() };
+  for (const input of list) {
+    let branch = root;
+    for (const part of input.path.split("/").filter(Boolean)) {
+      let next = branch.below.get(part);
+      if (!next) {
+        next = { name: encoder.encode(part), input: { path: part, type: "directory" }, below: new Map() };
+        branch.below.set(part, next);
+      }
+      branch = next;
+    }
+    branch.input = input;
+  }
+  const nodes = newNodes();
+  const byPath = new Map<string, number>();
+  addInput(nodes, root, 0);
+  const pending: [number, Branch][] = [[0, root]];
+  const links: [number, string][] = [];
+  while (pending.length > 0) {
+    const [parent, branch] = pending.pop()!;
+    const sorted = [...branch.below.values()].sort((a, b) => compareNames(a.name, b.name));
+    nodes.firstChild[parent] = nodes.count;
+    nodes.childCount[parent] = sorted.length;
+    const below: [number, Branch][] = sorted.map((child) => [addInput(nodes, child, parent), child]);
+    for (const [node, { input }] of below) {
+      byPath.set(input.path, node);
+      if (input.linkTo !== undefined) links.push([node, input.linkTo]);
+    }
+    pending.push(...below.filter(([, child]) => child.below.size > 0).reverse());
+  }
+  for (const [path, names] of Map.groupBy(links, ([, path]) => path)) {
+    const other = byPath.get(path);
+    if (other === undefined) throw new Error(`No entry ${path} to link to`);
+    const group = [other, ...names.map(([node]) => node)];
+    for (const node of group) nodes.link[node] = Math.min(...group);
+  }
+  return nodes;
+}
+
+function addInput(nodes: NodesBuilder, { name, input }: Branch, parent: number): number {
+  const node = addRow(nodes);
+  const target = input.target === undefined ? undefined : new TextEncoder().encode(input.target);
+  const type = input.type ?? (input.path === "/" ? "directory" : target ? "symlink" : "file");
+  const mtime = input.mtime ?? 0n;
+  const seconds = (mtime - ((mtime % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n) / 1_000_000_000n;
+  nodes.parent[node] = parent;
+  nodes.nameAt[node] = addBytes(nodes, name);
+  nodes.nameLength[node] = name.length;
+  nodes.mode[node] = FILE_TYPES[type] |
+    (input.mode ?? (type === "directory" ? 0o755 : type === "symlink" ? 0o777 : 0o644));
+  nodes.uid[node] = input.uid ?? 0;
+  nodes.gid[node] = input.gid ?? 0;
+  nodes.size[node] = target ? target.length : input.size ?? 0;
+  nodes.mtimeSeconds[node] = Number(seconds);
+  nodes.mtimeNanoseconds[node] = Number(mtime - seconds * 1_000_000_000n);
+  if (target) nodes.special[node] = addBytes(nodes, target);
+  if (input.device) nodes.special[node] = encodeDevice(...input.device);
+  if (input.xattrs?.length) nodes.xattrsAt[node] = addBytes(nodes, encodeXattrs(input.xattrs));
+  if (input.data) nodes.data.set(node, Float64Array.from(input.data));
+  return node;
+}
