@@ -1,0 +1,149 @@
+/**
+ * The jobs of a `Raptor.toml`, run without Raptor: where their trees are, which images are up to date, and
+ * one builder after the other.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { BuildError, quote } from "./error.ts";
+import * as log from "./log.ts";
+import { type Job, moduleName, type Project } from "./raptor.ts";
+import { shWith } from "./sh.ts";
+
+/** What a tree is called beside `Raptor.toml`, in the order in which it is looked for. */
+export const TREE_SUFFIXES = ["", ".tar", ".tar.gz", ".tar.zst", ".tar.xz"] as const;
+
+/** The tree of a job, and the candidates that exist beside it and were not taken. */
+export interface FoundTree {
+  readonly path: string;
+  readonly ignored: readonly string[];
+}
+
+/**
+ * Finds the tree of a job's input, which Raptor would build: a directory or archive of that name
+ * ({@link TREE_SUFFIXES}), or the path that `given` has for it.
+ */
+export async function findTree(
+  project: Project,
+  job: Job,
+  given: Readonly<Record<string, string>>,
+): Promise<FoundTree> {
+  const path = given[job.input];
+  if (path !== undefined) {
+    if (await exists(path)) return { path, ignored: [] };
+    throw new BuildError(`Cannot find the tree ${quote(path)} of input ${quote(job.input)}`, {
+      kind: "usage",
+    });
+  }
+  const { root, parts } = moduleName(job.input);
+  const link = root ? project.links[root] : "";
+  if (link === undefined) {
+    throw new BuildError(`Cannot find the link ${quote(`$${root}`)} of input ${quote(job.input)}`, {
+      kind: "usage",
+      hint: `Add it to [raptor.link] of ${project.path}, or give --input '${job.input}=PATH'`,
+    });
+  }
+  const base = join(project.folder, link, ...parts);
+  const candidates: string[] = [];
+  for (const suffix of TREE_SUFFIXES) if (await exists(base + suffix)) candidates.push(base + suffix);
+  const [first, ...ignored] = candidates;
+  if (first) return { path: first, ignored };
+  throw new BuildError(`Cannot find the tree of input ${quote(job.input)} for the job ${job.name}`, {
+    kind: "usage",
+    hint: `Put it at ${base} (a directory) or ${base}.tar, or give --input '${job.input}=PATH'`,
+  });
+}
+
+/**
+ * Whether an image is newer than everything it is made of. As with Raptor, an empty image or one whose time
+ * is the epoch is what a failed build left behind, and never up to date.
+ *
+ * A tree is as new as its newest entry, by modification (mtime) and by change of inode (ctime): files that
+ * are copied with their old times count as new.
+ */
+export async function isUpToDate(output: string, sources: readonly string[]): Promise<boolean> {
+  try {
+    const { size, mtime } = await Deno.stat(output);
+    if (size === 0 || !mtime || mtime.getTime() === 0) return false;
+    const find = shWith({ quiet: true });
+    for (const source of sources) {
+      // find compares nanoseconds, names of any bytes, and stops at the first entry that is newer.
+      const newer = await find`find -H ${source} ${["(", "-newer", output, "-o", "-cnewer", output, ")"]} ${[
+        "-printf",
+        "newer",
+        "-quit",
+      ]}`;
+      if (newer) return false;
+    }
+    return true;
+  } catch (error) {
+    // No output yet, or a tree that cannot be read: the builder will say what is wrong.
+    if (error instanceof Deno.errors.NotFound || error instanceof BuildError) return false;
+    throw error;
+  }
+}
+
+/** How the jobs are run. */
+export interface JobOptions {
+  /** Builds images that are up to date too. */
+  readonly force: boolean;
+  /** Paths of trees by the name of their input. */
+  readonly given: Readonly<Record<string, string>>;
+  /** Flags for every builder: `--dry-run`. */
+  readonly flags: readonly string[];
+  /** The suite's own files: images older than they are out of date, as with Raptor. */
+  readonly sources: readonly string[];
+}
+
+/** Runs a builder by name and returns its exit code. */
+export type RunBuilder = (name: string, args: string[], env: Record<string, string>) => Promise<number>;
+
+/**
+ * Runs jobs one after the other and stops at the first that fails.
+ *
+ * @param env of this process, of which only `SOURCE_DATE_EPOCH` reaches a builder beside the job's own.
+ * @returns the exit code of the job that failed, or 0.
+ */
+export async function runJobs(
+  project: Project,
+  jobs: readonly Job[],
+  options: JobOptions,
+  env: Readonly<Record<string, string>>,
+  run: RunBuilder,
+): Promise<number> {
+  // All trees are found before the first image is touched.
+  const trees: FoundTree[] = [];
+  for (const job of jobs) trees.push(await findTree(project, job, options.given));
+  for (const [index, job] of jobs.entries()) {
+    const { path, ignored } = trees[index]!;
+    if (ignored.length) log.detail(`${job.input} is ${quote(path)}, not ${ignored.map(quote).join(", ")}`);
+    if (!options.force && await isUpToDate(job.output, [path, project.path, ...options.sources])) {
+      log.step(`${job.name}: ${quote(job.output)} is up to date (--force builds it again)`);
+      continue;
+    }
+    log.step(`${job.name}: ${job.builder} makes ${quote(job.output)} from ${quote(path)}`);
+    const epoch = env.SOURCE_DATE_EPOCH;
+    const code = await run(
+      job.builder,
+      ["--input", path, "--output", job.output, ...options.flags],
+      { ...(epoch ? { SOURCE_DATE_EPOCH: epoch } : {}), ...job.env },
+    );
+    if (code !== 0) {
+      const left = jobs.slice(index + 1).map((job) => job.name);
+      log.fail(`The job ${job.name} failed${left.length ? `; not built: ${left.join(", ")}` : ""}`);
+      return code;
+    }
+  }
+  return 0;
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}

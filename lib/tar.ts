@@ -1,0 +1,204 @@
+/**
+ * tar archives: recognised by their content, listed, and unpacked with everything that a tree can hold.
+ *
+ * The archive comes from someone else. GNU tar keeps it inside the directory: it strips leading slashes,
+ * refuses `..`, and puts symlinks that lead outside in place only after everything else. What tar only
+ * warns about (an xattr that it cannot set) is checked afterwards.
+ *
+ * - tar: https://www.gnu.org/software/tar/manual/html_node/extract-options.html
+ * - magic numbers: RFC 1952 (gzip), RFC 8878 (zstd), https://tukaani.org/xz/xz-file-format.txt
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { BuildError, quote } from "./error.ts";
+import * as log from "./log.ts";
+import { isInstalled, packageOf } from "./packages.ts";
+import { listxattr } from "./posix.ts";
+import { shWith, throwIfInterrupted } from "./sh.ts";
+
+/** How an archive is compressed: the magic bytes at its start, and the program that tar hands it to. */
+const COMPRESSIONS = {
+  "gzip": { magic: [0x1f, 0x8b], program: "gzip" },
+  "zstd": { magic: [0x28, 0xb5, 0x2f, 0xfd], program: "zstd" },
+  "xz": { magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], program: "xz" },
+} as const satisfies Record<string, { magic: readonly number[]; program: string }>;
+
+/** A block of a tar archive, in bytes. */
+const BLOCK = 512;
+
+/** The options with which tar reads the archive, found from its content; `undefined` when it is none. */
+export async function archiveOptions(path: string): Promise<string[] | undefined> {
+  const head = new Uint8Array(BLOCK);
+  using file = await Deno.open(path);
+  const length = await file.read(head) ?? 0;
+  for (const { magic, program } of Object.values(COMPRESSIONS)) {
+    if (!magic.every((byte, index) => head[index] === byte)) continue;
+    if (isInstalled(program)) return [`--use-compress-program=${program}`];
+    throw new BuildError(`Cannot run ${quote(program)}: no such program`, { hint: packageOf(program) });
+  }
+  return length === BLOCK && isTarHeader(head) ? [] : undefined;
+}
+
+/** Whether a block is the header of a member: its checksum says so in every dialect of tar. */
+function isTarHeader(block: Uint8Array): boolean {
+  const stored = parseInt(new TextDecoder().decode(block.subarray(148, 156)).replaceAll("\0", " "), 8);
+  // The checksum is counted as if its own eight bytes were spaces.
+  const sum = block.reduce((sum, byte, index) => sum + (index >= 148 && index < 156 ? 32 : byte), 0);
+  return sum === stored;
+}
+
+/** What is known of an archive before it is unpacked. */
+export interface Contents {
+  /** Bytes of the archive without compression. */
+  readonly size: number;
+  /** Names of device nodes, as tar quotes them. */
+  readonly devices: readonly string[];
+  /** Members with xattrs: the name as tar quotes it, and the names of its xattrs. */
+  readonly xattrs: ReadonlyMap<string, readonly string[]>;
+}
+
+async function tar(
+  path: string,
+  options: readonly string[],
+  onStdout?: (text: string) => void,
+): Promise<void> {
+  const metadata = ["--numeric-owner", "--acls", "--selinux", "--xattrs", "--xattrs-include=*"];
+  // A colon in the path would otherwise name another host.
+  const file = ["--quoting-style=escape", "--force-local", `--file=${path}`];
+  try {
+    await shWith(onStdout ? { onStdout } : {})`tar ${options} ${metadata} ${file}`;
+  } catch (cause) {
+    if (!(cause instanceof BuildError)) throw cause;
+    throwIfInterrupted();
+    const full = /No space left on device/.test(cause.message);
+    throw new BuildError(`Cannot unpack ${quote(path)}: ${cause.message}`, {
+      hint: full ? "Set TMPDIR to a directory with more space" : cause.hint,
+      cause,
+    });
+  }
+}
+
+/** Reads the archive once to the end: a damaged one is found before anything is written. */
+export async function listArchive(path: string, options: readonly string[]): Promise<Contents> {
+  const devices: string[] = [];
+  const xattrs = new Map<string, string[]>();
+  let blocks = 0;
+  let member = "";
+  let [hasManifest, hasTree] = [false, false];
+  const line = (text: string) => {
+    // block 8: -rwxr-xr-x* 0/0    77024 2025-03-14 10:00 ./usr/bin/ping
+    const entry = /^block (\d+): (\S)\S+ +\S+ +\S+ +\S+ +\S+ (.*)$/.exec(text);
+    blocks = Number(/^block (\d+):/.exec(text)?.[1] ?? blocks);
+    if (entry) {
+      const [, , type, name] = entry as unknown as [string, string, string, string];
+      hasManifest ||= /^(\.\/)?(manifest\.json|oci-layout)$/.test(name);
+      hasTree ||= /^(\.\/)?(usr|etc|bin|sbin)(\/|$)/.test(name);
+      // A later member of the same name replaces an earlier one.
+      xattrs.delete(name);
+      if (type === "b" || type === "c") devices.push(name);
+      member = type === "-" || type === "d" ? name : "";
+    }
+    // Only files and directories have xattrs of their own; hard links repeat those of their file.
+    const xattr = member && /^ {2}x: +\d+ (.*)$/.exec(text)?.[1];
+    if (xattr) xattrs.set(member, [...xattrs.get(member) ?? [], xattr]);
+  };
+  let rest = "";
+  const onStdout = (text: string) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    lines.forEach(line);
+  };
+  await tar(path, ["--list", "--verbose", "--verbose", "--block-number", ...options], onStdout);
+  line(rest);
+  if (hasManifest && !hasTree) {
+    throw new BuildError(`Cannot use the input ${quote(path)}: it holds a container image, not a tree`, {
+      kind: "usage",
+      hint: 'Give what "podman export" writes, or mount the image with --mount type=image,destination=/input',
+    });
+  }
+  return { size: (blocks + 1) * BLOCK, devices, xattrs };
+}
+
+/** Unpacks an archive into the new directory `tree` of `scratch`, or says what would be lost. */
+export async function unpackArchive(
+  path: string,
+  options: readonly string[],
+  { devices, xattrs }: Contents,
+  scratch: string,
+): Promise<void> {
+  const directory = join(scratch, "tree");
+  await Deno.mkdir(directory);
+  // As the root directory of a tree, unless the archive has its own entry for it.
+  await Deno.chmod(directory, 0o755);
+  const leftOut: string[] = [];
+  if (devices.length && !await canMakeDevices(scratch)) {
+    log.warn(
+      `${devices.length} device node(s) such as ${quote(devices[0]!)} are left out: ` +
+        "this process may not make any (--cap-add=MKNOD allows it, but not in a rootless container)",
+    );
+    const list = join(scratch, "devices");
+    await Deno.writeFile(list, unescapeNames(devices));
+    leftOut.push("--anchored", "--no-wildcards", `--exclude-from=${list}`);
+  }
+  await tar(path, [
+    "--extract",
+    `--directory=${directory}`,
+    "--same-owner",
+    "--same-permissions",
+    "--delay-directory-restore",
+    ...leftOut,
+    ...options,
+  ]);
+  checkXattrs(path, directory, xattrs);
+}
+
+/** Tried, since it takes CAP_MKNOD in the initial user namespace, which cannot be asked for. */
+async function canMakeDevices(scratch: string): Promise<boolean> {
+  const probe = join(scratch, "device");
+  try {
+    await shWith({ quiet: true })`mknod ${probe} c 1 3`;
+    return true;
+  } catch (error) {
+    if (error instanceof BuildError) return false;
+    throw error;
+  }
+}
+
+/** tar only warns about an xattr that it cannot set, and a file capability would be gone without a word. */
+function checkXattrs(path: string, directory: string, xattrs: Contents["xattrs"]): void {
+  const buffer = new Uint8Array(64 * 1024);
+  for (const [member, wanted] of xattrs) {
+    const file = unescapeNames([`${directory}/${member}`]);
+    file[file.length - 1] = 0;
+    const length = listxattr(file, buffer);
+    const names = new TextDecoder().decode(buffer.subarray(0, Math.max(0, length))).split("\0");
+    const lost = wanted.find((name) => !names.includes(name));
+    if (!lost) continue;
+    throw new BuildError(
+      `Cannot unpack ${quote(path)}: the xattr ${quote(lost)} of ${quote(member)} is lost`,
+      {
+        hint: lost === "security.capability"
+          ? "Run with CAP_SETFCAP, in a container with --cap-add=SETFCAP"
+          : "Run as root, with a TMPDIR on a filesystem that has xattrs",
+      },
+    );
+  }
+}
+
+/** Names as tar's quoting style "escape" writes them, as bytes, each followed by a newline. */
+function unescapeNames(names: readonly string[]): Uint8Array<ArrayBuffer> {
+  const escapes: Record<string, number> = { a: 7, b: 8, t: 9, n: 10, v: 11, f: 12, r: 13 };
+  const encoder = new TextEncoder();
+  const bytes: number[] = [];
+  for (const name of names) {
+    for (const [text, octal, letter] of name.matchAll(/\\([0-7]{3})|\\(.)|[^\\]+/gsu)) {
+      if (octal) bytes.push(parseInt(octal, 8));
+      else if (letter && letter in escapes) bytes.push(escapes[letter]!);
+      else bytes.push(...encoder.encode(letter ?? text));
+    }
+    bytes.push(10);
+  }
+  return new Uint8Array(bytes);
+}
