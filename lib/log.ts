@@ -9,17 +9,35 @@ import { styleText } from "node:util";
 
 const encoder = new TextEncoder();
 
+type Style = Parameters<typeof styleText>[0];
+
 /** Whether a person watches: decides colours and the progress bar, nothing else. */
 export function isInteractive(): boolean {
   return Deno.stderr.isTerminal();
 }
 
-function write(mark: string, style: Parameters<typeof styleText>[0], text: string): void {
+/** A line that is drawn again and again below the log, such as a progress bar; empty when there is none. */
+let status = "";
+
+function put(text: string): void {
+  // One write per call: lines of children that run at the same time never mix within a line.
+  const bytes = encoder.encode(text);
+  for (let done = 0; done < bytes.length;) done += Deno.stderr.writeSync(bytes.subarray(done));
+}
+
+function write(mark: string, style: Style, text: string): void {
   const color = isInteractive() && !Deno.env.get("NO_COLOR");
   const head = color ? styleText(style, `[${mark}]`, { validateStream: false }) : `[${mark}]`;
-  // One write per call: lines of children that run at the same time never mix within a line.
-  const bytes = encoder.encode(text.split("\n").map((line) => `${head} ${line}\n`).join(""));
-  for (let done = 0; done < bytes.length;) done += Deno.stderr.writeSync(bytes.subarray(done));
+  const lines = text.split("\n").map((line) => `${head} ${line}\n`).join("");
+  put(status ? `\r\x1b[K${lines}${status}` : lines);
+}
+
+/** Shows a status line below the log, or with an empty text takes it away. Only on a terminal. */
+export function setStatus(text: string): void {
+  if (!isInteractive() || text === status) return;
+  // A line that wraps could not be drawn over.
+  status = text.slice(0, Deno.consoleSize().columns - 1);
+  put(`\r\x1b[K${status}`);
 }
 
 /** A step of the build: what is happening now. */

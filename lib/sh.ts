@@ -11,10 +11,10 @@
 import { $, type CommandBuilder, KillController } from "dax";
 import { BuildError, quote } from "./error.ts";
 import * as log from "./log.ts";
-import { packageOf } from "./packages.ts";
+import { packageOf, searchPath } from "./packages.ts";
 
 /** What every program sees: messages that can be parsed, times that do not depend on the machine. */
-const ENVIRONMENT = { LC_ALL: "C.UTF-8", TZ: "UTC" } as const;
+const environment = () => ({ LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() });
 
 /** So many last lines of stderr enter the error message of a program that failed. */
 const TAIL_LINES = 8;
@@ -32,12 +32,17 @@ export interface ShOptions {
   readonly onStdout?: (text: string) => void;
   /** Called with each piece of stdout as bytes, which are then not collected. */
   readonly onBytes?: (bytes: Uint8Array) => void;
+  /** Lines on stderr that say nothing wrong and are not logged. */
+  readonly expected?: RegExp;
   /** Logs neither the command nor its chatter, for questions such as `--version`. */
   readonly quiet?: boolean;
 }
 
 const interruption = new KillController();
-let interruptedBy: Deno.Signal | undefined;
+const abort = new AbortController();
+
+/** Aborted by {@link interrupt}, for our own long loops. */
+export const interrupted: AbortSignal = abort.signal;
 
 /**
  * Passes SIGINT or SIGTERM on to all programs that run; those started later fail at once.
@@ -45,13 +50,13 @@ let interruptedBy: Deno.Signal | undefined;
  * It signals direct children only: no command line here may start a shell around a program.
  */
 export function interrupt(signal: "SIGINT" | "SIGTERM"): void {
-  interruptedBy = signal;
+  abort.abort(new BuildError(`Interrupted by ${signal}`));
   interruption.kill(signal);
 }
 
-/** Throws when the build was interrupted. For loops that run long without starting a program. */
+/** Throws when the build was interrupted. */
 export function throwIfInterrupted(): void {
-  if (interruptedBy) throw new BuildError(`Interrupted by ${interruptedBy}`);
+  abort.signal.throwIfAborted();
 }
 
 /**
@@ -88,7 +93,7 @@ async function run(
   const outcome: Outcome = { stdout: "", tail: [] };
   const command = spawnTemplate(strings, values)
     .registerCommand("spawn", ({ args, env, signal }) => spawn(args, env, signal, options, outcome))
-    .env({ ...ENVIRONMENT, ...options.env })
+    .env({ ...environment(), ...options.env })
     .signal(interruption.signal)
     .noThrow()
     .printCommand(!options.quiet);
@@ -113,9 +118,16 @@ async function run(
   return outcome.stdout;
 }
 
+/** What dax would take for a second command or a redirection, which nobody here would log or judge. */
+const SHELL_SYNTAX = /[;&|<>()`]/;
+
 /** The template with `spawn` before its first word, so that dax hands the command line to {@link spawn}. */
 function spawnTemplate(strings: TemplateStringsArray, values: readonly Value[]): CommandBuilder {
-  const prefixed = [`spawn ${String(strings[0]).trimStart()}`, ...strings.slice(1)];
+  // A line break within a long template is a space; to dax it would end the command.
+  const words = strings.map((text) => text.replace(/\s*\n\s*/g, " "));
+  const syntax = words.find((text) => SHELL_SYNTAX.test(text));
+  if (syntax !== undefined) throw new Error(`A command line is one program: ${quote(syntax)}`);
+  const prefixed = [`spawn ${words[0]!.trimStart()}`, ...words.slice(1)];
   return $(Object.assign(prefixed, { raw: prefixed }), ...values as (string | number | string[])[]);
 }
 
@@ -201,7 +213,7 @@ async function chatter(
   const decoder = new TextDecoder();
   let rest = "";
   const line = (text: string) => {
-    if (text.trim() === "") return;
+    if (text.trim() === "" || options.expected?.test(text)) return;
     if (!options.quiet) log.detail(`  ${text.trimEnd()}`);
     outcome.tail.push(text.trim());
     if (outcome.tail.length > TAIL_LINES) outcome.tail.shift();

@@ -19,14 +19,14 @@ export function alignDown(bytes: number, unit: number): number {
   return Math.floor(bytes / unit) * unit;
 }
 
-/** Writes a size for people: `612 MiB`, `1.5 GiB`, `20 KiB`, `512 B`. */
+/** Writes a size for people, in the largest unit that makes it 1 or more: `612 MiB`, `1.5 GiB`, `20 KiB`, `512 B`. */
 export function formatBytes(bytes: number): string {
-  const units: readonly (readonly [number, string])[] = [[GiB, "GiB"], [MiB, "MiB"], [KiB, "KiB"]];
-  for (const [size, name] of units) {
-    // Values such as 1536 MiB are exact in the smaller unit and read better there.
-    if (bytes >= size && (bytes % size === 0 || bytes >= 10 * size || size === KiB)) {
-      return `${Number((bytes / size).toFixed(1))} ${name}`;
-    }
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  let unit = 0;
+  // 1023.96 would be shown as 1024.
+  while (bytes >= 1023.95 && unit < units.length - 1) {
+    bytes /= 1024;
+    unit++;
   }
-  return bytes >= MiB ? `${Number((bytes / MiB).toFixed(1))} MiB` : `${bytes} B`;
+  return `${Number(bytes.toFixed(1))} ${units[unit]}`;
 }

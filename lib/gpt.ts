@@ -1,0 +1,131 @@
+/**
+ * GUID partition tables: the arithmetic of the layout, and writing and reading a table with sfdisk.
+ *
+ * - UEFI 2.10, chapter 5
+ * - sfdisk's script format: https://man7.org/linux/man-pages/man8/sfdisk.8.html
+ *
+ * @module
+ */
+
+import { BuildError } from "./error.ts";
+import { sh, shWith } from "./sh.ts";
+import { alignUp, MiB } from "./units.ts";
+
+/** Bytes of a logical sector. */
+export const SECTOR = 512;
+
+/** Partitions start and end on multiples of this: erase blocks and RAID stripes divide it. */
+export const GRAIN = MiB;
+
+/** The first grain holds the protective MBR and the table, the last one the table's backup. */
+export const TABLE_SIZE = 2 * GRAIN;
+
+/** GPT stores a label as 36 UTF-16 code units; sfdisk cuts a longer one without a word. */
+export const MAX_LABEL = 36;
+
+export interface TableEntry {
+  /** Type GUID. */
+  readonly type: string;
+  /** The PARTUUID. */
+  readonly uuid: string;
+  readonly label: string;
+  /** Attribute bits, e.g. 59 for growfs. */
+  readonly attributes: readonly number[];
+  /** In bytes. */
+  readonly offset: number;
+  readonly size: number;
+}
+
+export interface Table {
+  /** The disk GUID. */
+  readonly id: string;
+  readonly entries: readonly TableEntry[];
+}
+
+/** Places partitions of these sizes (bytes) one after the other and returns their offsets. */
+export function placePartitions(sizes: readonly number[]): number[] {
+  let next = GRAIN;
+  return sizes.map((size) => {
+    const offset = next;
+    next = alignUp(offset + size, GRAIN);
+    return offset;
+  });
+}
+
+/** The table as an sfdisk script. Start *and* size are given: without a start, sfdisk shrinks silently. */
+export function sfdiskScript({ id, entries }: Table): string {
+  const lines = entries.map((entry) => {
+    if (!/^[A-Za-z0-9._-]*$/.test(entry.label) || entry.label.length > MAX_LABEL) {
+      throw new TypeError(`Label ${JSON.stringify(entry.label)} was not checked by the plan`);
+    }
+    const fields = [
+      `start=${entry.offset / SECTOR}`,
+      `size=${entry.size / SECTOR}`,
+      `type=${entry.type}`,
+      `uuid=${entry.uuid}`,
+      `name="${entry.label}"`,
+    ];
+    if (entry.attributes.length) fields.push(`attrs="GUID:${entry.attributes.join(",")}"`);
+    return fields.join(", ");
+  });
+  return ["label: gpt", `label-id: ${id}`, "unit: sectors", "", ...lines, ""].join("\n");
+}
+
+/** Writes the table into the image, which already has its full size: the backup goes to its very end. */
+export async function writeTable(image: string, table: Table): Promise<void> {
+  await shWith({ stdin: sfdiskScript(table) })`sfdisk --quiet --wipe=never --wipe-partitions=never ${image}`;
+}
+
+/** What `sfdisk --json` prints of one partition. */
+interface SfdiskPartition {
+  readonly start: number;
+  readonly size: number;
+  readonly type: string;
+  readonly uuid: string;
+  readonly name?: string;
+  readonly attrs?: string;
+}
+
+/**
+ * Reads the table of a raw image back, with identifiers in lower case.
+ *
+ * @throws {BuildError} when the file has no GPT.
+ */
+export async function readTable(image: string): Promise<Table> {
+  const { partitiontable } = JSON.parse(await shWith({ quiet: true })`sfdisk --json ${image}`);
+  if (partitiontable?.label !== "gpt") throw new BuildError(`Cannot find a GPT in ${image}`);
+  const sector: number = partitiontable.sectorsize ?? SECTOR;
+  const partitions: SfdiskPartition[] = partitiontable.partitions ?? [];
+  return {
+    id: partitiontable.id.toLowerCase(),
+    entries: partitions.map(({ start, size, type, uuid, name, attrs }) => ({
+      type: type.toLowerCase(),
+      uuid: uuid.toLowerCase(),
+      label: name ?? "",
+      attributes: [...(attrs ?? "").matchAll(/\d+/g)].map(([bit]) => Number(bit)),
+      offset: start * sector,
+      size: size * sector,
+    })),
+  };
+}
+
+/**
+ * Checks that the image holds exactly this table and that its backup is sound.
+ *
+ * @throws {BuildError} naming the first entry that differs.
+ */
+export async function verifyTable(image: string, table: Table): Promise<void> {
+  await sh`sfdisk --verify --quiet ${image}`;
+  const found = await readTable(image);
+  const wanted = [table.id, ...table.entries.map(key)];
+  [found.id, ...found.entries.map(key)].concat(Array(wanted.length).fill("nothing")).forEach((text, i) => {
+    if (i < Math.max(wanted.length, found.entries.length + 1) && text !== wanted[i]) {
+      throw new BuildError(`sfdisk wrote another table than planned: ${text} instead of ${wanted[i]}`);
+    }
+  });
+}
+
+/** An entry as one comparable line. */
+function key({ type, uuid, label, attributes, offset, size }: TableEntry): string {
+  return `${label}: ${size} bytes at ${offset}, type ${type}, uuid ${uuid}, attributes ${attributes}`;
+}

@@ -1,0 +1,50 @@
+/**
+ * Reads os-release: https://www.freedesktop.org/software/systemd/man/latest/os-release.html
+ *
+ * @module
+ */
+
+/** The fields of an os-release file. */
+export type OsRelease = Readonly<Record<string, string>>;
+
+/** Control characters of Unicode: in a title or a boot entry they would start another line. */
+// deno-lint-ignore no-control-regex
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+
+/**
+ * Parses shell-like assignments as os-release has them. It never fails: a line that is none is skipped,
+ * and no value has a control character, so that it can stand in a title, a boot entry or a table.
+ */
+export function parseOsRelease(text: string): OsRelease {
+  const fields: Record<string, string> = Object.create(null);
+  for (const line of text.split("\n")) {
+    const [, name, value] = /^\s*([A-Z][A-Z0-9_]*)=(.*?)\s*$/.exec(line) ?? [];
+    if (name === undefined) continue;
+    fields[name] = unquote(value!).replace(CONTROL, "");
+  }
+  return fields;
+}
+
+/** Removes quotes and backslashes as a POSIX shell would, and expands nothing. */
+function unquote(value: string): string {
+  let text = "";
+  let quote = "";
+  for (let at = 0; at < value.length; at++) {
+    const char = value[at]!;
+    if (quote === "'") {
+      if (char === "'") quote = "";
+      else text += char;
+    } else if (char === "\\" && at + 1 < value.length) {
+      const next = value[++at]!;
+      // Within double quotes a backslash is itself unless it protects one of these.
+      text += quote && !'"\\$`'.includes(next) ? `\\${next}` : next;
+    } else if (char === quote) {
+      quote = "";
+    } else if (!quote && (char === '"' || char === "'")) {
+      quote = char;
+    } else {
+      text += char;
+    }
+  }
+  return text;
+}

@@ -1,0 +1,74 @@
+/**
+ * How far the long steps are: on a terminal a bar with bytes, rate and time left, elsewhere plain lines.
+ *
+ * @module
+ */
+
+import * as log from "./log.ts";
+import { formatBytes } from "./units.ts";
+
+/** One long step. Call `update` as often as you like; it decides itself when to draw. */
+export interface Progress {
+  /** `done` in the unit of the total: bytes. */
+  readonly update: (done: number) => void;
+  /** Ends the step and logs what it took. */
+  readonly end: () => void;
+}
+
+const DRAW_EVERY_MS = 100;
+const LINE_EVERY_MS = 10_000;
+const BAR_WIDTH = 24;
+
+/** The bars that are drawn now, in the order of their start: filesystems are filled side by side. */
+const running: { text: string }[] = [];
+
+/** Starts a step of `total` bytes. */
+export function startProgress(label: string, total: number): Progress {
+  const start = performance.now();
+  const bar = { text: "" };
+  let next = start + DRAW_EVERY_MS;
+  running.push(bar);
+  return {
+    update(done) {
+      const now = performance.now();
+      if (now < next || total <= 0) return;
+      const interactive = log.isInteractive();
+      next = now + (interactive ? DRAW_EVERY_MS : LINE_EVERY_MS);
+      const seconds = (now - start) / 1000;
+      if (interactive) {
+        bar.text = barText(label, done, total, seconds);
+        draw();
+      } else if (seconds * 1000 >= LINE_EVERY_MS) {
+        log.detail(`${label}: ${formatBytes(done)} of ${formatBytes(total)}, ${percent(done, total)}`);
+      }
+    },
+    end() {
+      running.splice(running.indexOf(bar), 1);
+      draw();
+      const seconds = (performance.now() - start) / 1000;
+      log.detail(`${label}: ${formatBytes(total)} in ${seconds.toFixed(2)} s`);
+    },
+  };
+}
+
+function draw(): void {
+  log.setStatus(running.map(({ text }) => text).filter(Boolean).join("  "));
+}
+
+function percent(done: number, total: number): string {
+  return `${Math.floor(100 * Math.min(done / total, 1))} %`;
+}
+
+/** `root [#########---------------]  37 %  312 MiB of 840 MiB  410 MiB/s  1 s left` */
+export function barText(label: string, done: number, total: number, seconds: number): string {
+  const share = Math.min(done / total, 1);
+  const filled = Math.round(share * BAR_WIDTH);
+  const rate = done / Math.max(seconds, 0.001);
+  const left = rate > 0 ? Math.ceil((total - done) / rate) : undefined;
+  return [
+    `${label} [${"#".repeat(filled)}${"-".repeat(BAR_WIDTH - filled)}] ${percent(done, total).padStart(5)}`,
+    `${formatBytes(done)} of ${formatBytes(total)}`,
+    `${formatBytes(Math.round(rate))}/s`,
+    ...left === undefined ? [] : [left >= 60 ? `${Math.ceil(left / 60)} min left` : `${left} s left`],
+  ].join("  ");
+}

@@ -1,0 +1,204 @@
+/**
+ * The settings: one row each gives the environment variable, the flag, the default, the parser, `--help`
+ * and the table in the README.
+ *
+ * @module
+ */
+
+import { BOOT_LOADER_CHOICES } from "./bootloaders.ts";
+import { BuildError, quote } from "./error.ts";
+import { type FormatName, FORMATS } from "./formats.ts";
+
+interface Setting<T> {
+  /** Name of the environment variable; the flag is the same in lower case: `EFI_MB`, `--efi-mb`. */
+  readonly env: string;
+  /** What stands for the value in `--help`. */
+  readonly value: string;
+  /** What is used when nothing is set, as a person would write it; absent: computed. */
+  readonly default?: string;
+  /** What "computed" means, for the help of a setting without a default. */
+  readonly computed?: string;
+  readonly help: string;
+  /** @throws {Error} with what is accepted, as in "a whole number of MiB from 1 to 1048576". */
+  readonly parse: (text: string) => T;
+}
+
+/** 2^33 MiB is 8 EiB: beyond it no file and no offset is possible. */
+const MAX_MB = 2 ** 33;
+
+function mebibytes(minimum: number): (text: string) => number {
+  return (text) => {
+    const number = Number(text);
+    if (!/^\d+$/.test(text) || number < minimum || number > MAX_MB) {
+      throw new Error(`a whole number of MiB, at least ${minimum}`);
+    }
+    return number;
+  };
+}
+
+function choice<T extends string>(names: readonly T[], aliases: Record<string, T> = {}): (text: string) => T {
+  return (text) => {
+    const name = aliases[text] ?? names.find((name) => name === text);
+    if (name === undefined) throw new Error(`one of ${names.join(", ")}`);
+    return name;
+  };
+}
+
+function pattern(regexp: RegExp, accepted: string): (text: string) => string {
+  return (text) => {
+    if (!regexp.test(text)) throw new Error(accepted);
+    return text;
+  };
+}
+
+const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
+const FORMAT_ALIASES = Object.fromEntries(
+  FORMAT_NAMES.flatMap((name) =>
+    ((FORMATS[name] as { aliases?: readonly string[] }).aliases ?? []).map((alias) => [alias, name])
+  ),
+);
+
+export const SETTINGS = {
+  outputFormat: {
+    env: "OUTPUT_FORMAT",
+    value: "FORMAT",
+    default: "raw",
+    help: `Format of the image: ${FORMAT_NAMES.join(", ")}`,
+    parse: choice(FORMAT_NAMES, FORMAT_ALIASES),
+  },
+  efiMb: {
+    env: "EFI_MB",
+    value: "MIB",
+    default: "32",
+    help: "Size of the ESP; FAT16 up to 32 MiB, FAT32 above",
+    parse: mebibytes(1),
+  },
+  bootMb: {
+    env: "BOOT_MB",
+    value: "MIB",
+    default: "512",
+    help: "Size of the boot partition (XBOOTLDR)",
+    parse: mebibytes(1),
+  },
+  freeMb: {
+    env: "FREE_MB",
+    value: "MIB",
+    default: "512",
+    help: "Free space in the root filesystem, as df shows it",
+    parse: mebibytes(0),
+  },
+  usedMb: {
+    env: "USED_MB",
+    value: "MIB",
+    computed: "from the tree",
+    help: "Space for all files, metadata and tables",
+    parse: mebibytes(1),
+  },
+  sizeMb: {
+    env: "SIZE_MB",
+    value: "MIB",
+    computed: "the sum of the sizes above",
+    help: "Size of the whole image, exactly",
+    parse: mebibytes(1),
+  },
+  bootloader: {
+    env: "BOOTLOADER",
+    value: "NAME",
+    default: "auto",
+    help: `Boot loader for UEFI machines: ${BOOT_LOADER_CHOICES.join(", ")}`,
+    parse: choice(BOOT_LOADER_CHOICES),
+  },
+  seed: {
+    env: "SEED",
+    value: "TEXT",
+    computed: "from os-release, architecture and layout",
+    help: 'What all UUIDs are derived from; "random" for fresh ones',
+    parse: pattern(/^.{1,1024}$/su, "1 to 1024 characters"),
+  },
+  sourceDateEpoch: {
+    env: "SOURCE_DATE_EPOCH",
+    value: "SECONDS",
+    computed: "the newest mtime in the tree",
+    help: "Time of everything that the build makes; later mtimes are clamped to it",
+    // 2^34 - 1 - 2^31 is the last second that ext4 can store (in 2446).
+    parse: (text: string): number => {
+      if (!/^\d{1,11}$/.test(text) || Number(text) > 2 ** 34 - 2 ** 31 - 1) {
+        throw new Error("seconds since 1970, at most 15032385535");
+      }
+      return Number(text);
+    },
+  },
+} as const satisfies Record<string, Setting<unknown>>;
+
+export type SettingName = keyof typeof SETTINGS;
+
+type Parsed<K extends SettingName> = ReturnType<(typeof SETTINGS)[K]["parse"]>;
+
+/** What was asked. A setting without a default is `undefined` unless it is set: it is computed then. */
+export type Settings = {
+  readonly [K in SettingName]: (typeof SETTINGS)[K] extends { default: string } ? Parsed<K>
+    : Parsed<K> | undefined;
+};
+
+/** The flag of a setting, without its dashes: `efi-mb`. */
+export function flagOf(name: SettingName): string {
+  return SETTINGS[name].env.toLowerCase().replaceAll("_", "-");
+}
+
+/**
+ * Reads the settings: flag before environment variable before default. An empty variable counts as unset,
+ * since pipelines often pass variables on without knowing whether they are set.
+ *
+ * @param taken the settings that the builder takes; the others keep their defaults.
+ * @throws {BuildError} (usage) naming the flag or variable, the value and what is accepted.
+ */
+export function readSettings(
+  taken: readonly SettingName[],
+  flags: Readonly<Record<string, string | undefined>>,
+  env: Readonly<Record<string, string | undefined>>,
+): Settings {
+  const read = (name: SettingName) => {
+    const row: Setting<unknown> = SETTINGS[name];
+    const flag = taken.includes(name) ? flags[flagOf(name)] : undefined;
+    const variable = taken.includes(name) ? env[row.env] || undefined : undefined;
+    const text = flag ?? variable ?? row.default;
+    if (text === undefined) return undefined;
+    try {
+      return row.parse(text);
+    } catch (error) {
+      const source = flag === undefined ? `${row.env}=` : `--${flagOf(name)}=`;
+      throw new BuildError(`Cannot use ${source}${quote(text)}`, {
+        kind: "usage",
+        hint: `Accepted: ${(error as Error).message}`,
+        cause: error,
+      });
+    }
+  };
+  const names = Object.keys(SETTINGS) as SettingName[];
+  return Object.fromEntries(names.map((name) => [name, read(name)])) as Settings;
+}
+
+/** Settings that are set in the environment though the builder does not take them. */
+export function ignoredSettings(
+  taken: readonly SettingName[],
+  env: Readonly<Record<string, string | undefined>>,
+): string[] {
+  const names = Object.keys(SETTINGS) as SettingName[];
+  return names.filter((name) => !taken.includes(name) && env[SETTINGS[name].env])
+    .map((name) => SETTINGS[name].env);
+}
+
+/** One line per setting for `--help`: flag, environment variable, default, help. */
+export function settingRows(
+  taken: readonly SettingName[],
+): { flag: string; env: string; fallback: string; help: string }[] {
+  return taken.map((name) => {
+    const row: Setting<unknown> = SETTINGS[name];
+    return {
+      flag: `--${flagOf(name)}=${row.value}`,
+      env: row.env,
+      fallback: row.default ?? row.computed ?? "",
+      help: row.help,
+    };
+  });
+}

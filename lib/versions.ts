@@ -1,0 +1,52 @@
+/**
+ * Comparison of version strings after the UAPI group's version format specification (UAPI.10), which
+ * systemd-boot, `systemd-analyze compare-versions` and kernel-install follow.
+ *
+ * https://uapi-group.org/specifications/specs/version_format_specification/
+ *
+ * @module
+ */
+
+/** Characters that may stand in a version; all others only separate. */
+const IGNORED = /^[^A-Za-z0-9~\-^.]+/;
+
+/** Returns a negative number when `a` is older than `b`, 0 when equal, a positive one when newer. */
+export function compareVersions(a: string, b: string): number {
+  for (;;) {
+    a = a.replace(IGNORED, "");
+    b = b.replace(IGNORED, "");
+    // A tilde is older than anything, the end included.
+    if (a.startsWith("~") || b.startsWith("~")) {
+      if (!a.startsWith("~")) return 1;
+      if (!b.startsWith("~")) return -1;
+      [a, b] = [a.slice(1), b.slice(1)];
+      continue;
+    }
+    if (!a || !b) return a ? 1 : b ? -1 : 0;
+    const separator = ["-", "^", "."].find((mark) => a.startsWith(mark) || b.startsWith(mark));
+    if (separator) {
+      if (!a.startsWith(separator)) return 1;
+      if (!b.startsWith(separator)) return -1;
+      [a, b] = [a.slice(1), b.slice(1)];
+      continue;
+    }
+    const digits = /^\d/.test(a) || /^\d/.test(b);
+    const run = digits ? /^\d*/ : /^[A-Za-z]*/;
+    const [x, y] = [run.exec(a)![0], run.exec(b)![0]];
+    const order = digits ? compareNumbers(x, y) : compareLetters(x, y);
+    if (order) return order;
+    [a, b] = [a.slice(x.length), b.slice(y.length)];
+  }
+}
+
+/** Compares runs of digits of any length; an empty one is older than zero. */
+function compareNumbers(a: string, b: string): number {
+  if (!a || !b) return a.length - b.length;
+  const [x, y] = [BigInt(a), BigInt(b)];
+  return x < y ? -1 : x > y ? 1 : 0;
+}
+
+/** Capital letters are older than small ones, as in ASCII; a prefix is older than the whole. */
+function compareLetters(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

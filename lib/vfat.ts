@@ -1,0 +1,112 @@
+/**
+ * Makes a FAT filesystem with mkfs.vfat and fills it with mtools, inside an image at an offset.
+ *
+ * - https://manpages.debian.org/trixie/dosfstools/mkfs.fat.8.en.html
+ * - https://manpages.debian.org/trixie/mtools/mtools.1.en.html
+ *
+ * @module
+ */
+
+import { basename, dirname, join } from "node:path";
+import { BuildError } from "./error.ts";
+import { FAT_ROOT_ENTRIES, type FatEntry, type FatGeometry } from "./fat.ts";
+import type { Nodes } from "./nodes.ts";
+import { realPath, type Root } from "./root.ts";
+import { shWith } from "./sh.ts";
+import { KiB } from "./units.ts";
+
+/** Where a filesystem is made. All numbers are in bytes. */
+export interface Target {
+  /** The image. It has its full size, and reads as zeros where the filesystem will be. */
+  readonly path: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
+export interface FatRequest {
+  readonly geometry: FatGeometry;
+  readonly label: string;
+  /** Volume serial number, eight hexadecimal digits. */
+  readonly serial: string;
+  /** Seconds since 1970. */
+  readonly time: number;
+  readonly entries: readonly FatEntry[];
+}
+
+/** The first and last second that a FAT directory entry can store: 1980 to 2107. */
+const FIRST_TIME = 315532800;
+const LAST_TIME = 4354819198;
+
+/** Paths on one command line; far below the kernel's limit of 128 KiB for a single one and 2 MiB for all. */
+const BATCH = 500;
+
+const SECTOR = 512;
+
+/**
+ * Makes and fills the filesystem.
+ *
+ * @param scratch an empty directory for the files whose text the plan wrote.
+ * @throws {BuildError} when a program fails, or the listing afterwards is not what was asked for.
+ */
+export async function makeVfat(
+  target: Target,
+  { geometry, label, serial, time, entries }: FatRequest,
+  { root, nodes }: { readonly root: Root; readonly nodes: Nodes },
+  scratch: string,
+): Promise<void> {
+  const clamp = (seconds: number) => Math.min(Math.max(seconds, FIRST_TIME), LAST_TIME);
+  const now = clamp(time);
+  const run = shWith({
+    env: { SOURCE_DATE_EPOCH: String(now), MTOOLS_SKIP_CHECK: "1", MTOOLSRC: "/dev/null" },
+    // mkfs.vfat expects a filesystem to fill its file to the end.
+    expected: /block count mismatch/,
+  });
+  const { bits, perCluster, reserved } = geometry;
+  const sector = target.offset / SECTOR;
+  const rootEntries = bits === 32 ? [] : ["-r", FAT_ROOT_ENTRIES];
+  await run`mkfs.vfat -F ${bits} -S ${SECTOR} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a -i ${serial} -n ${label} --offset ${sector} -h ${sector} ${target.path} ${
+    target.size / KiB
+  }`;
+
+  const image = `${target.path}@@${target.offset}`;
+  const directories = entries.filter(({ type }) => type === "directory").map(({ path }) => `::${path}`);
+  for (const batch of batches(directories)) await run`mmd -i ${image} ${batch}`;
+
+  // One command for all files of a directory that keep their name and their time.
+  const together = new Map<string, string[]>();
+  for (const [i, { path, type, node, text }] of entries.entries()) {
+    if (type !== "file") continue;
+    const source = node === undefined ? join(scratch, String(i)) : realPath(root, nodes, node);
+    if (node === undefined) await Deno.writeFile(source, text!);
+    const mtime = node === undefined ? undefined : nodes.mtimeSeconds[node]!;
+    // mcopy gives a file the time of its source (-m) or SOURCE_DATE_EPOCH.
+    const keep = mtime !== undefined && mtime <= now && mtime === clamp(mtime);
+    if (keep && basename(source) === basename(path)) {
+      const list = together.get(dirname(path)) ?? [];
+      together.set(dirname(path), list);
+      list.push(source);
+    } else {
+      await run`mcopy -n ${keep ? ["-m"] : []} -i ${image} ${source} ${`::${path}`}`;
+    }
+  }
+  for (const [directory, sources] of together) {
+    for (const batch of batches(sources)) await run`mcopy -n -m -i ${image} ${batch} ${`::${directory}`}`;
+  }
+  await verifyListing(image, entries);
+}
+
+function* batches<T>(list: readonly T[]): Generator<T[]> {
+  for (let at = 0; at < list.length; at += BATCH) yield list.slice(at, at + BATCH);
+}
+
+/** Compares names, types and sizes with what mdir lists: mtools exit with 0 after some failures. */
+async function verifyListing(image: string, entries: readonly FatEntry[]): Promise<void> {
+  const run = shWith({ quiet: true, env: { MTOOLS_SKIP_CHECK: "1", MTOOLSRC: "/dev/null" }, accept: [1] });
+  const listed = new Set((await run`mdir -/ -b -i ${image} ::`).split("\n").filter(Boolean));
+  for (const { path, type } of entries) {
+    const name = `::${path}${type === "directory" ? "/" : ""}`;
+    if (!listed.delete(name)) throw new BuildError(`mtools did not store ${path}`);
+  }
+  const [extra] = listed;
+  if (extra !== undefined) throw new BuildError(`mtools stored ${extra}, which is not in the plan`);
+}
