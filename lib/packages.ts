@@ -2,6 +2,9 @@
  * Which Debian package has which program: one list for `deno task setup`, the Containerfile, `base.rapt`
  * and the hint of an error about a missing program.
  *
+ * Debian 12 has all of it new enough, so nothing comes from bookworm-backports: its mke2fs 1.47.0 only
+ * formats (the files are written by ext4.ts), its sfdisk 2.38 and qemu-img 7.2 know every option used here.
+ *
  * @module
  */
 
@@ -16,6 +19,7 @@ interface Package {
   readonly why: string;
 }
 
+/** One row per package, named as Debian names it. */
 export const PACKAGES = {
   "fdisk": { purpose: "build", has: ["sfdisk"], why: "to write the partition table" },
   "e2fsprogs": { purpose: "build", has: ["mke2fs", "e2fsck"], why: "to make ext4 filesystems" },
@@ -25,14 +29,39 @@ export const PACKAGES = {
   "tar": { purpose: "build", has: ["tar"], why: "to read a tree from an archive" },
   "zstd": { purpose: "build", has: ["zstd"], why: "to read .tar.zst archives" },
   "mmdebstrap": { purpose: "demo", has: ["mmdebstrap"], why: "to make Debian trees" },
+  "debian-archive-keyring": {
+    purpose: "demo",
+    has: ["/usr/share/keyrings/debian-archive-trixie-stable.gpg"],
+    why: "to check the signatures of Debian 13",
+  },
   "qemu-system-x86": { purpose: "demo", has: ["qemu-system-x86_64"], why: "to boot x86-64 images" },
-  "ovmf": { purpose: "demo", has: ["/usr/share/OVMF/OVMF_CODE_4M.fd"], why: "as UEFI firmware for x86-64" },
-  "systemd-container": { purpose: "demo", has: ["systemd-nspawn"], why: "to boot images as containers" },
+  "ovmf": {
+    purpose: "demo",
+    has: ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"],
+    why: "as UEFI firmware for x86-64",
+  },
+  "systemd-container": {
+    purpose: "demo",
+    has: ["systemd-nspawn", "systemd-dissect"],
+    why: "to boot images as containers",
+  },
+  "qemu-system-arm": { purpose: "test", has: ["qemu-system-aarch64"], why: "to boot arm64 images" },
+  "qemu-efi-aarch64": {
+    purpose: "test",
+    has: ["/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"],
+    why: "as UEFI firmware for arm64",
+  },
+  "gdisk": { purpose: "test", has: ["sgdisk"], why: "to check partition tables" },
+  "mount": { purpose: "test", has: ["mount", "losetup"], why: "to look into images" },
+  "systemd": { purpose: "test", has: ["systemd-socket-activate"], why: "to stand in for udev" },
 } as const satisfies Record<string, Package>;
 
 export type PackageName = keyof typeof PACKAGES;
 
 const rank: Record<Purpose, number> = { build: 0, demo: 1, test: 2 };
+
+/** Debian's users have these not on their `PATH`, though `sfdisk` and `mke2fs` are there. */
+const SYSTEM_DIRECTORIES = ["/usr/local/sbin", "/usr/sbin", "/sbin"] as const;
 
 /** The packages needed for `purpose`, sorted by name; each purpose includes those before it. */
 export function packagesFor(purpose: Purpose): PackageName[] {
@@ -48,4 +77,31 @@ export function packageOf(program: string): string | undefined {
       return `It is needed ${row.why}: run "deno task setup", or install the package ${name}`;
     }
   }
+}
+
+/** `PATH` with the directories of system programs, for a user whose own lacks them. */
+export function searchPath(path: string = Deno.env.get("PATH") ?? "/usr/bin:/bin"): string {
+  const directories = path.split(":");
+  return [...directories, ...SYSTEM_DIRECTORIES.filter((dir) => !directories.includes(dir))].join(":");
+}
+
+/** Whether a program (found on {@link searchPath}) or a file (absolute path) is there. */
+export function isInstalled(program: string): boolean {
+  const candidates = program.startsWith("/")
+    ? [program]
+    : searchPath().split(":").map((dir) => `${dir || "."}/${program}`);
+  return candidates.some((path) => {
+    try {
+      const { isFile, mode } = Deno.statSync(path);
+      return isFile && (program.startsWith("/") || ((mode ?? 0) & 0o111) !== 0);
+    } catch {
+      // Not there, or in a directory that we may not enter.
+      return false;
+    }
+  });
+}
+
+/** The packages of `purpose` of which a program or file is missing here. */
+export function missingPackages(purpose: Purpose): PackageName[] {
+  return packagesFor(purpose).filter((name) => !PACKAGES[name].has.every(isInstalled));
 }

@@ -1,0 +1,201 @@
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-run --allow-env
+/**
+ * `deno task boot IMAGE`: starts a disk image in QEMU, with the firmware and the machine of the
+ * architecture that its partition table names, and the serial console on the terminal.
+ *
+ * The image is not changed unless `--snapshot=off` is given. Guests are emulated (`--accel tcg`) unless
+ * asked otherwise: `/dev/kvm` may be there and guests still crash on it, as in virtual machines that do
+ * not pass virtualisation on.
+ *
+ * @module
+ */
+
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import { identifyType } from "./dps.ts";
+import { BuildError, quote } from "./error.ts";
+import * as log from "./log.ts";
+import {
+  type BootableName,
+  checkInstalled,
+  type DiskName,
+  DISKS,
+  firmwareOf,
+  MACHINES,
+  qemuCommand,
+} from "./qemu.ts";
+import { sh, shWith } from "./sh.ts";
+import { MiB } from "./units.ts";
+
+/** What an image is: QEMU's name of its format, and the architecture of its root partition. */
+export async function inspectImage(
+  image: string,
+  format?: string,
+): Promise<{ format: string; architecture: BootableName }> {
+  if (!await isFile(image)) {
+    throw new BuildError(`Cannot boot ${quote(image)}: no such file`, { kind: "usage" });
+  }
+  const force = format === undefined ? [] : ["-f", format];
+  const info = JSON.parse(await shWith({ quiet: true })`qemu-img info --output=json ${force} ${image}`);
+  const table = await withTempDir(async (dir) => {
+    if (info.format === "raw") return await partitionTypes(image);
+    const head = `${dir}/head.raw`;
+    await sh`qemu-img dd -f ${info.format} -O raw bs=${MiB} count=1 if=${image} of=${head}`;
+    // sfdisk trusts a table only if the partitions lie within the disk.
+    await Deno.truncate(head, info["virtual-size"]);
+    return await partitionTypes(head);
+  });
+  if (!table) {
+    throw new BuildError(`Cannot boot ${quote(image)}: it has no partition table (GPT)`, {
+      kind: "usage",
+      hint: `The image of a single filesystem boots as a container: systemd-nspawn --image=${image} --boot`,
+    });
+  }
+  const architecture = table.map((type) => identifyType(type)?.architecture).find(Boolean);
+  if (!architecture) {
+    throw new BuildError(`Cannot boot ${quote(image)}: no root partition of a known architecture`, {
+      kind: "usage",
+      hint: `Its partitions have the types ${table.join(", ") || "(none)"}`,
+    });
+  }
+  if (!(architecture in MACHINES)) {
+    throw new BuildError(`Cannot boot ${quote(image)}: no virtual machine for ${architecture}`, {
+      kind: "usage",
+      hint: `Accepted are images for ${Object.keys(MACHINES).join(", ")}`,
+    });
+  }
+  return { format: info.format, architecture: architecture as BootableName };
+}
+
+/** The type GUIDs of the partitions; `undefined` when there is no GPT. */
+async function partitionTypes(image: string): Promise<string[] | undefined> {
+  const json = await shWith({ quiet: true, accept: [0, 1] })`sfdisk --json ${image}`;
+  if (!json) return;
+  const { label, partitions } = JSON.parse(json).partitiontable;
+  return label === "gpt" ? (partitions ?? []).map(({ type }: { type: string }) => type) : undefined;
+}
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+async function withTempDir<T>(fn: (dir: string) => Promise<T>): Promise<T> {
+  const dir = await Deno.makeTempDir({ dir: Deno.env.get("TMPDIR") ?? "/var/tmp", prefix: "raptor-boot-" });
+  try {
+    return await fn(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const OPTIONS = {
+  accel: { type: "string", default: "tcg" },
+  memory: { type: "string", default: "2048" },
+  snapshot: { type: "string", default: "on" },
+  disk: { type: "string", default: "nvme" },
+  format: { type: "string" },
+  help: { type: "boolean", short: "h", default: false },
+} as const satisfies ParseArgsConfig["options"];
+
+const HELP = `Start a disk image in QEMU, with its serial console on this terminal
+
+Usage: deno task boot [OPTION…] IMAGE
+
+  --accel tcg|kvm     emulate (default), or use /dev/kvm, which is faster
+  --memory MIB        memory of the guest (default: ${OPTIONS.memory.default})
+  --snapshot on|off   on (default): leave the image as it is; off: the guest writes into it
+  --disk NAME         how the disk is attached: ${
+  Object.keys(DISKS).join(", ")
+} (default: ${OPTIONS.disk.default})
+  --format FORMAT     format of the image (default: found from its content)
+  --help              show this text
+`;
+
+/** One of `choices`, or an error that names them. */
+function choose<T extends string>(flag: string, value: string, choices: readonly T[]): T {
+  const choice = choices.find((each) => each === value);
+  if (choice !== undefined) return choice;
+  throw new BuildError(`Cannot use --${flag}=${value}`, {
+    kind: "usage",
+    hint: `Accepted are ${choices.join(", ")}`,
+  });
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw new BuildError(error instanceof Error ? error.message : String(error), {
+      kind: "usage",
+      hint: 'Run "deno task boot --help" for the options',
+    });
+  }
+}
+
+/** Boots as the command line asks; returns QEMU's exit code. */
+async function boot(args: readonly string[]): Promise<number> {
+  const { values, positionals: [image, ...more] } = parse(args);
+  if (values.help) {
+    await Deno.stdout.write(new TextEncoder().encode(HELP));
+    return 0;
+  }
+  if (image === undefined || more.length > 0) {
+    throw new BuildError(`Cannot boot ${more.length ? "several images at once" : "without an image"}`, {
+      kind: "usage",
+      hint: "Give one: deno task boot examples/disk.qcow2",
+    });
+  }
+  const accel = choose("accel", values.accel, ["tcg", "kvm"]);
+  const disk = choose("disk", values.disk, Object.keys(DISKS) as DiskName[]);
+  const snapshot = choose("snapshot", values.snapshot, ["on", "off"]) === "on";
+  if (!/^[1-9]\d{1,6}$/.test(values.memory)) {
+    throw new BuildError(`Cannot use --memory=${values.memory}`, {
+      kind: "usage",
+      hint: "Give a whole number of MiB, such as 2048",
+    });
+  }
+  const memory = Number(values.memory);
+  const { architecture, format } = await inspectImage(image, values.format);
+  checkInstalled(architecture);
+  return await withTempDir(async (dir) => {
+    const variables = `${dir}/variables.fd`;
+    await Deno.copyFile(firmwareOf(architecture).variables, variables);
+    await Deno.chmod(variables, 0o600);
+    const serial = "mon:stdio";
+    const guest = { architecture, image, format, disk, accel, memory, snapshot, variables, serial };
+    log.step(`Booting ${quote(image)} (${architecture}, ${format}); leave with Ctrl-A X`);
+    if (accel === "tcg") log.detail("Emulated: this takes a minute; try --accel kvm where KVM works");
+    return await runOnTerminal(qemuCommand(guest));
+  });
+}
+
+/** Runs a program that has the terminal for itself, which `sh` does not give. */
+async function runOnTerminal([program = "", ...args]: string[]): Promise<number> {
+  const child = new Deno.Command(program, { args, stdin: "inherit", stdout: "inherit", stderr: "inherit" })
+    .spawn();
+  const end = () => child.kill("SIGTERM");
+  Deno.addSignalListener("SIGTERM", end);
+  try {
+    const { code, signal } = await child.status;
+    if (signal) throw new BuildError(`${program} was killed by ${signal}`);
+    if (code !== 0) throw new BuildError(`${program} failed with exit code ${code}`);
+    return code;
+  } finally {
+    Deno.removeSignalListener("SIGTERM", end);
+  }
+}
+
+if (import.meta.main) {
+  try {
+    Deno.exitCode = await boot(Deno.args);
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error;
+    log.fail(error.message);
+    if (error.hint) log.fail(error.hint);
+    Deno.exitCode = error.kind === "usage" ? 2 : 1;
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * Virtual machines: QEMU's options and the UEFI firmware for each architecture, in one place for
+ * `deno task boot` and for the tests.
+ *
+ * @module
+ */
+
+import type { ArchitectureName } from "./dps.ts";
+import { BuildError, quote } from "./error.ts";
+import { isInstalled, packageOf } from "./packages.ts";
+
+/** Where UEFI comes from: the program, and the variables of which each guest needs a copy. */
+interface Firmware {
+  readonly code: string;
+  readonly variables: string;
+}
+
+interface Machine {
+  /** QEMU's program for the architecture. */
+  readonly program: string;
+  /** `-machine`, without the accelerator. */
+  readonly machine: string;
+  /** `-cpu` under TCG; under KVM it is always `host`. */
+  readonly cpu: string;
+  readonly firmware: Firmware;
+  /** Firmware with Microsoft's keys and Secure Boot on, and what else it takes. */
+  readonly secureBoot?: Firmware & { readonly machine: string; readonly args: readonly string[] };
+}
+
+/** One row per architecture that can be booted. */
+export const MACHINES = {
+  "x86-64": {
+    program: "qemu-system-x86_64",
+    machine: "q35",
+    // The cmpxchg16b of QEMU 7.2's TCG breaks Linux now and then: double faults in 1 of 8 boots.
+    cpu: "qemu64,-cx16",
+    firmware: { code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/usr/share/OVMF/OVMF_VARS_4M.fd" },
+    secureBoot: {
+      code: "/usr/share/OVMF/OVMF_CODE_4M.ms.fd",
+      variables: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
+      machine: "q35,smm=on",
+      args: ["-global", "driver=cfi.pflash01,property=secure,value=on"],
+    },
+  },
+  "arm64": {
+    program: "qemu-system-aarch64",
+    machine: "virt",
+    cpu: "cortex-a57",
+    firmware: { code: "/usr/share/AAVMF/AAVMF_CODE.fd", variables: "/usr/share/AAVMF/AAVMF_VARS.fd" },
+  },
+} as const satisfies Partial<Record<ArchitectureName, Machine>>;
+
+export type BootableName = keyof typeof MACHINES;
+
+/** How the disk is attached: `-device` arguments that end in the drive's name. */
+export const DISKS = {
+  // Built into Debian's kernels, cloud kernels included: boots without an initrd.
+  "nvme": ["-device", "nvme,serial=raptor,drive=disk"],
+  "virtio": ["-device", "virtio-blk-pci,drive=disk"],
+  "sata": ["-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=disk"],
+  "usb": ["-device", "qemu-xhci", "-device", "usb-storage,drive=disk"],
+} as const satisfies Record<string, readonly string[]>;
+
+export type DiskName = keyof typeof DISKS;
+
+/** One virtual machine. */
+export interface Guest {
+  readonly architecture: BootableName;
+  readonly image: string;
+  /** QEMU's name of the image's format. */
+  readonly format: string;
+  readonly disk: DiskName;
+  readonly accel: "kvm" | "tcg";
+  /** In MiB. */
+  readonly memory: number;
+  /** Whether writes of the guest are thrown away. */
+  readonly snapshot: boolean;
+  readonly secureBoot?: boolean;
+  /** Copy of the firmware's variables, which the guest writes. */
+  readonly variables: string;
+  /** QEMU's argument for the serial console: `mon:stdio` on a terminal, `stdio` for a log. */
+  readonly serial: string;
+}
+
+/** The files of UEFI firmware for an architecture. */
+export function firmwareOf(architecture: BootableName, secureBoot = false): Firmware {
+  const machine: Machine = MACHINES[architecture];
+  if (!secureBoot) return machine.firmware;
+  if (machine.secureBoot) return machine.secureBoot;
+  throw new BuildError(`Cannot boot ${architecture} with Secure Boot`, { kind: "usage" });
+}
+
+/** QEMU's command line for a guest, program first. The only place that knows QEMU's options. */
+export function qemuCommand(guest: Guest): string[] {
+  const row: Machine = MACHINES[guest.architecture];
+  const secure = guest.secureBoot ? row.secureBoot : undefined;
+  const firmware = firmwareOf(guest.architecture, guest.secureBoot);
+  const machine = secure?.machine ?? row.machine;
+  return [
+    row.program,
+    ...["-machine", `${machine},accel=${guest.accel}`],
+    ...["-cpu", guest.accel === "kvm" ? "host" : row.cpu],
+    // More than one processor lets TCG of QEMU 7.2 race when the kernel patches its own code.
+    ...["-smp", "1", "-m", String(guest.memory)],
+    ...["-drive", drive({ if: "pflash", format: "raw", readonly: "on", file: firmware.code })],
+    ...["-drive", drive({ if: "pflash", format: "raw", file: guest.variables })],
+    ...[
+      "-drive",
+      drive({
+        if: "none",
+        id: "disk",
+        format: guest.format,
+        snapshot: guest.snapshot ? "on" : "off",
+        file: guest.image,
+      }),
+    ],
+    ...DISKS[guest.disk],
+    ...(secure?.args ?? []),
+    ...["-nic", "none", "-display", "none", "-no-reboot"],
+    ...(guest.serial.startsWith("mon:") ? [] : ["-monitor", "none"]),
+    ...["-serial", guest.serial],
+  ];
+}
+
+/** QEMU separates options by commas; one in a file name is doubled. */
+function drive(options: Record<string, string>): string {
+  return Object.entries(options).map(([key, value]) => `${key}=${value.replaceAll(",", ",,")}`).join(",");
+}
+
+/** Throws when the program or the firmware of an architecture is not installed. */
+export function checkInstalled(architecture: BootableName, secureBoot = false): void {
+  const { code, variables } = firmwareOf(architecture, secureBoot);
+  for (const needed of [MACHINES[architecture].program, code, variables]) {
+    if (isInstalled(needed)) continue;
+    throw new BuildError(`Cannot boot an ${architecture} image: ${quote(needed)} is missing`, {
+      hint: packageOf(needed),
+    });
+  }
+}

@@ -1,0 +1,208 @@
+/**
+ * Real OS trees for the tests, made once from Debian's packages and kept outside the repository (in
+ * `RAPTOR_BUILDERS_TREES`, or `raptor-builders-trees` in `TMPDIR` or `/var/tmp`; remove it at will).
+ *
+ * A tree is made under a temporary name and renamed when complete, and its name holds a checksum of its
+ * recipe, so that neither an interrupted nor an outdated one is ever used. Tests share the trees and must
+ * not change them: {@link copyTree} first.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { shWith } from "../lib/sh.ts";
+
+const ROOT = Deno.env.get("RAPTOR_BUILDERS_TREES") ??
+  `${Deno.env.get("TMPDIR") ?? "/var/tmp"}/raptor-builders-trees`;
+
+// Trees have ordinary modes, whatever the umask of the person who runs the tests.
+Deno.umask(0o022);
+
+export const quiet = shWith({ quiet: true });
+
+/**
+ * The directory `name` of the cache, made by `make` unless it is there. Whatever decides its content and
+ * is data belongs into `recipe`; what `make` does is covered by `version` in it.
+ */
+export async function cached(
+  name: string,
+  recipe: unknown,
+  make: (dir: string) => Promise<void>,
+): Promise<string> {
+  await Deno.mkdir(ROOT, { recursive: true });
+  const key = createHash("sha256").update(JSON.stringify(recipe)).digest("hex").slice(0, 12);
+  const dir = `${ROOT}/${name}-${key}`;
+  // The lock belongs to the open file, so it holds between processes and between workers of one.
+  using lock = await Deno.open(`${ROOT}/${name}.lock`, { create: true, write: true });
+  await lock.lock(true);
+  if (await exists(dir)) return dir;
+  const partial = `${dir}.partial`;
+  await remove(partial);
+  await Deno.mkdir(partial);
+  await make(partial);
+  await Deno.rename(partial, dir);
+  return dir;
+}
+
+/** Waits until no other test, in this process or another, holds the lock `name`, and holds it for `fn`. */
+export async function exclusively<T>(name: string, fn: () => Promise<T>): Promise<T> {
+  await Deno.mkdir(ROOT, { recursive: true });
+  using lock = await Deno.open(`${ROOT}/${name}.lock`, { create: true, write: true });
+  await lock.lock(true);
+  return await fn();
+}
+
+/** Copies a tree with owners, modes, links, times and extended attributes, for a test to change. */
+export async function copyTree(from: string, to: string): Promise<string> {
+  await quiet`cp --archive --reflink=auto ${from} ${to}`;
+  return to;
+}
+
+export type Suite = "bullseye" | "bookworm" | "trixie";
+
+/** Debian's architectures, as the kernel's console and systemd's boot loader name them. */
+const ARCHITECTURES = {
+  "amd64": { console: "ttyS0", efi: "x64" },
+  "arm64": { console: "ttyAMA0", efi: "aa64" },
+} as const;
+
+export type DebianArchitecture = keyof typeof ARCHITECTURES;
+
+/**
+ * Packages and what they depend on, unpacked but not configured: nothing of them is run, so they may be of
+ * any architecture (Debian's name for it).
+ */
+export function unpack(suite: Suite, architecture: string, packages: readonly string[]): Promise<string> {
+  return cached(`packages-${suite}-${architecture}-${packages[0]}`, { packages }, async (dir) => {
+    await quiet`mmdebstrap --quiet --variant=extract --mode=root --architectures=${architecture}
+      --include=${packages.join(",")} ${suite} ${dir}`;
+  });
+}
+
+/** In the order in which they depend on each other; the rest that a tiny tree needs is built into the kernel. */
+const MODULES = ["nls/nls_cp437", "nls/nls_ascii", "fat/fat", "fat/vfat", "efivarfs/efivarfs"] as const;
+
+const APPLETS = [
+  ...[
+    "cat",
+    "cut",
+    "find",
+    "grep",
+    "insmod",
+    "ls",
+    "mkdir",
+    "mount",
+    "od",
+    "poweroff",
+    "readlink",
+    "sed",
+    "sh",
+  ],
+  ...["sort", "stat", "sync", "uname"],
+] as const;
+
+export interface TinyOptions {
+  readonly architecture?: DebianArchitecture;
+  /** With a kernel in `/boot` (default) that boots without an initrd from an NVMe disk. */
+  readonly kernel?: boolean;
+  /** With systemd-boot in `/usr/lib/systemd/boot/efi` (default). */
+  readonly loader?: boolean;
+}
+
+/**
+ * An OS of a few MiB that boots in seconds: busybox, Debian's cloud kernel, systemd-boot, and an init that
+ * mounts what `/etc/fstab` says, reports what it sees, and powers off.
+ */
+export async function tinyTree(
+  { architecture = "amd64", kernel = true, loader = true }: TinyOptions = {},
+): Promise<string> {
+  const parts = [kernel ? [] : ["nokernel"], loader ? [] : ["noloader"]].flat();
+  const { console, efi } = ARCHITECTURES[architecture];
+  const packages = ["busybox-static", `linux-image-cloud-${architecture}`, "systemd-boot-efi"];
+  const init = await script("tiny-init.sh");
+  const recipe = { version: 1, init, APPLETS, MODULES, packages, kernel, loader };
+  return await cached(["tiny", architecture, ...parts].join("-"), recipe, async (dir) => {
+    const debian = await unpack("trixie", architecture, packages);
+    for (const path of ["usr/bin", "usr/sbin", "usr/lib/modules", "etc/kernel", "boot", "var/lib"]) {
+      await Deno.mkdir(`${dir}/${path}`, { recursive: true });
+    }
+    for (const path of ["dev", "proc", "sys", "run", "root", "mnt", "tmp", "var/tmp"]) {
+      await Deno.mkdir(`${dir}/${path}`);
+    }
+    await Deno.chmod(`${dir}/root`, 0o700);
+    for (const path of ["tmp", "var/tmp"]) await Deno.chmod(`${dir}/${path}`, 0o1777);
+    for (const name of ["bin", "sbin", "lib"]) await Deno.symlink(`usr/${name}`, `${dir}/${name}`);
+
+    await Deno.copyFile(`${debian}/usr/bin/busybox`, `${dir}/usr/bin/busybox`);
+    for (const applet of APPLETS) await Deno.symlink("busybox", `${dir}/usr/bin/${applet}`);
+    await text(`${dir}/usr/sbin/init`, init, 0o755);
+    await text(
+      `${dir}/usr/lib/os-release`,
+      'ID=tiny\nNAME="Tiny"\nPRETTY_NAME="Tiny 1.0 (for tests)"\nVERSION_ID=1.0\n',
+    );
+    await Deno.symlink("../usr/lib/os-release", `${dir}/etc/os-release`);
+    // An empty one says that the system has no identity yet.
+    await text(`${dir}/etc/machine-id`, "");
+    await text(`${dir}/etc/hostname`, "tiny\n");
+    await text(`${dir}/etc/resolv.conf`, "");
+    await text(`${dir}/etc/passwd`, "root:x:0:0:root:/root:/bin/sh\n");
+    await text(`${dir}/etc/group`, "root:x:0:\n");
+    await text(`${dir}/etc/shadow`, "root:*:20000:0:99999:7:::\n", 0o640);
+    // Init switches the kernel's messages off; until then they help to see why a boot fails.
+    await text(`${dir}/etc/kernel/cmdline`, `console=${console} panic=-1\n`);
+    await text(`${dir}/etc/modules`, "");
+    if (loader) {
+      await Deno.mkdir(`${dir}/usr/lib/systemd/boot/efi`, { recursive: true });
+      const name = `systemd-boot${efi}.efi`;
+      await Deno.copyFile(
+        `${debian}/usr/lib/systemd/boot/efi/${name}`,
+        `${dir}/usr/lib/systemd/boot/efi/${name}`,
+      );
+    }
+    if (kernel) await copyKernel(debian, dir);
+  });
+}
+
+/** The kernel as Debian places it, with the few modules that the tiny tree loads, uncompressed for busybox. */
+async function copyKernel(debian: string, dir: string): Promise<void> {
+  const [version] = (await Array.fromAsync(Deno.readDir(`${debian}/usr/lib/modules`))).map(({ name }) =>
+    name
+  );
+  await Deno.copyFile(`${debian}/boot/vmlinuz-${version}`, `${dir}/boot/vmlinuz-${version}`);
+  await Deno.copyFile(`${debian}/boot/config-${version}`, `${dir}/boot/config-${version}`);
+  const to = `/usr/lib/modules/${version}`;
+  await Deno.mkdir(`${dir}${to}`);
+  const paths: string[] = [];
+  for (const module of MODULES) {
+    const path = `${to}/${module.split("/")[1]}.ko`;
+    await Deno.copyFile(`${debian}${to}/kernel/fs/${module}.ko.xz`, `${dir}${path}.xz`);
+    await quiet`xz --decompress ${dir}${path}.xz`;
+    paths.push(path);
+  }
+  await text(`${dir}/etc/modules`, paths.map((path) => `${path}\n`).join(""));
+}
+
+/** A script that runs in a tree. */
+function script(name: string): Promise<string> {
+  return Deno.readTextFile(new URL(`./trees/${name}`, import.meta.url));
+}
+
+/** Writes a file with exactly this mode, whatever the umask. */
+async function text(path: string, content: string, mode = 0o644): Promise<void> {
+  await Deno.writeTextFile(path, content);
+  await Deno.chmod(path, mode);
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.lstat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+async function remove(path: string): Promise<void> {
+  if (await exists(path)) await Deno.remove(path, { recursive: true });
+}
