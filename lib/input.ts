@@ -7,26 +7,24 @@
 import { join } from "node:path";
 import { BuildError, quote } from "./error.ts";
 import * as log from "./log.ts";
-import { shWith } from "./sh.ts";
+import { openScratch, requireSpace, scratchParent } from "./scratch.ts";
 import { archiveOptions, listArchive, unpackArchive } from "./tar.ts";
 import { formatBytes } from "./units.ts";
 
 /** A tree that can be read. */
-export interface Input {
+export interface Input extends AsyncDisposable {
   readonly directory: string;
-  /** Removes what was unpacked. */
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /**
  * Opens the tree at `path`.
  *
- * @param scratch where an archive is unpacked: `TMPDIR`, or `/var/tmp`, since `/tmp` is often kept in memory.
+ * @param parent where an archive is unpacked into a scratch directory, which disposing of the tree removes.
  * @throws {BuildError} when it is neither a directory nor a tar archive, or cannot be unpacked as it is.
  */
 export async function openInput(
   path: string,
-  scratch: string = Deno.env.get("TMPDIR") || "/var/tmp",
+  parent: string = scratchParent(),
 ): Promise<Input> {
   let info: Deno.FileInfo;
   try {
@@ -45,18 +43,25 @@ export async function openInput(
   const options = await archiveOptions(path);
   if (!options) throw notATree(path);
   const contents = await listArchive(path, options);
-  await checkSpace(path, scratch, contents.size);
+  await requireSpace(
+    parent,
+    contents.size,
+    `unpack ${quote(path)}`,
+    "Set TMPDIR to a directory with more space",
+  );
   log.step(`Unpacking ${quote(path)}: ${formatBytes(contents.size)}`);
-  const directory = await makeScratch(scratch);
-  const remove = () => Deno.remove(directory, { recursive: true });
+  const scratch = await openScratch(parent);
   try {
-    await checkOwners(path, directory);
-    await unpackArchive(path, options, contents, directory);
-    return { directory: join(directory, "tree"), [Symbol.asyncDispose]: remove };
+    await checkOwners(path, scratch.path);
+    await unpackArchive(path, options, contents, scratch.path);
   } catch (error) {
-    await remove();
+    await scratch[Symbol.asyncDispose]();
     throw error;
   }
+  return {
+    directory: join(scratch.path, "tree"),
+    [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
+  };
 }
 
 function notATree(path: string): BuildError {
@@ -64,29 +69,6 @@ function notATree(path: string): BuildError {
     kind: "usage",
     hint: "Archives are read plain or compressed with gzip, zstd or xz",
   });
-}
-
-/** An archive needs its own size at most, and room for the files' last blocks. */
-async function checkSpace(path: string, scratch: string, size: number): Promise<void> {
-  const free = Number((await shWith({ quiet: true })`df --output=avail -B1 ${scratch}`).split("\n")[1]);
-  if (free >= size) return;
-  throw new BuildError(
-    `Cannot unpack ${quote(path)}: it needs ${formatBytes(size)}, and ${quote(scratch)} has ${
-      formatBytes(free)
-    }`,
-    { hint: "Set TMPDIR to a directory with more space" },
-  );
-}
-
-async function makeScratch(scratch: string): Promise<string> {
-  try {
-    return await Deno.makeTempDir({ dir: scratch, prefix: "raptor-builders-" });
-  } catch (cause) {
-    throw new BuildError(`Cannot write to the scratch directory ${quote(scratch)}`, {
-      hint: "Set TMPDIR to a directory that can be written",
-      cause,
-    });
-  }
 }
 
 /** The image has the owners of the unpacked files, so files must be given away. Tried, since it depends. */

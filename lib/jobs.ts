@@ -5,7 +5,7 @@
  * @module
  */
 
-import { join } from "node:path";
+import { resolve } from "node:path";
 import { BuildError, quote } from "./error.ts";
 import * as log from "./log.ts";
 import { type Job, moduleName, type Project } from "./raptor.ts";
@@ -27,9 +27,9 @@ export interface FoundTree {
 export async function findTree(
   project: Project,
   job: Job,
-  given: Readonly<Record<string, string>>,
+  given: ReadonlyMap<string, string>,
 ): Promise<FoundTree> {
-  const path = given[job.input];
+  const path = given.get(job.input);
   if (path !== undefined) {
     if (await exists(path)) return { path, ignored: [] };
     throw new BuildError(`Cannot find the tree ${quote(path)} of input ${quote(job.input)}`, {
@@ -37,14 +37,14 @@ export async function findTree(
     });
   }
   const { root, parts } = moduleName(job.input);
-  const link = root ? project.links[root] : "";
+  const link = root ? project.links.get(root) : "";
   if (link === undefined) {
     throw new BuildError(`Cannot find the link ${quote(`$${root}`)} of input ${quote(job.input)}`, {
       kind: "usage",
       hint: `Add it to [raptor.link] of ${project.path}, or give --input '${job.input}=PATH'`,
     });
   }
-  const base = join(project.folder, link, ...parts);
+  const base = resolve(project.folder, link, ...parts);
   const candidates: string[] = [];
   for (const suffix of TREE_SUFFIXES) if (await exists(base + suffix)) candidates.push(base + suffix);
   const [first, ...ignored] = candidates;
@@ -89,7 +89,7 @@ export interface JobOptions {
   /** Builds images that are up to date too. */
   readonly force: boolean;
   /** Paths of trees by the name of their input. */
-  readonly given: Readonly<Record<string, string>>;
+  readonly given: ReadonlyMap<string, string>;
   /** Flags for every builder: `--dry-run`. */
   readonly flags: readonly string[];
   /** The suite's own files: images older than they are out of date, as with Raptor. */
@@ -109,7 +109,7 @@ export async function runJobs(
   project: Project,
   jobs: readonly Job[],
   options: JobOptions,
-  env: Readonly<Record<string, string>>,
+  env: Readonly<Record<string, string | undefined>>,
   run: RunBuilder,
 ): Promise<number> {
   // All trees are found before the first image is touched.

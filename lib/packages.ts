@@ -28,6 +28,7 @@ export const PACKAGES = {
   "qemu-utils": { purpose: "build", has: ["qemu-img"], why: "to write other formats than raw" },
   "tar": { purpose: "build", has: ["tar"], why: "to read a tree from an archive" },
   "zstd": { purpose: "build", has: ["zstd"], why: "to read .tar.zst archives" },
+  "xz-utils": { purpose: "build", has: ["xz"], why: "to read .tar.xz archives" },
   "mmdebstrap": { purpose: "demo", has: ["mmdebstrap"], why: "to make Debian trees" },
   "debian-archive-keyring": {
     purpose: "demo",
@@ -54,6 +55,12 @@ export const PACKAGES = {
   "gdisk": { purpose: "test", has: ["sgdisk"], why: "to check partition tables" },
   "mount": { purpose: "test", has: ["mount", "losetup"], why: "to look into images" },
   "systemd": { purpose: "test", has: ["systemd-socket-activate"], why: "to stand in for udev" },
+  "attr": { purpose: "test", has: ["getfattr", "setfattr"], why: "to compare xattrs" },
+  "acl": { purpose: "test", has: ["getfacl", "setfacl"], why: "to compare ACLs" },
+  "podman": { purpose: "test", has: ["podman"], why: "to run the container" },
+  "runc": { purpose: "test", has: ["runc"], why: "to run the container where crun may not" },
+  "uidmap": { purpose: "test", has: ["newuidmap"], why: "to run the container without root" },
+  "slirp4netns": { purpose: "test", has: ["slirp4netns"], why: "for its network without root" },
 } as const satisfies Record<string, Package>;
 
 export type PackageName = keyof typeof PACKAGES;

@@ -32,13 +32,13 @@ export interface Project {
   /** The path of the file, for messages. */
   readonly path: string;
   readonly folder: string;
-  readonly links: Readonly<Record<string, string>>;
+  readonly links: ReadonlyMap<string, string>;
   /** The jobs for our builders, in the order of the file. */
   readonly jobs: readonly Job[];
   /** The other jobs: name → target. */
-  readonly others: Readonly<Record<string, string>>;
+  readonly others: ReadonlyMap<string, string>;
   /** `[group.NAME]`: the names of its jobs. */
-  readonly groups: Readonly<Record<string, readonly string[]>>;
+  readonly groups: ReadonlyMap<string, readonly string[]>;
 }
 
 /** The keys of a job that Raptor knows. `cache` and `state-dir` mean nothing to our builders. */
@@ -78,18 +78,20 @@ export function parseProject(text: string, path: string, builders: readonly stri
   };
 
   const document = readToml(text, path);
-  const links = Object.fromEntries(
+  const links = new Map(
     Object.entries(table(table(document.raptor, "raptor").link, "raptor.link"))
-      .map(([name, link]) => [name, string(link, `raptor.link.${name}`)]),
+      .map(([name, link]) => [name, string(link, `raptor.link.${name}`)] as const),
   );
-  const groups = Object.fromEntries(
+  const groups = new Map(
     Object.entries(table(document.group, "group"))
-      .map(([name, group]) => [name, strings(table(group, `group.${name}`).run, `group.${name}.run`)]),
+      .map(([name, group]) =>
+        [name, strings(table(group, `group.${name}`).run, `group.${name}.run`)] as const
+      ),
   );
 
   const folder = dirname(path);
   const jobs: Job[] = [];
-  const others: Record<string, string> = {};
+  const others = new Map<string, string>();
   for (const [name, value] of Object.entries(table(document.run, "run"))) {
     const key = `run.${/^[\w-]+$/.test(name) ? name : quote(name)}`;
     const run = table(value, key);
@@ -100,10 +102,10 @@ export function parseProject(text: string, path: string, builders: readonly stri
     const { root, parts } = moduleName(target);
     const builder = builders.find((known) => parts.length === 1 && parts[0] === known);
     if (!builder) {
-      others[name] = target;
+      others.set(name, target);
       continue;
     }
-    if (root && !Object.hasOwn(links, root)) {
+    if (root && !links.has(root)) {
       throw problem(
         `${key}.target = ${quote(target)} names no link of [raptor.link]`,
         `Write ${root} = "raptor-builders" below [raptor.link]`,
@@ -149,7 +151,7 @@ export function selectJobs(project: Project, names: readonly string[]): Job[] {
   const select = (name: string) => {
     const job = project.jobs.find((job) => job.name === name || `run.${job.name}` === name);
     if (job) return selected.add(job);
-    const target = project.others[name.replace(/^run\./, "")];
+    const target = project.others.get(name.replace(/^run\./, ""));
     if (target === undefined) {
       throw new BuildError(`Cannot find the job ${quote(name)} in ${file}`, { kind: "usage", hint });
     }
@@ -163,13 +165,11 @@ export function selectJobs(project: Project, names: readonly string[]): Job[] {
       select(name);
       continue;
     }
-    const group = project.groups[name.slice(1)];
+    const group = project.groups.get(name.slice(1));
     if (!group) {
       throw new BuildError(`Cannot find the group ${quote(name)} in ${file}`, {
         kind: "usage",
-        hint: `Its groups are ${
-          Object.keys(project.groups).map((group) => `%${group}`).join(", ") || "none"
-        }`,
+        hint: `Its groups are ${[...project.groups.keys()].map((group) => `%${group}`).join(", ") || "none"}`,
       });
     }
     group.forEach(select);

@@ -1,0 +1,163 @@
+/**
+ * The command line of the whole suite: a builder by its name, or the jobs of a `Raptor.toml`.
+ *
+ * A builder's name as the first word always means the builder. A job that has the name of a builder can be
+ * asked for as it stands in the file: `run.disk-image`.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { type Builder, run, VERSION } from "./cli.ts";
+import { renderTable } from "./describe.ts";
+import { BuildError, quote } from "./error.ts";
+import { runJobs } from "./jobs.ts";
+import * as log from "./log.ts";
+import { type Job, parseProject, selectJobs } from "./raptor.ts";
+import { SETTINGS } from "./settings.ts";
+
+/** The builders by name. A plan is only ever handed back to the builder that made it. */
+// deno-lint-ignore no-explicit-any
+export type Builders = Readonly<Record<string, Builder<any>>>;
+
+/** Flags of a builder that make sense for a list of jobs too, and are handed on. */
+const SHARED_FLAGS = {
+  "dry-run": { type: "boolean" },
+  "json": { type: "boolean" },
+  "log": { type: "string" },
+} as const;
+
+const FLAGS = {
+  "file": { type: "string", short: "f" },
+  "force": { type: "boolean" },
+  "input": { type: "string", multiple: true },
+  "help": { type: "boolean", short: "h" },
+  "version": { type: "boolean" },
+  ...SHARED_FLAGS,
+} as const;
+
+/**
+ * Runs what the arguments ask for.
+ *
+ * @param env the environment, from which a builder by its name reads its settings.
+ * @param sources files and directories of the suite itself: an image older than they are is out of date.
+ * @returns the exit code: 0 done, 1 failed, 2 asked wrongly, 130 or 143 interrupted.
+ * @throws {BuildError} when the jobs cannot be found or read; what goes wrong in a builder is its exit code.
+ */
+export async function runSuite(
+  builders: Builders,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  sources: readonly string[],
+): Promise<number> {
+  const [first = "", ...rest] = args;
+  if (Object.hasOwn(builders, first)) return await run(builders[first]!, rest, env);
+
+  const { values, positionals } = readFlags(args);
+  if (values.help) return await print(helpText(builders));
+  if (values.version) return await print(`raptor-builders ${VERSION}\n`);
+  const names = Object.keys(builders);
+  const file = values.file ?? "Raptor.toml";
+  const project = parseProject(await readProject(file, names), file, names);
+  const jobs = selectJobs(project, positionals);
+  for (const [name, target] of positionals.length ? [] : project.others) {
+    log.detail(`${name} is left out: ${quote(target)} is not one of our builders`);
+  }
+  warnOfSettings(builders, jobs);
+  const flags = Object.keys(SHARED_FLAGS).flatMap((flag) => {
+    const value = values[flag as keyof typeof SHARED_FLAGS];
+    return value === undefined ? [] : typeof value === "string" ? [`--${flag}=${value}`] : [`--${flag}`];
+  });
+  const options = {
+    // What would be built is asked for whether it is up to date or not.
+    force: values.force === true || values["dry-run"] === true,
+    given: readInputs(values.input ?? [], jobs),
+    flags,
+    sources,
+  };
+  return await runJobs(project, jobs, options, env, (name, args, env) => run(builders[name]!, args, env));
+}
+
+async function print(text: string): Promise<number> {
+  const bytes = new TextEncoder().encode(text);
+  for (let done = 0; done < bytes.length;) done += await Deno.stdout.write(bytes.subarray(done));
+  return 0;
+}
+
+function readFlags(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: FLAGS, allowPositionals: true });
+  } catch (cause) {
+    // Node's message has the flag, and a hint of its own after the first sentence.
+    const message = cause instanceof Error ? cause.message.split(". ")[0] : String(cause);
+    throw new BuildError(`Cannot read the command line: ${message}`, {
+      kind: "usage",
+      hint: 'See "deno task build --help"; the settings of a job stand in its env table',
+      cause,
+    });
+  }
+}
+
+async function readProject(path: string, builders: readonly string[]): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (cause) {
+    if (!(cause instanceof Deno.errors.NotFound)) throw cause;
+    throw new BuildError(`Cannot find ${quote(path)}`, {
+      kind: "usage",
+      hint: `Give a Raptor.toml with --file, or the name of a builder: ${builders.join(", ")}`,
+      cause,
+    });
+  }
+}
+
+/** `--input test=PATH`, as often as there are inputs. */
+function readInputs(given: readonly string[], jobs: readonly Job[]): Map<string, string> {
+  const inputs = new Map<string, string>();
+  for (const text of given) {
+    const [, name, path] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+    const names = [...new Set(jobs.map((job) => job.input))];
+    if (!name || !path || !names.includes(name)) {
+      throw new BuildError(`Cannot use --input ${quote(text)}`, {
+        kind: "usage",
+        hint: `Write --input ${names[0] ?? "test"}=PATH; the inputs of these jobs are ${names.join(", ")}`,
+      });
+    }
+    inputs.set(name, path);
+  }
+  return inputs;
+}
+
+/** A setting with a typing error would otherwise be a default without a word. */
+function warnOfSettings(builders: Builders, jobs: readonly Job[]): void {
+  for (const job of jobs) {
+    const known = builders[job.builder]!.settings.map((name) => SETTINGS[name].env as string);
+    for (const name of Object.keys(job.env).filter((name) => !known.includes(name))) {
+      log.warn(`${job.name}: ${job.builder} has no setting ${quote(name)}; it has ${known.join(", ")}`);
+    }
+  }
+}
+
+function helpText(builders: Builders): string {
+  return `Builds images from OS trees
+
+Usage: deno task build [JOB...] [FLAG...]     build jobs of a Raptor.toml; all of ours without a name
+       deno task build BUILDER [FLAG...]      run one builder; BUILDER --help shows its settings
+
+Builders:
+
+${renderTable(Object.values(builders).map(({ name, summary }) => [`  ${name}`, summary])).join("\n")}
+
+Flags for jobs:
+
+  -f, --file=FILE     The file with the jobs [Raptor.toml]
+  --input=NAME=PATH   The tree of input NAME [NAME, NAME.tar, NAME.tar.gz or NAME.tar.zst beside the file]
+  --force             Build images that are up to date too
+  --dry-run, --json, --log=FORMAT
+                      As for a builder
+  --help, --version
+
+A job is asked for as NAME or run.NAME, a group of jobs as %NAME. In the container the first word after the
+image is the name of a builder.
+`;
+}
