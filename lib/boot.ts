@@ -24,6 +24,7 @@ import {
   qemuCommand,
 } from "./qemu.ts";
 import { sh, shWith } from "./sh.ts";
+import { choose, parseFlags, print, runTask } from "./task.ts";
 import { MiB } from "./units.ts";
 
 /** What an image is: QEMU's name of its format, and the architecture of its root partition. */
@@ -115,34 +116,12 @@ Usage: deno task boot [OPTION…] IMAGE
   --help              show this text
 `;
 
-/** One of `choices`, or an error that names them. */
-function choose<T extends string>(flag: string, value: string, choices: readonly T[]): T {
-  const choice = choices.find((each) => each === value);
-  if (choice !== undefined) return choice;
-  throw new BuildError(`Cannot use --${flag}=${value}`, {
-    kind: "usage",
-    hint: `Accepted are ${choices.join(", ")}`,
-  });
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
-  } catch (error) {
-    throw new BuildError(error instanceof Error ? error.message : String(error), {
-      kind: "usage",
-      hint: 'Run "deno task boot --help" for the options',
-    });
-  }
-}
-
-/** Boots as the command line asks; returns QEMU's exit code. */
-async function boot(args: readonly string[]): Promise<number> {
-  const { values, positionals: [image, ...more] } = parse(args);
-  if (values.help) {
-    await Deno.stdout.write(new TextEncoder().encode(HELP));
-    return 0;
-  }
+async function main(): Promise<void> {
+  const { values, positionals: [image, ...more] } = parseFlags(
+    "boot",
+    () => parseArgs({ args: Deno.args, options: OPTIONS, allowPositionals: true }),
+  );
+  if (values.help) return await print(HELP);
   if (image === undefined || more.length > 0) {
     throw new BuildError(`Cannot boot ${more.length ? "several images at once" : "without an image"}`, {
       kind: "usage",
@@ -161,7 +140,7 @@ async function boot(args: readonly string[]): Promise<number> {
   const memory = Number(values.memory);
   const { architecture, format } = await inspectImage(image, values.format);
   checkInstalled(architecture);
-  return await withTempDir(async (dir) => {
+  await withTempDir(async (dir) => {
     const variables = `${dir}/variables.fd`;
     await Deno.copyFile(firmwareOf(architecture).variables, variables);
     await Deno.chmod(variables, 0o600);
@@ -169,12 +148,12 @@ async function boot(args: readonly string[]): Promise<number> {
     const guest = { architecture, image, format, disk, accel, memory, snapshot, variables, serial };
     log.step(`Booting ${quote(image)} (${architecture}, ${format}); leave with Ctrl-A X`);
     if (accel === "tcg") log.detail("Emulated: this takes a minute; try --accel kvm where KVM works");
-    return await runOnTerminal(qemuCommand(guest));
+    await runOnTerminal(qemuCommand(guest));
   });
 }
 
 /** Runs a program that has the terminal for itself, which `sh` does not give. */
-async function runOnTerminal([program = "", ...args]: string[]): Promise<number> {
+async function runOnTerminal([program = "", ...args]: string[]): Promise<void> {
   const child = new Deno.Command(program, { args, stdin: "inherit", stdout: "inherit", stderr: "inherit" })
     .spawn();
   const end = () => child.kill("SIGTERM");
@@ -183,19 +162,9 @@ async function runOnTerminal([program = "", ...args]: string[]): Promise<number>
     const { code, signal } = await child.status;
     if (signal) throw new BuildError(`${program} was killed by ${signal}`);
     if (code !== 0) throw new BuildError(`${program} failed with exit code ${code}`);
-    return code;
   } finally {
     Deno.removeSignalListener("SIGTERM", end);
   }
 }
 
-if (import.meta.main) {
-  try {
-    Deno.exitCode = await boot(Deno.args);
-  } catch (error) {
-    if (!(error instanceof BuildError)) throw error;
-    log.fail(error.message);
-    if (error.hint) log.fail(error.hint);
-    Deno.exitCode = error.kind === "usage" ? 2 : 1;
-  }
-}
+if (import.meta.main) await runTask(main);

@@ -1,0 +1,80 @@
+#!/usr/bin/env -S deno run --allow-read --allow-env --allow-sys=uid --allow-run
+/**
+ * `deno task setup`: installs what the machine lacks, with apt. Silent and instant when nothing is missing.
+ *
+ * @module
+ */
+
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import { BuildError } from "./error.ts";
+import * as log from "./log.ts";
+import { isInstalled, missingPackages, type PackageName, PACKAGES, type Purpose } from "./packages.ts";
+import { shWith } from "./sh.ts";
+import { choose, parseFlags, print, runTask } from "./task.ts";
+
+const OPTIONS = {
+  for: { type: "string" },
+  help: { type: "boolean", short: "h", default: false },
+} as const satisfies ParseArgsConfig["options"];
+
+const HELP = `Install the Debian packages that this machine lacks
+
+Usage: deno task setup [--for build|demo|test]
+
+  --for build   what the builders run
+  --for demo    also what "deno task demo" and "deno task boot" run (default)
+  --for test    also what the tests run (default when CI is set)
+  --help        show this text
+`;
+
+/** Without questions, and waiting for another apt, such as the one that a new machine starts by itself. */
+const APT_OPTIONS = ["--yes", "--no-install-recommends", "--option", "DPkg::Lock::Timeout=600"] as const;
+
+const apt = shWith({ env: { DEBIAN_FRONTEND: "noninteractive" } });
+
+/** Installs the packages for `purpose` that are missing. */
+export async function setUp(purpose: Purpose): Promise<void> {
+  const packages = missingPackages(purpose);
+  if (packages.length === 0) return;
+  if (!isInstalled("apt-get")) {
+    throw new BuildError("Cannot install what is missing: this system has no apt-get", {
+      hint: `Install these by your system's own means: ${packages.map(contents).join("; ")}`,
+    });
+  }
+  if (Deno.uid() !== 0) {
+    throw new BuildError(`Cannot install ${packages.join(", ")}: only root can`, {
+      hint: `Run: sudo apt-get install --no-install-recommends ${packages.join(" ")}`,
+    });
+  }
+  log.step(`Installing ${packages.join(", ")}`);
+  try {
+    await apt`apt-get update`;
+  } catch (error) {
+    // One source of many may be out of order, and the lists at hand may do.
+    if (!(error instanceof BuildError)) throw error;
+    log.warn(error.message);
+  }
+  await apt`apt-get install ${APT_OPTIONS} ${packages}`;
+  const still = missingPackages(purpose);
+  if (still.length > 0) {
+    throw new BuildError(`Cannot find ${still.map(contents).join("; ")} after the installation`, {
+      hint: "This release may be too old: Debian 12 and later are known to work",
+    });
+  }
+  log.step("Installed everything that was missing");
+}
+
+/** A package with what it is missed for: `sfdisk (Debian: fdisk)`. */
+function contents(name: PackageName): string {
+  const lacking = PACKAGES[name].has.filter((program) => !isInstalled(program));
+  return `${lacking.join(", ")} (Debian: ${name})`;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseFlags("setup", () => parseArgs({ args: Deno.args, options: OPTIONS }));
+  if (values.help) return await print(HELP);
+  const purpose = values.for ?? (Deno.env.get("CI") ? "test" : "demo");
+  await setUp(choose("for", purpose, ["build", "demo", "test"]));
+}
+
+if (import.meta.main) await runTask(main);

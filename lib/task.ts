@@ -1,0 +1,48 @@
+/**
+ * What the scripts behind `deno task setup` and `deno task boot` share: choices of a flag, and how a
+ * script ends.
+ *
+ * @module
+ */
+
+import { BuildError } from "./error.ts";
+import * as log from "./log.ts";
+
+/** The one of `choices` that `value` of a flag is, or a usage error that names them. */
+export function choose<T extends string>(flag: string, value: string, choices: readonly T[]): T {
+  const choice = choices.find((each) => each === value);
+  if (choice !== undefined) return choice;
+  throw new BuildError(`Cannot use --${flag}=${value}`, {
+    kind: "usage",
+    hint: `Accepted are ${choices.join(", ")}`,
+  });
+}
+
+/** Calls `parseArgs` of `node:util`; what it does not understand is a usage error. */
+export function parseFlags<T>(task: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw new BuildError(error instanceof Error ? error.message : String(error), {
+      kind: "usage",
+      hint: `Run "deno task ${task} --help" for the options`,
+    });
+  }
+}
+
+/** Writes a text that was asked for to stdout. */
+export async function print(text: string): Promise<void> {
+  await new Blob([text]).stream().pipeTo(Deno.stdout.writable, { preventClose: true });
+}
+
+/** Runs a script; an expected failure ends it with its message and exit code 1, or 2 when asked wrongly. */
+export async function runTask(task: () => Promise<void>): Promise<void> {
+  try {
+    await task();
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error;
+    log.fail(error.message);
+    if (error.hint) log.fail(error.hint);
+    Deno.exitCode = error.kind === "usage" ? 2 : 1;
+  }
+}

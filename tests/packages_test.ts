@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { isInstalled, packageOf, PACKAGES, packagesFor, searchPath } from "../lib/packages.ts";
+import { missing, stubProgram, tempDir } from "./helpers.ts";
+import { quiet } from "./trees.ts";
+
+Deno.test("packagesFor() grows with the purpose and is sorted", { permissions: "none" }, () => {
+  const [build, demo, test] = [packagesFor("build"), packagesFor("demo"), packagesFor("test")];
+  assert.ok(build.every((name) => demo.includes(name)) && demo.every((name) => test.includes(name)));
+  assert.ok(build.length < demo.length && demo.length < test.length);
+  assert.deepEqual(test, Object.keys(PACKAGES).sort());
+  assert.deepEqual(build, [...build].sort());
+  assert.ok(!build.some((name) => name.startsWith("qemu-system")));
+});
+
+Deno.test("packageOf() says which package has a program and what it is for", { permissions: "none" }, () => {
+  assert.equal(
+    packageOf("mcopy"),
+    'It is needed to fill FAT filesystems: run "deno task setup", or install the package mtools',
+  );
+  assert.equal(packageOf("no-such-program"), undefined);
+});
+
+Deno.test("PACKAGES names each program once", { permissions: "none" }, () => {
+  const programs = Object.values(PACKAGES).flatMap(({ has }) => [...has]);
+  assert.deepEqual(programs.length, new Set(programs).size);
+});
+
+for (const [name, { has }] of Object.entries(PACKAGES)) {
+  Deno.test(`PACKAGES.${name} has ${has.join(", ")}`, { ignore: missing("dpkg-query", ...has) }, async () => {
+    const files = new Set((await quiet`dpkg-query --listfiles ${name}`).trim().split("\n"));
+    for (const program of has) {
+      const places = program.startsWith("/")
+        ? [program]
+        : ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map((dir) => `${dir}/${program}`);
+      assert.ok(places.some((path) => files.has(path)), program);
+    }
+  });
+}
+
+Deno.test(
+  "searchPath() adds the directories of system programs once, at the end",
+  { permissions: "none" },
+  () => {
+    assert.equal(searchPath("/opt/bin:/usr/bin"), "/opt/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/sbin");
+    assert.equal(searchPath("/sbin:/usr/sbin"), "/sbin:/usr/sbin:/usr/local/sbin");
+  },
+);
+
+Deno.test("isInstalled() wants a program that can be run, or a file", () =>
+  tempDir(async (dir) => {
+    const path = Deno.env.get("PATH")!;
+    await Deno.writeTextFile(`${dir}/raptor-plain`, "");
+    await Deno.mkdir(`${dir}/raptor-dir`, { mode: 0o755 });
+    await stubProgram(dir, "raptor-stub", "exit 0");
+    Deno.env.set("PATH", `${path}:${dir}`);
+    try {
+      assert.ok(isInstalled("raptor-stub"));
+      assert.ok(!isInstalled("raptor-plain"));
+      assert.ok(!isInstalled("raptor-dir"));
+      assert.ok(isInstalled(`${dir}/raptor-plain`));
+      assert.ok(!isInstalled(`${dir}/raptor-missing`));
+    } finally {
+      Deno.env.set("PATH", path);
+    }
+  }));
