@@ -6,6 +6,7 @@
  */
 
 import { report } from "../lib/cli.ts";
+import { BuildError, quote } from "../lib/error.ts";
 import { type Builders, runSuite } from "../lib/suite.ts";
 import { diskImage } from "./disk-image/build.ts";
 import { partImage } from "./part-image/build.ts";
@@ -19,13 +20,28 @@ export const BUILDERS = {
 /** Images older than these are out of date, as with Raptor. */
 const SOURCES = [new URL(".", import.meta.url).pathname, new URL("../lib", import.meta.url).pathname];
 
-/** Runs the suite with the arguments of the process, and returns the exit code. */
+/**
+ * Runs the suite with the arguments of the process, and returns the exit code.
+ *
+ * `-C DIR` before all others runs it as if started in DIR, as with git and make: a task of Deno starts in the
+ * folder of deno.json, wherever it was called.
+ */
 export async function main(args: readonly string[]): Promise<number> {
   let code = 0;
   const failed = await report(async () => {
-    code = await runSuite(BUILDERS, args, Deno.env.toObject(), SOURCES);
+    const [first, directory = "", ...rest] = args;
+    if (first === "-C") changeDirectory(directory);
+    code = await runSuite(BUILDERS, first === "-C" ? rest : args, Deno.env.toObject(), SOURCES);
   });
   return failed || code;
+}
+
+function changeDirectory(directory: string): void {
+  try {
+    Deno.chdir(directory);
+  } catch (cause) {
+    throw new BuildError(`Cannot run in the directory ${quote(directory)}`, { kind: "usage", cause });
+  }
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

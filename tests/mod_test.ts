@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { BUILDERS } from "../builders/mod.ts";
+import { tempDir } from "./helpers.ts";
+
+const ROOT = new URL("..", import.meta.url).pathname;
+
+/** Runs builders/mod.ts with exactly the permissions of its first line. */
+async function suite(args: string[], options: { cwd?: string; env?: Record<string, string> } = {}) {
+  const [shebang = ""] = (await Deno.readTextFile(`${ROOT}builders/mod.ts`)).split("\n");
+  const permissions = shebang.split(" ").filter((word) => word.startsWith("--"));
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", ...permissions, `${ROOT}builders/mod.ts`, ...args],
+    stdin: "null",
+    ...options,
+  }).output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  return { code, out: out!, err: err! };
+}
+
+/** A tree that is enough for a part-image: a directory with an os-release and an ELF program. */
+async function makeTree(tree: string): Promise<void> {
+  await Deno.mkdir(`${tree}/usr/bin`, { recursive: true });
+  await Deno.mkdir(`${tree}/usr/lib`);
+  await Deno.copyFile("/bin/true", `${tree}/usr/bin/true`);
+  await Deno.writeTextFile(`${tree}/usr/lib/os-release`, "ID=test\nVERSION_ID=1\n");
+}
+
+const JOBS = `
+[raptor.link]
+rbuild = "raptor-builders"
+[run.small]
+target = "$rbuild.part-image"
+input = "test"
+output = "small.img"
+env.FREE_MB = "1"
+[run.part-image]
+target = "$rbuild.part-image"
+input = "test"
+output = "named.img"
+env = { FREE_MB = "1", FREE_MD = "2" }
+[run.live]
+target = "$rbuild.deblive"
+`;
+
+Deno.test("BUILDERS: each is named as its row and has its own container file", async () => {
+  for (const [name, builder] of Object.entries(BUILDERS)) {
+    assert.equal(builder.name, name);
+    assert.ok((await Deno.stat(`${ROOT}${name}.rapt`)).isFile);
+  }
+});
+
+Deno.test("mod.ts --help lists the builders on stdout, --version the version", async () => {
+  const help = await suite(["--help"]);
+  assert.equal(help.code, 0);
+  assert.equal(help.err, "");
+  for (const { name, summary } of Object.values(BUILDERS)) {
+    assert.match(help.out, new RegExp(`^  ${name} +${summary}$`, "m"));
+  }
+  const { version } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
+  assert.deepEqual(await suite(["--version"]), { code: 0, out: `raptor-builders ${version}\n`, err: "" });
+  assert.deepEqual(await suite(["part-image", "--version"]), {
+    code: 0,
+    out: `part-image ${version}\n`,
+    err: "",
+  });
+});
+
+Deno.test.each([
+  {
+    args: [],
+    message: 'Cannot find "Raptor.toml"',
+    hint: "Give a Raptor.toml with --file, or the name of a builder: disk-image, part-image",
+  },
+  { args: ["--file", "other.toml"], message: 'Cannot find "other.toml"' },
+  {
+    args: ["--efi-mb=64"],
+    message: "Cannot read the command line: Unknown option '--efi-mb'",
+    hint: 'See "deno task build --help"; the settings of a job stand in its env table',
+  },
+  { args: ["--file"], message: /^Cannot read the command line: .*--file/ },
+  { args: ["-C", "/nowhere"], message: 'Cannot run in the directory "/nowhere"' },
+  { args: ["part-image", "--nonsense"], message: /--nonsense/ },
+])("mod.ts $args is asked wrongly", async ({ args, message, hint }) => {
+  await tempDir(async (cwd) => {
+    const { code, out, err } = await suite(args, { cwd });
+    const [first = "", second] = err.trimEnd().split("\n").map((line) => line.replace(/^\[E\] /, ""));
+    if (typeof message === "string") assert.equal(first, message);
+    else assert.match(first, message);
+    if (hint) assert.equal(second, hint);
+    assert.deepEqual([code, out], [2, ""]);
+  });
+});
+
+Deno.test("mod.ts builds the jobs of a Raptor.toml, once", async (t) => {
+  await tempDir(async (dir) => {
+    await makeTree(`${dir}/test`);
+    await Deno.writeTextFile(`${dir}/Raptor.toml`, JOBS);
+    const size = async (name: string) => (await Deno.stat(`${dir}/${name}`)).size;
+
+    await t.step("all of ours without names, from another directory", async () => {
+      const { code, out, err } = await suite(["-C", dir]);
+      assert.equal(code, 0, err);
+      assert.equal(out, "");
+      assert.match(err, /^\[\|\] live is left out: "\$rbuild\.deblive" is not one of our builders$/m);
+      assert.match(err, /^\[W\] part-image: part-image has no setting "FREE_MD"; it has OUTPUT_FORMAT, /m);
+      assert.ok(await size("small.img") > 0);
+      assert.equal(await size("named.img"), await size("small.img"));
+    });
+    await t.step("not again while it is up to date", async () => {
+      const { code, err } = await suite(["small", "--file", `${dir}/Raptor.toml`]);
+      assert.equal(code, 0, err);
+      assert.equal(err, `[*] small: "${dir}/small.img" is up to date (--force builds it again)\n`);
+    });
+    await t.step("again with --force", async () => {
+      const before = (await Deno.stat(`${dir}/small.img`)).mtime!;
+      const { code, err } = await suite(["small", "--force"], { cwd: dir });
+      assert.equal(code, 0, err);
+      assert.ok((await Deno.stat(`${dir}/small.img`)).mtime! > before);
+    });
+    await t.step("a job with the name of a builder", async () => {
+      await Deno.remove(`${dir}/named.img`);
+      const { code, err } = await suite(["run.part-image"], { cwd: dir });
+      assert.equal(code, 0, err);
+      assert.ok(await size("named.img") > 0);
+    });
+    await t.step("a plan only with --dry-run", async () => {
+      await Deno.remove(`${dir}/small.img`);
+      const { code, out, err } = await suite(["small", "--dry-run", "--json"], { cwd: dir });
+      assert.equal(code, 0, err);
+      assert.ok(JSON.parse(out));
+      await assert.rejects(Deno.stat(`${dir}/small.img`), Deno.errors.NotFound);
+    });
+    await t.step("from a tree that is given", async () => {
+      await makeTree(`${dir}/elsewhere`);
+      const given = await suite(["small", "--input", "test=elsewhere"], { cwd: dir });
+      assert.equal(given.code, 0, given.err);
+      assert.match(given.err, /makes "small\.img" from "elsewhere"/);
+      const wrong = await suite(["small", "--input", "tset=elsewhere"], { cwd: dir });
+      assert.equal(wrong.code, 2);
+      assert.match(wrong.err, /^\[E\] Cannot use --input "tset=elsewhere"\n\[E\] Write --input test=PATH;/);
+    });
+    await t.step("a builder by its name, with the settings of the environment", async () => {
+      const args = ["part-image", "--input", "test", "--output", "direct.img"];
+      const { code, err } = await suite(args, { cwd: dir, env: { SIZE_MB: "16" } });
+      assert.equal(code, 0, err);
+      assert.equal(await size("direct.img"), 16 * 2 ** 20);
+    });
+  });
+});
+
+Deno.test("mod.ts stops at the first job that fails and returns its exit code", async () => {
+  await tempDir(async (dir) => {
+    await makeTree(`${dir}/test`);
+    await Deno.writeTextFile(`${dir}/Raptor.toml`, JOBS.replace('FREE_MB = "1"', 'SIZE_MB = "x"'));
+    const { code, err } = await suite([], { cwd: dir });
+    assert.equal(code, 2);
+    assert.match(err, /^\[E\] Cannot use SIZE_MB="x"$/m);
+    assert.match(err, /^\[E\] The job small failed; not built: part-image$/m);
+    await assert.rejects(Deno.stat(`${dir}/named.img`), Deno.errors.NotFound);
+  });
+});
+
+Deno.test("mod.ts passes an interruption on", async () => {
+  await tempDir(async (dir) => {
+    await makeTree(`${dir}/test`);
+    await Deno.writeTextFile(`${dir}/Raptor.toml`, JOBS);
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", `${ROOT}builders/mod.ts`],
+      cwd: dir,
+      stderr: "piped",
+    }).spawn();
+    let err = "";
+    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+      if (!err.includes("part-image makes") && (err + text).includes("part-image makes")) {
+        child.kill("SIGTERM");
+      }
+      err += text;
+    }
+    assert.equal((await child.status).code, 143, err);
+    assert.match(err, /The job small failed; not built: part-image/);
+    const left = await Deno.stat(`${dir}/small.img`).catch(() => undefined);
+    assert.equal(left?.size ?? 0, 0);
+  });
+});
