@@ -5,7 +5,7 @@ import { tempDir } from "./helpers.ts";
 const ROOT = new URL("..", import.meta.url).pathname;
 
 /** Runs builders/mod.ts with exactly the permissions of its first line. */
-async function suite(args: string[], options: { cwd?: string; env?: Record<string, string> } = {}) {
+async function suite(args: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}) {
   const [shebang = ""] = (await Deno.readTextFile(`${ROOT}builders/mod.ts`)).split("\n");
   const permissions = shebang.split(" ").filter((word) => word.startsWith("--"));
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
