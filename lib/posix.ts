@@ -41,7 +41,7 @@ export const OPEN = {
   readWrite: O_RDWR | O_CLOEXEC,
 } as const;
 
-export const ENOENT = 2, ENXIO = 6, EACCES = 13, EINVAL = 22, ENODATA = 61, EOPNOTSUPP = 95, ERANGE = 34;
+export const ENOENT = 2, ENXIO = 6, EACCES = 13, EINVAL = 22, ELOOP = 40, ENODATA = 61, EOPNOTSUPP = 95, ERANGE = 34;
 
 function load() {
   try {

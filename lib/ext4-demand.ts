@@ -1,0 +1,240 @@
+/**
+ * What a selection needs in an ext4, wherever it will stand: inode numbers, links, blocks.
+ *
+ * @module
+ */
+
+import {
+  type Added,
+  addedOf,
+  attributesOf,
+  contentsOf,
+  entryPath,
+  modeOf,
+  nameOf,
+  type Selection,
+  sizeOf,
+} from "./contents.ts";
+import { BuildError, quote } from "./error.ts";
+import { planDirectory } from "./ext4-directory.ts";
+import { placeFile, type Placement, type Space, takeBlock } from "./ext4-extents.ts";
+import type { HashSeed } from "./ext4-hash.ts";
+import { BLOCK_SIZE, FIRST_INODE } from "./ext4-layout.ts";
+import { planXattrs } from "./ext4-xattr.ts";
+import { compareNames, FILE_TYPES, xattrsOf } from "./nodes.ts";
+import { formatBytes } from "./units.ts";
+
+export const ROOT_INODE = 2;
+const LOST_AND_FOUND = new TextEncoder().encode("lost+found");
+/** A link's target below this size stands in the inode itself. */
+export const FAST_SYMLINK_SIZE = 60;
+/** `EXT4_LINK_MAX`. A directory with more subdirectories has a link count of 1 (`dir_nlink`). */
+const MAX_LINKS = 65000;
+/** Logical blocks are numbered with 32 bits. */
+const MAX_FILE_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;
+
+/** One cell per entry of the selection. */
+export interface Demand {
+  readonly inode: Uint32Array<ArrayBuffer>;
+  /** Whether the entry is the first name of its inode, which it is read for. */
+  readonly isFirst: Uint8Array<ArrayBuffer>;
+  /** Link count of the inode, at its first name. */
+  readonly links: Uint32Array<ArrayBuffer>;
+  /** Blocks of contents, at the first name; those of extent tree and xattrs are not in it. */
+  readonly blocks: Uint32Array<ArrayBuffer>;
+  readonly hasXattrBlock: Uint8Array<ArrayBuffer>;
+  /** The highest inode that is used; all from 1 to it are. */
+  readonly lastInode: number;
+  /** All blocks of contents and xattrs. */
+  readonly totalBlocks: number;
+}
+
+/** Counts for a selection that has a `lost+found`. @throws {BuildError} naming the entry that ext4 cannot hold. */
+export function demandOf(selection: Selection, seed: HashSeed): Demand {
+  const { count, nodes } = selection;
+  const lostAndFound = entryNamed(selection, LOST_AND_FOUND).entry;
+  const inode = new Uint32Array(count), links = new Uint32Array(count), blocks = new Uint32Array(count);
+  const isFirst = new Uint8Array(count), hasXattrBlock = new Uint8Array(count);
+  /** For each row of the tree that several names share: its first entry, plus one. */
+  const firstName = new Uint32Array(nodes.count);
+  const xattrBlockOf = new Map<number, boolean>([[0, false]]);
+  let next = FIRST_INODE + 1, totalBlocks = 0;
+  for (let entry = 0; entry < count; entry++) {
+    const mode = modeOf(selection, entry);
+    const source = selection.source[entry]!;
+    if (source >= 0 && !isDirectory(mode)) {
+      const link = nodes.link[source]!;
+      if (firstName[link]! > 0) {
+        const first = firstName[link]! - 1;
+        inode[entry] = inode[first]!;
+        if (++links[first]! > MAX_LINKS) {
+          throw cannotStore(selection, entry, `more than ${MAX_LINKS} hard links`);
+        }
+        continue;
+      }
+      firstName[link] = entry + 1;
+    }
+    isFirst[entry] = 1;
+    inode[entry] = entry === 0 ? ROOT_INODE : entry === lostAndFound ? FIRST_INODE : next++;
+    links[entry]! += isDirectory(mode) ? 2 : 1;
+    if (isDirectory(mode) && entry > 0) links[selection.parent[entry]!]!++;
+    blocks[entry] = isDirectory(mode)
+      ? planDirectory(selection, entry, seed).blocks
+      : blocksOf(selection, entry);
+    hasXattrBlock[entry] = Number(needsXattrBlock(selection, entry, xattrBlockOf));
+    totalBlocks += blocks[entry]! + hasXattrBlock[entry]!;
+  }
+  return { inode, isFirst, links, blocks, hasXattrBlock, lastInode: next - 1, totalBlocks };
+}
+
+export function isDirectory(mode: number): boolean {
+  return (mode & 0o170000) === FILE_TYPES.directory;
+}
+
+/** What `i_links_count` says. */
+export function linkCount(demand: Demand, entry: number): number {
+  const links = demand.links[entry]!;
+  return links > MAX_LINKS ? 1 : links;
+}
+
+/** Where an entry of the root directory is, or would be. */
+function entryNamed(selection: Selection, name: Uint8Array): { entry: number; found: boolean } {
+  const first = selection.firstChild[0]!, end = first + selection.childCount[0]!;
+  let entry = first;
+  while (entry < end && compareNames(nameOf(selection, entry), name) < 0) entry++;
+  return { entry, found: entry < end && compareNames(nameOf(selection, entry), name) === 0 };
+}
+
+/**
+ * The selection with the `lost+found` that e2fsck puts orphans into. One that the tree has stays as it is.
+ *
+ * @throws {BuildError} when the tree has something else of that name.
+ */
+export function withLostAndFound(selection: Selection): Selection {
+  const { entry: place, found } = entryNamed(selection, LOST_AND_FOUND);
+  if (found && isDirectory(modeOf(selection, place))) return selection;
+  if (found) throw cannotStore(selection, place, "only a directory can have this name");
+  const added: Added = {
+    name: LOST_AND_FOUND,
+    mode: FILE_TYPES.directory | 0o700,
+    like: undefined,
+    copy: undefined,
+    text: undefined,
+  };
+  const shift = (at: number) => at >= place ? at + 1 : at;
+  const insert = <T extends Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(
+    column: T,
+    value: number,
+  ): T => {
+    const longer = new (column.constructor as new (length: number) => T)(selection.count + 1);
+    longer.set(column.subarray(0, place));
+    longer[place] = value;
+    longer.set(column.subarray(place, selection.count), place + 1);
+    return longer;
+  };
+  const firstChild = insert(selection.firstChild.map(shift), selection.count + 1);
+  firstChild[0] = selection.firstChild[0]!;
+  const childCount = insert(selection.childCount, 0);
+  childCount[0]!++;
+  return {
+    nodes: selection.nodes,
+    count: selection.count + 1,
+    source: insert(selection.source, ~selection.added.length),
+    parent: insert(selection.parent.map(shift), 0),
+    firstChild,
+    childCount,
+    added: [...selection.added, added],
+  };
+}
+
+function cannotStore(selection: Selection, entry: number, reason: string): BuildError {
+  return new BuildError(`Cannot store ${quote(entryPath(selection, entry))} in ext4: ${reason}`, {
+    hint: "Leave it out of the tree, or make it smaller",
+  });
+}
+
+function blocksOf(selection: Selection, entry: number): number {
+  const size = sizeOf(selection, entry);
+  switch (modeOf(selection, entry) & 0o170000) {
+    case FILE_TYPES.symlink:
+      return size < FAST_SYMLINK_SIZE ? 0 : 1;
+    case FILE_TYPES.file: {
+      if (size > MAX_FILE_SIZE) {
+        throw cannotStore(
+          selection,
+          entry,
+          `${formatBytes(size)} are more than ${formatBytes(MAX_FILE_SIZE)}`,
+        );
+      }
+      const ranges = rangesOf(selection, entry, Math.ceil(size / BLOCK_SIZE));
+      let blocks = 0;
+      for (let at = 0; at < ranges.length; at += 2) blocks += ranges[at + 1]! - ranges[at]!;
+      return blocks;
+    }
+    default:
+      return 0;
+  }
+}
+
+/** The logical blocks of an entry that hold data, as pairs of start and end; `blocks` when it has no holes. */
+export function rangesOf(selection: Selection, entry: number, blocks: number): number[] {
+  const node = contentsOf(selection, entry);
+  const data = node === undefined || addedOf(selection, entry)?.text
+    ? undefined
+    : selection.nodes.data.get(node);
+  if (!data) return blocks === 0 ? [] : [0, blocks];
+  const ranges: number[] = [];
+  for (let at = 0; at < data.length; at += 2) {
+    const start = Math.floor(data[at]! / BLOCK_SIZE), end = Math.ceil(data[at + 1]! / BLOCK_SIZE);
+    if (ranges.length > 0 && start <= ranges.at(-1)!) ranges[ranges.length - 1] = end;
+    else ranges.push(start, end);
+  }
+  return ranges;
+}
+
+function needsXattrBlock(selection: Selection, entry: number, known: Map<number, boolean>): boolean {
+  const node = attributesOf(selection, entry);
+  if (node === undefined) return false;
+  const at = selection.nodes.xattrsAt[node]!;
+  let needed = known.get(at);
+  if (needed === undefined) {
+    const plan = planXattrs(xattrsOf(selection.nodes, node));
+    if (!plan) {
+      throw cannotStore(selection, entry, "its extended attributes do not fit into one block of 4 KiB");
+    }
+    known.set(at, needed = plan.block.length > 0);
+  }
+  return needed;
+}
+
+/** Where one inode stands. */
+export interface EntryPlacement extends Placement {
+  /** 0: none. */
+  readonly xattrBlock: number;
+}
+
+/** Takes the blocks of one entry from the space: contents, extent tree, xattrs. */
+export function placeEntry(
+  demand: Demand,
+  selection: Selection,
+  space: Space,
+  entry: number,
+): EntryPlacement {
+  const placement = placeFile(space, rangesOf(selection, entry, demand.blocks[entry]!));
+  return { ...placement, xattrBlock: demand.hasXattrBlock[entry]! ? takeBlock(space) : 0 };
+}
+
+/** What stands before the first entry. */
+export interface SystemPlacement {
+  /** The block of the resize inode that points to the reserved descriptor blocks. */
+  readonly resize: number;
+  readonly journal: Placement;
+}
+
+/** Takes the blocks of the filesystem's own inodes. */
+export function placeSystem(space: Space, journalBlocks: number): SystemPlacement {
+  return {
+    resize: takeBlock(space),
+    journal: placeFile(space, journalBlocks === 0 ? [] : [0, journalBlocks]),
+  };
+}

@@ -1,0 +1,188 @@
+/**
+ * Writes the entries of a plan into a formatted filesystem: inodes, directories, contents, xattrs.
+ *
+ * One pass in the order of the entries, in which blocks are taken from the front of the free space and
+ * inodes are numbered: the image is written from front to back, in large pieces.
+ *
+ * @module
+ */
+
+import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf } from "./contents.ts";
+import { linkCount, placeEntry } from "./ext4-demand.ts";
+import { planDirectory, writeDirectory } from "./ext4-directory.ts";
+import { newSpace, type Placement, type Space, writeExtentTree } from "./ext4-extents.ts";
+import {
+  EXTENTS_FL,
+  I_BLOCK,
+  INDEX_FL,
+  inodeSeed,
+  sealInode,
+  type Time,
+  writeDevice,
+  writeInode,
+} from "./ext4-inode.ts";
+import { BLOCK_SIZE, INODE_SIZE } from "./ext4-layout.ts";
+import { type Ext4Plan, hashSeedWords } from "./ext4-plan.ts";
+import { inodePosition } from "./ext4-super.ts";
+import { flush, type Image, newWriter, room, type Writer } from "./ext4-write.ts";
+import { planXattrs, writeInodeXattrs, xattrBlock } from "./ext4-xattr.ts";
+import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./ext4-read.ts";
+import { FILE_TYPES, targetBytes, xattrsOf } from "./nodes.ts";
+import * as posix from "./posix.ts";
+import type { Root } from "./root.ts";
+import { MiB } from "./units.ts";
+
+const S_IFMT = 0o170000;
+
+/** Larger pieces were not faster, smaller ones slower. */
+const DATA_BUFFER = 4 * MiB, INODE_BUFFER = MiB / 4;
+
+/** The state of one fill. */
+export interface Fill {
+  readonly plan: Ext4Plan;
+  /** The checksum seed of the filesystem. */
+  readonly seed: number;
+  readonly space: Space;
+  readonly data: Writer;
+  readonly inodes: Writer;
+  readonly reader: Reader;
+  readonly time: Time;
+}
+
+export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number): Fill {
+  return {
+    plan,
+    seed,
+    space: newSpace(plan.layout.free),
+    data: newWriter(image, DATA_BUFFER),
+    inodes: newWriter(image, INODE_BUFFER),
+    reader: newReader(root, plan.selection.nodes),
+    time: { seconds: plan.wish.time, nanoseconds: 0 },
+  };
+}
+
+/** Writes what was collected and closes what was opened. */
+export function finishFill(fill: Fill): void {
+  flush(fill.data);
+  flush(fill.inodes);
+}
+
+export function closeFill(fill: Fill): void {
+  closeReader(fill.reader);
+}
+
+/**
+ * Writes one entry and everything that its inode holds; further names of an inode write nothing. Yields
+ * between the pieces of a large file.
+ */
+export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
+  const { plan: { demand, selection, layout }, seed: filesystemSeed } = fill;
+  if (!demand.isFirst[entry]) return;
+  const number = demand.inode[entry]!;
+  const seed = inodeSeed(filesystemSeed, number);
+  const mode = modeOf(selection, entry), type = mode & S_IFMT;
+  const placement = placeEntry(demand, selection, fill.space, entry);
+  const blocks = demand.blocks[entry]!;
+  const hasExtents = type === FILE_TYPES.file || type === FILE_TYPES.directory || blocks > 0;
+  if (type === FILE_TYPES.directory) fillDirectory(fill, entry, placement, seed);
+  else if (blocks > 0) yield* fillFile(fill, entry, placement);
+
+  const bytes = room(fill.inodes, inodePosition(layout, number), INODE_SIZE).fill(0);
+  const inode = new DataView(bytes.buffer, bytes.byteOffset, INODE_SIZE);
+  const owner = attributesOf(selection, entry);
+  writeInode(inode, {
+    mode,
+    uid: owner === undefined ? 0 : selection.nodes.uid[owner]!,
+    gid: owner === undefined ? 0 : selection.nodes.gid[owner]!,
+    size: type === FILE_TYPES.directory ? blocks * BLOCK_SIZE : sizeOf(selection, entry),
+    links: linkCount(demand, entry),
+    blocks: blocks + placement.tree.length + demand.hasXattrBlock[entry]!,
+    flags: (hasExtents ? EXTENTS_FL : 0) | (type === FILE_TYPES.directory && blocks > 1 ? INDEX_FL : 0),
+    mtime: mtimeOf(fill, entry),
+    time: fill.time,
+    xattrBlock: placement.xattrBlock,
+  });
+  if (hasExtents) {
+    writeExtentTree(inode, I_BLOCK, placement, seed, (block, contents) => fillBlock(fill, block, contents));
+  } else if (type === FILE_TYPES.symlink) {
+    bytes.set(targetBytes(selection.nodes, contentsOf(selection, entry)!), I_BLOCK);
+  } else if (type === FILE_TYPES.char || type === FILE_TYPES.block) {
+    writeDevice(inode, selection.nodes.special[contentsOf(selection, entry)!]!);
+  }
+  if (owner !== undefined && selection.nodes.xattrsAt[owner]! > 0) {
+    const plan = planXattrs(xattrsOf(selection.nodes, owner))!;
+    writeInodeXattrs(bytes, plan.inode);
+    const block = placement.xattrBlock;
+    if (block > 0) fillBlock(fill, block, xattrBlock(plan.block, block, filesystemSeed));
+  }
+  sealInode(bytes, seed);
+}
+
+function mtimeOf({ plan: { selection }, time }: Fill, entry: number): Time {
+  const node = contentsOf(selection, entry);
+  // A file of the tree under another name was added like one with a text: at the time of the build.
+  if (node === undefined || selection.source[entry]! < 0 && isFile(selection, entry)) return time;
+  const { mtimeSeconds, mtimeNanoseconds } = selection.nodes;
+  return { seconds: mtimeSeconds[node]!, nanoseconds: mtimeNanoseconds[node]! };
+}
+
+function isFile(selection: Selection, entry: number): boolean {
+  return (modeOf(selection, entry) & S_IFMT) === FILE_TYPES.file;
+}
+
+function fillBlock(fill: Fill, block: number, contents: Uint8Array<ArrayBuffer>): void {
+  room(fill.data, block * BLOCK_SIZE, BLOCK_SIZE).set(contents);
+}
+
+/** Zeroed room for one block of a file after the other. */
+function blocksOf(fill: Fill, { extents }: Placement): () => Uint8Array<ArrayBuffer> {
+  let extent = 0, done = 0;
+  return () => {
+    if (done === extents[extent + 2]) extent += 3, done = 0;
+    return room(fill.data, (extents[extent + 1]! + done++) * BLOCK_SIZE, BLOCK_SIZE).fill(0);
+  };
+}
+
+function fillDirectory(fill: Fill, entry: number, placement: Placement, seed: number): void {
+  const { demand, selection, wish } = fill.plan;
+  writeDirectory(
+    selection,
+    planDirectory(selection, entry, hashSeedWords(wish.hashSeed)),
+    {
+      self: demand.inode[entry]!,
+      parent: demand.inode[selection.parent[entry]!]!,
+      of: (child) => demand.inode[child]!,
+      seed,
+    },
+    blocksOf(fill, placement),
+  );
+}
+
+/** The contents of a file, or the target of a long symlink. */
+function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator<void, void> {
+  const { plan: { selection }, reader, data } = fill;
+  const node = contentsOf(selection, entry);
+  const size = sizeOf(selection, entry);
+  const inMemory = isFile(selection, entry) && node !== undefined
+    ? undefined
+    : addedOf(selection, entry)?.text ?? targetBytes(selection.nodes, node!);
+  const fd = inMemory ? -1 : openFile(reader, node!);
+  try {
+    for (let at = 0; at < extents.length; at += 3) {
+      let offset = extents[at]! * BLOCK_SIZE, position = extents[at + 1]! * BLOCK_SIZE;
+      for (const end = offset + extents[at + 2]! * BLOCK_SIZE; offset < end;) {
+        const piece = room(data, position, end - offset);
+        const length = Math.min(piece.length, size - offset);
+        if (inMemory) piece.set(inMemory.subarray(offset, offset + length));
+        else readInto(reader, node!, fd, piece.subarray(0, length), offset);
+        piece.fill(0, length);
+        offset += piece.length;
+        position += piece.length;
+        if (offset < end) yield;
+      }
+    }
+    if (!inMemory) assertUnchanged(reader, node!, fd);
+  } finally {
+    if (!inMemory) posix.close(fd);
+  }
+}

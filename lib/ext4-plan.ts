@@ -1,0 +1,182 @@
+/**
+ * Decides on an ext4 to the block: its size, its layout, and where everything will stand.
+ *
+ * The count is the allocation: a plan is good when all entries were placed in it once, by the same
+ * functions that place them when the filesystem is filled.
+ *
+ * @module
+ */
+
+import type { Selection } from "./contents.ts";
+import { type Demand, demandOf, placeEntry, placeSystem, withLostAndFound } from "./ext4-demand.ts";
+import { FULL, newSpace, remaining } from "./ext4-extents.ts";
+import type { HashSeed } from "./ext4-hash.ts";
+import { BLOCK_SIZE, type Layout, layoutOf } from "./ext4-layout.ts";
+import { alignUp, KiB, MiB } from "./units.ts";
+
+/** The resize inode, without which a mounted filesystem could not grow, counts blocks with 32 bits. */
+export const MAX_EXT4_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;
+
+/** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */
+export interface Ext4Wish {
+  /** At most 16 bytes. */
+  readonly label: string;
+  readonly uuid: string;
+  /** A UUID: what the directory index is seeded with. */
+  readonly hashSeed: string;
+  /** Seconds since 1970: when the filesystem was made, and what atime and ctime of all entries are. */
+  readonly time: number;
+  /** Exact size in bytes. */
+  readonly size?: number;
+  /** Bytes that `df` shows as available in the mounted filesystem. */
+  readonly free?: number;
+  /** Bytes, from 4 MiB; 0: none. Default: what mke2fs chooses for the size, or less where that does not fit. */
+  readonly journal?: number;
+}
+
+export interface Ext4Plan {
+  /** Bytes. */
+  readonly size: number;
+  /** Bytes that `df` will show as available. */
+  readonly available: number;
+  /** Bytes of contents that will be written. */
+  readonly bytes: number;
+  /** As `dumpe2fs` shows them. */
+  readonly freeBlocks: number;
+  readonly freeInodes: number;
+  readonly journalBlocks: number;
+  readonly layout: Layout;
+  readonly demand: Demand;
+  readonly selection: Selection;
+  readonly wish: Ext4Wish;
+}
+
+/** One inode per so many free bytes, as mke2fs makes them by default. */
+const BYTES_PER_INODE = 16 * KiB;
+/** Inodes that stay free in any case. */
+const SPARE_INODES = 16;
+
+/**
+ * Plans the filesystem of a selection.
+ *
+ * @returns `undefined` when the selection does not fit into `size`, or the filesystem would be too large.
+ * @throws {BuildError} for an entry that no ext4 can hold.
+ */
+export function planExt4(contents: Selection, wish: Ext4Wish): Ext4Plan | undefined {
+  const selection = withLostAndFound(contents);
+  const demand = demandOf(selection, hashSeedWords(wish.hashSeed));
+  const request = { selection, demand, wish };
+  if (wish.size !== undefined) return planSize(request, Math.floor(wish.size / BLOCK_SIZE), wish.size);
+  return planFree(request, wish.free);
+}
+
+interface Request {
+  readonly selection: Selection;
+  readonly demand: Demand;
+  readonly wish: Ext4Wish;
+}
+
+/** The seed as the four words that are in the superblock. */
+export function hashSeedWords(uuid: string): HashSeed {
+  const bytes = Uint8Array.from(uuid.replaceAll("-", "").match(/../g) ?? [], (hex) => parseInt(hex, 16));
+  const view = new DataView(bytes.buffer);
+  return Uint32Array.from({ length: 4 }, (_, i) => view.getUint32(i * 4, true));
+}
+
+/** A size that is given: as much journal and as many inodes as usual if they fit, fewer if not. */
+function planSize(request: Request, blocks: number, size: number): Ext4Plan | undefined {
+  if (size > MAX_EXT4_SIZE) return undefined;
+  for (const journal of journalChoices(request.wish, blocks)) {
+    const spare = Math.max(0, blocks - request.demand.totalBlocks - journal) * BLOCK_SIZE;
+    for (const inodes of [spareInodes(spare), SPARE_INODES]) {
+      const plan = attempt(request, blocks, size, journal, inodes);
+      if (typeof plan !== "number") return plan;
+    }
+  }
+  return undefined;
+}
+
+/** The smallest size in whole MiB that leaves `free` bytes, or that just holds everything. */
+function planFree(request: Request, free: number | undefined): Ext4Plan | undefined {
+  const wanted = Math.ceil((free ?? 0) / BLOCK_SIZE);
+  const unit = MiB / BLOCK_SIZE;
+  // Too small for its own tables: each attempt says how many blocks are missing at least.
+  let blocks = alignUp(request.demand.totalBlocks + wanted, unit);
+  for (;;) {
+    const size = blocks * BLOCK_SIZE;
+    if (size > MAX_EXT4_SIZE) return undefined;
+    const choices = journalChoices(request.wish, blocks);
+    const journal = free === undefined ? choices.at(-1)! : choices[0]!;
+    const plan = attempt(request, blocks, size, journal, spareInodes(free ?? 0));
+    const missing = typeof plan === "number" ? plan : wanted - plan.available / BLOCK_SIZE;
+    if (typeof plan !== "number" && missing <= 0) return plan;
+    blocks += alignUp(Math.max(missing, 1), unit);
+  }
+}
+
+function spareInodes(free: number): number {
+  return Math.max(SPARE_INODES, Math.ceil(free / BYTES_PER_INODE));
+}
+
+/**
+ * Sizes of the journal in blocks, by the size of the filesystem: what mke2fs chooses first
+ * (`ext2fs_default_journal_size`), then what a tight filesystem can do with.
+ */
+function journalChoices({ journal }: Ext4Wish, blocks: number): number[] {
+  if (journal !== undefined) return [Math.ceil(journal / BLOCK_SIZE)];
+  const steps: readonly (readonly [from: number, journal: number])[] = [
+    [32768 * KiB, 262144],
+    [16384 * KiB, 131072],
+    [8192 * KiB, 65536],
+    [4096 * KiB, 32768],
+    [512 * KiB, 16384],
+    [256 * KiB, 8192],
+    [32 * KiB, 4096],
+    [2 * KiB, 1024],
+  ];
+  const choices = steps.filter(([from]) => blocks >= from).map(([, journal]) => journal);
+  // Below 32 MiB a journal can be more than there is room for.
+  return blocks < 8 * KiB ? [...choices, 0] : choices;
+}
+
+/** Tries one layout. @returns how many blocks are missing at least, when it does not fit. */
+function attempt(
+  { selection, demand, wish }: Request,
+  blocks: number,
+  size: number,
+  journalBlocks: number,
+  spare: number,
+): Ext4Plan | number {
+  const layout = layoutOf(blocks, demand.lastInode + spare);
+  if (!layout) return Math.ceil(blocks / 64);
+  const least = demand.totalBlocks + journalBlocks + 1;
+  if (layout.freeBlocks < least) return least - layout.freeBlocks;
+  const space = newSpace(layout.free);
+  try {
+    placeSystem(space, journalBlocks);
+    for (let entry = 0; entry < selection.count; entry++) {
+      if (demand.isFirst[entry]) placeEntry(demand, selection, space, entry);
+    }
+  } catch (error) {
+    if (error === FULL) return 1;
+    throw error;
+  }
+  const freeBlocks = remaining(space);
+  return {
+    size,
+    available: Math.max(0, freeBlocks - withheld(layout.blocks)) * BLOCK_SIZE,
+    bytes: demand.totalBlocks * BLOCK_SIZE,
+    freeBlocks,
+    freeInodes: layout.inodesPerGroup * layout.groups - demand.lastInode,
+    journalBlocks,
+    layout,
+    demand,
+    selection,
+    wish,
+  };
+}
+
+/** Blocks that the kernel keeps for itself, so that `df` does not show them (`ext4_calculate_resv_clusters`). */
+function withheld(blocks: number): number {
+  return Math.min(Math.floor(blocks / 50), 4096);
+}

@@ -1,0 +1,66 @@
+/**
+ * Reads the contents of the tree's files for the fill, in the order in which they come.
+ *
+ * @module
+ */
+
+import type { Nodes } from "./nodes.ts";
+import { pathOf } from "./nodes.ts";
+import * as posix from "./posix.ts";
+import { cannotRead, changed, isUnchanged, openNode, type Root } from "./root.ts";
+
+/** Keeps the directory open that the last file was in: the next one is mostly its neighbour. */
+export interface Reader {
+  readonly root: Root;
+  readonly nodes: Nodes;
+  directory: number | undefined;
+  fd: posix.Fd;
+}
+
+export function newReader(root: Root, nodes: Nodes): Reader {
+  return { root, nodes, directory: undefined, fd: -1 };
+}
+
+export function closeReader(reader: Reader): void {
+  if (reader.directory !== undefined) posix.close(reader.fd);
+  reader.directory = undefined;
+}
+
+/** Opens a regular file. @throws {BuildError} when it is gone or may not be read. */
+export function openFile(reader: Reader, node: number): posix.Fd {
+  const { root, nodes } = reader;
+  const parent = nodes.parent[node]!;
+  if (reader.directory !== parent) {
+    closeReader(reader);
+    reader.fd = openNode(root, nodes, parent, posix.OPEN.place);
+    reader.directory = parent;
+  }
+  const fd = posix.openAt(reader.fd, nodes.bytes.subarray(nodes.nameAt[node]!), posix.OPEN.file);
+  if (fd === -posix.ENOENT || fd === -posix.ELOOP) throw changed(nodes, node);
+  if (fd < 0) throw cannotRead(pathOf(nodes, node), fd);
+  return fd;
+}
+
+/** Fills `bytes` from `offset` on. @throws {BuildError} when the file became shorter or cannot be read. */
+export function readInto(
+  { nodes }: Reader,
+  node: number,
+  fd: posix.Fd,
+  bytes: Uint8Array<ArrayBuffer>,
+  offset: number,
+): void {
+  for (let done = 0; done < bytes.length;) {
+    const count = posix.pread(fd, done === 0 ? bytes : bytes.subarray(done), offset + done);
+    if (count < 0) throw cannotRead(pathOf(nodes, node), count);
+    if (count === 0) throw changed(nodes, node);
+    done += count;
+  }
+}
+
+/**
+ * Called when everything was read. @throws {BuildError} when the file is not what the walk found: what was
+ * read until now is then worth nothing.
+ */
+export function assertUnchanged({ nodes }: Reader, node: number, fd: posix.Fd): void {
+  if (!isUnchanged(nodes, node, fd)) throw changed(nodes, node);
+}

@@ -1,0 +1,206 @@
+/**
+ * Makes an ext4 filesystem inside an image: mke2fs formats it, and this project fills it.
+ *
+ * What mke2fs does is described by a table of features that Linux 5.10 and e2fsck 1.46 know, so that every
+ * version gives the same bytes; what its versions or the machine would still make different (times, the
+ * sign of the directory hash, the place of the journal) is written anew.
+ *
+ * @module
+ */
+
+import { BuildError, quote } from "./error.ts";
+import { crc32c } from "./crc32c.ts";
+import { placeSystem } from "./ext4-demand.ts";
+import { remaining } from "./ext4-extents.ts";
+import { closeFill, fillEntry, finishFill, newFill } from "./ext4-fill.ts";
+import { BLOCK_SIZE, DESCRIPTOR_SIZE, INODE_SIZE, type Layout } from "./ext4-layout.ts";
+import type { Ext4Plan } from "./ext4-plan.ts";
+import { inodePosition, SUPER, SUPERBLOCK_AT, writeSummary, writeSystemInodes } from "./ext4-super.ts";
+import { type Image, readAt, writeAt } from "./ext4-write.ts";
+import { modeOf } from "./contents.ts";
+import { FILE_TYPES } from "./nodes.ts";
+import * as posix from "./posix.ts";
+import type { Root } from "./root.ts";
+import { sh } from "./sh.ts";
+
+/** `mke2fs -O`; all that is not named is off. The journal is added by the fill, which decides where it is. */
+const FEATURES = [
+  "none",
+  "64bit",
+  "dir_index",
+  "dir_nlink",
+  "ext_attr",
+  "extent",
+  "extra_isize",
+  "filetype",
+  "flex_bg",
+  "huge_file",
+  "large_file",
+  "metadata_csum",
+  "resize_inode",
+  "sparse_super",
+].join(",");
+
+/** The event loop gets a turn this often. */
+const TURN_MS = 20;
+
+/** Where a filesystem goes. */
+export interface Ext4Target {
+  /** The image. It has its full size, and reads as zeros where the filesystem will be. */
+  readonly path: string;
+  /** Bytes. */
+  readonly offset: number;
+  readonly size: number;
+}
+
+export interface Ext4Options {
+  /** Told how many bytes of contents are written. */
+  readonly onProgress?: (done: number) => void;
+  /** Ends the fill at the next opportunity. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Formats and fills.
+ *
+ * @throws {BuildError} when mke2fs fails or does something else than planned, when a file of the tree
+ * cannot be read or changed since the walk, and when the image cannot be written.
+ */
+export async function makeExt4(
+  target: Ext4Target,
+  plan: Ext4Plan,
+  root: Root,
+  { onProgress = () => {}, signal }: Ext4Options = {},
+): Promise<void> {
+  await format(target, plan);
+  const fd = posix.open(posix.cString(target.path), posix.OPEN.readWrite);
+  if (fd < 0) throw new BuildError(`Cannot open ${quote(target.path)}: ${posix.errorText(fd)}`);
+  try {
+    await fill({ fd, path: target.path, offset: target.offset }, plan, root, onProgress, signal);
+  } finally {
+    posix.close(fd);
+  }
+}
+
+async function format({ path, offset, size }: Ext4Target, { layout, wish }: Ext4Plan): Promise<void> {
+  const inodes = layout.inodesPerGroup * layout.groups;
+  const extended = [
+    `offset=${offset}`,
+    `hash_seed=${wish.hashSeed}`,
+    // All tables at the front: what is left is one piece, and its place can be planned.
+    "packed_meta_blocks=1",
+    "lazy_itable_init=1",
+    "nodiscard",
+    "root_owner=0:0",
+  ].join(",");
+  const blocks = Math.floor(size / BLOCK_SIZE);
+  const shape = [
+    "-b",
+    BLOCK_SIZE,
+    "-I",
+    INODE_SIZE,
+    "-N",
+    inodes,
+    "-g",
+    layout.blocksPerGroup,
+    "-G",
+    16,
+    "-m",
+    0,
+  ];
+  const identity = ["-U", wish.uuid, "-L", wish.label];
+  await sh`mke2fs -q -F -t ext4 ${shape} ${identity} -O ${FEATURES} -E ${extended} ${path} ${blocks}`;
+}
+
+async function fill(
+  image: Image,
+  plan: Ext4Plan,
+  root: Root,
+  onProgress: (done: number) => void,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { layout, selection, demand, journalBlocks } = plan;
+  const superblock = readAt(image, 1024, SUPERBLOCK_AT);
+  assertLayout(image, layout, new DataView(superblock.buffer));
+  const uuid = superblock.slice(SUPER.uuid, SUPER.uuid + 16);
+  clearDirectories(image, layout);
+  const state = newFill(image, plan, root, crc32c(~0, uuid));
+  const directories = new Uint32Array(layout.groups);
+  const { time, space } = state;
+  let turn = performance.now();
+  try {
+    const system = placeSystem(space, journalBlocks);
+    const journal = writeSystemInodes(image, layout, system, journalBlocks, uuid, time);
+    for (let entry = 0; entry < selection.count; entry++) {
+      for (const _ of fillEntry(state, entry)) await breathe();
+      if ((entry & 15) === 0) await breathe();
+      if ((modeOf(selection, entry) & 0o170000) === FILE_TYPES.directory) {
+        directories[Math.floor((demand.inode[entry]! - 1) / layout.inodesPerGroup)]!++;
+      }
+    }
+    finishFill(state);
+    const freeBlocks = remaining(space);
+    const { lastInode } = demand;
+    if (freeBlocks !== plan.freeBlocks) {
+      throw new Error(`${freeBlocks} blocks are free, not ${plan.freeBlocks}`);
+    }
+    const finished = {
+      layout,
+      uuid,
+      time,
+      space,
+      freeBlocks,
+      lastInode,
+      directories,
+      journalBlocks,
+      journal,
+    };
+    writeSummary(image, finished);
+  } finally {
+    closeFill(state);
+  }
+
+  /** Gives signals, progress and other filesystems a turn when some time has passed. */
+  async function breathe(): Promise<void> {
+    if (performance.now() - turn < TURN_MS) return;
+    onProgress(state.data.written);
+    await new Promise((resolve) => setTimeout(resolve));
+    signal?.throwIfAborted();
+    turn = performance.now();
+  }
+}
+
+/** Compares what mke2fs made with the plan. */
+function assertLayout(image: Image, layout: Layout, superblock: DataView): void {
+  const table = readAt(image, layout.descriptorBlocks * BLOCK_SIZE, BLOCK_SIZE);
+  const descriptors = new DataView(table.buffer);
+  const number = (at: number) => superblock.getUint32(at, true);
+  const same = number(SUPER.blocksCount) === layout.blocks &&
+    number(SUPER.blocksPerGroup) === layout.blocksPerGroup &&
+    number(SUPER.inodesPerGroup) === layout.inodesPerGroup &&
+    superblock.getUint16(SUPER.reservedGdtBlocks, true) === layout.reservedDescriptorBlocks &&
+    superblock.getUint16(SUPER.descSize, true) === DESCRIPTOR_SIZE &&
+    layout.inodeTables.every((block, group) => {
+      const at = group * DESCRIPTOR_SIZE;
+      return descriptors.getUint32(at, true) === layout.blockBitmaps[group] &&
+        descriptors.getUint32(at + 4, true) === layout.inodeBitmaps[group] &&
+        descriptors.getUint32(at + 8, true) === block;
+    });
+  if (!same) {
+    throw new BuildError("Cannot fill the filesystem: mke2fs placed its tables otherwise than planned", {
+      hint: "Use mke2fs 1.47, for example that of Debian 12 or 13",
+    });
+  }
+}
+
+/** Zeroes the blocks of the two directories that mke2fs made: they stand where contents will, or nothing. */
+function clearDirectories(image: Image, layout: Layout): void {
+  for (const number of [2, 11]) {
+    const inode = new DataView(readAt(image, INODE_SIZE, inodePosition(layout, number)).buffer);
+    const extents = inode.getUint16(42, true);
+    for (let at = 52; at < 52 + extents * 12; at += 12) {
+      const length = inode.getUint16(at + 4, true), start = inode.getUint32(at + 8, true);
+      writeAt(image, new Uint8Array(length * BLOCK_SIZE), start * BLOCK_SIZE);
+    }
+  }
+}
