@@ -8,7 +8,7 @@
  */
 
 import { basename, dirname, join } from "node:path";
-import { BuildError } from "./error.ts";
+import { BuildError, quote } from "./error.ts";
 import { FAT_ROOT_ENTRIES, type FatEntry, type FatGeometry } from "./fat.ts";
 import type { Nodes } from "./nodes.ts";
 import { realPath, type Root } from "./root.ts";
@@ -99,14 +99,21 @@ function* batches<T>(list: readonly T[]): Generator<T[]> {
   for (let at = 0; at < list.length; at += BATCH) yield list.slice(at, at + BATCH);
 }
 
-/** Compares names, types and sizes with what mdir lists: mtools exit with 0 after some failures. */
+/**
+ * Compares names, types and the sum of the sizes with what mdir lists: mtools exit with 0 after some failures.
+ */
 async function verifyListing(image: string, entries: readonly FatEntry[]): Promise<void> {
   const run = shWith({ quiet: true, env: { MTOOLS_SKIP_CHECK: "1", MTOOLSRC: "/dev/null" }, accept: [1] });
   const listed = new Set((await run`mdir -/ -b -i ${image} ::`).split("\n").filter(Boolean));
   for (const { path, type } of entries) {
     const name = `::${path}${type === "directory" ? "/" : ""}`;
-    if (!listed.delete(name)) throw new BuildError(`mtools did not store ${path}`);
+    if (!listed.delete(name)) throw new BuildError(`mtools did not store ${quote(path)}`);
   }
   const [extra] = listed;
-  if (extra !== undefined) throw new BuildError(`mtools stored ${extra}, which is not in the plan`);
+  if (extra !== undefined) throw new BuildError(`mtools stored ${quote(extra)}, which is not in the plan`);
+  // The last line is about all directories: "      323 files             123 775 bytes".
+  const sums = (await run`mdir -/ -f -i ${image} ::`).matchAll(/ files? +([\d ]+) bytes/g);
+  const stored = Number([...sums].at(-1)?.[1]?.replaceAll(" ", "") ?? 0);
+  const wanted = entries.reduce((sum, { size }) => sum + size, 0);
+  if (stored !== wanted) throw new BuildError(`mtools stored ${stored} bytes instead of ${wanted}`);
 }

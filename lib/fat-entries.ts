@@ -1,0 +1,141 @@
+/**
+ * What of a tree goes into a FAT filesystem, and under which name.
+ *
+ * mtools change or drop some names without a word, hang on a FIFO, and copy nothing of a file over 4 GiB with
+ * exit code 0. So everything is checked here, before anything is written.
+ *
+ * @module
+ */
+
+import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
+import { quote } from "./error.ts";
+import { cannotHold, type FatEntry } from "./fat.ts";
+import { FILE_TYPES, pathOf, resolve, targetBytes, typeOf } from "./nodes.ts";
+
+/** The largest file: its size is a 32-bit number. */
+const MAX_FILE = 2 ** 32 - 1;
+
+/** mtools take no longer paths, and no firmware needs one. */
+const MAX_PATH = 1024;
+
+/** So many characters fill a cluster of 16 slots: mtools add one at a time, and find no place for more. */
+const MAX_NAME = 195;
+
+/** Names of DOS devices, with or without an extension. */
+const RESERVED = /^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)/i;
+
+/** Short names as mtools make them up for long ones: they would clash, depending on the order. */
+const ALIAS = /^[^.]{1,6}~[0-9]{1,6}(\.[^.]{1,3})?$/;
+
+/**
+ * What of a selection goes into a FAT filesystem, in path order. Owners, permissions and xattrs cannot; a
+ * symlink to something in the same filesystem is left out, one to a file elsewhere in the tree becomes a
+ * copy, and `notice` is told of either.
+ *
+ * @throws {BuildError} for everything else that FAT would lose or change, naming the path.
+ */
+export function fatEntries(selection: Selection, notice: (text: string) => void): FatEntry[] {
+  const inside = new Set<number>();
+  for (let entry = 0; entry < selection.count; entry++) {
+    const node = selection.source[entry]!;
+    if (node >= 0) inside.add(selection.nodes.link[node]!);
+  }
+  const entries: FatEntry[] = [];
+  const paths: string[] = [""];
+  const spellings = new Map<string, string>();
+  for (let entry = 1; entry < selection.count; entry++) {
+    // A directory comes before what is in it.
+    const path = paths[entry] = `${paths[selection.parent[entry]!]}/${nameText(selection, entry)}`;
+    const made = fatEntry(selection, entry, path, inside, notice);
+    if (!made) continue;
+    checkName(path, nameOf(selection, entry));
+    const other = spellings.get(path.toLowerCase());
+    if (other !== undefined) {
+      throw cannotHold(
+        path,
+        `it differs from ${quote(other)} only in case`,
+        "Rename one of them in the tree",
+      );
+    }
+    spellings.set(path.toLowerCase(), path);
+    entries.push(made);
+  }
+  return entries.sort((a, b) => a.path < b.path ? -1 : 1);
+}
+
+function nameText(selection: Selection, entry: number): string {
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(nameOf(selection, entry));
+}
+
+function fatEntry(
+  selection: Selection,
+  entry: number,
+  path: string,
+  inside: ReadonlySet<number>,
+  notice: (text: string) => void,
+): FatEntry | undefined {
+  const type = modeOf(selection, entry) & 0o170000;
+  const size = sizeOf(selection, entry);
+  const text = addedOf(selection, entry)?.text;
+  const node = contentsOf(selection, entry);
+  if (type === FILE_TYPES.directory) return { path, type: "directory", size: 0 };
+  if (type === FILE_TYPES.file) {
+    checkSize(path, size);
+    return { path, type: "file", size, ...text ? { text } : { node: node! } };
+  }
+  const { nodes } = selection;
+  if (type !== FILE_TYPES.symlink || node === undefined) {
+    const name = node === undefined ? "special file" : typeOf(nodes, node);
+    throw cannotHold(path, `it is a ${name}`, "Remove it from the tree");
+  }
+  const target = resolve(nodes, nodes.parent[node]!, targetBytes(nodes, node));
+  const shown = target === undefined ? "" : quote(pathOf(nodes, target));
+  if (target === undefined) {
+    notice(`Leaving out the link ${quote(path)}: it leads nowhere`);
+  } else if (inside.has(nodes.link[target]!)) {
+    notice(`Leaving out the link ${quote(path)}: FAT has no links, and ${shown} is there`);
+  } else if (typeOf(nodes, target) === "file") {
+    notice(`Copying ${shown} to ${quote(path)}: FAT has no links`);
+    checkSize(path, nodes.size[target]!);
+    return { path, type: "file", size: nodes.size[target]!, node: target };
+  } else {
+    throw cannotHold(path, `it is a link to ${shown}`, "Remove it from the tree");
+  }
+}
+
+function checkSize(path: string, size: number): void {
+  if (size > MAX_FILE) throw cannotHold(path, `its ${size} bytes are more than 4 GiB`, "Make it smaller");
+}
+
+function checkName(path: string, bytes: Uint8Array<ArrayBuffer>): void {
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  const problem = !isUtf8(bytes)
+    ? "its name is not UTF-8"
+    : /[^\x20-\x7e]/.test(name)
+    ? "its name has other characters than ASCII, which mtools change"
+    : /["*:<>?|\\]/.test(name)
+    ? "its name has a character that FAT forbids"
+    : /[. ]$/.test(name)
+    ? "its name ends with a dot or a space"
+    : /^ /.test(name)
+    ? "its name starts with a space"
+    : RESERVED.test(name)
+    ? "its name is that of a DOS device"
+    : ALIAS.test(name)
+    ? "its name is like one that FAT makes up for a long name"
+    : name.length > MAX_NAME
+    ? `its name has more than ${MAX_NAME} characters`
+    : path.length > MAX_PATH
+    ? `its path has more than ${MAX_PATH} characters`
+    : undefined;
+  if (problem) throw cannotHold(path, problem, "Rename it in the tree");
+}
+
+function isUtf8(bytes: Uint8Array<ArrayBuffer>): boolean {
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
