@@ -21,7 +21,10 @@ Deno.test("deno task demo makes the three images of the documentation, and again
 }, async (t) => {
   await tempDir(async (dir) => {
     // As a stranger gets it: what git knows, without any state of this directory.
-    const files = (await shWith({ quiet: true })`git -C ${ROOT} ls-files`).trimEnd().split("\n");
+    const files = (await shWith({
+      quiet: true,
+    })`git -C ${ROOT} -c safe.directory=${"*"} ls-files --cached --others --exclude-standard`).trimEnd()
+      .split("\n");
     for (const file of files) {
       await Deno.mkdir(dirname(`${dir}/${file}`), { recursive: true });
       await Deno.copyFile(ROOT + file, `${dir}/${file}`);
