@@ -18,9 +18,11 @@ const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
 export function parseOsRelease(text: string): OsRelease {
   const fields: Record<string, string> = Object.create(null);
   for (const line of text.split("\n")) {
-    const [, name, value] = /^\s*([A-Z][A-Z0-9_]*)=(.*?)\s*$/.exec(line) ?? [];
-    if (name === undefined) continue;
-    fields[name] = unquote(value!).replace(CONTROL, "");
+    const assignment = line.trim();
+    const end = assignment.indexOf("=");
+    const name = assignment.slice(0, Math.max(end, 0));
+    if (!/^[A-Z][A-Z0-9_]*$/.test(name)) continue;
+    fields[name] = unquote(assignment.slice(end + 1)).replace(CONTROL, "");
   }
   return fields;
 }

@@ -15,20 +15,11 @@ export function compareVersions(a: string, b: string): number {
   for (;;) {
     a = a.replace(IGNORED, "");
     b = b.replace(IGNORED, "");
-    // A tilde is older than anything, the end included.
-    if (a.startsWith("~") || b.startsWith("~")) {
-      if (!a.startsWith("~")) return 1;
-      if (!b.startsWith("~")) return -1;
-      [a, b] = [a.slice(1), b.slice(1)];
-      continue;
-    }
-    if (!a || !b) return a ? 1 : b ? -1 : 0;
-    const separator = ["-", "^", "."].find((mark) => a.startsWith(mark) || b.startsWith(mark));
-    if (separator) {
-      if (!a.startsWith(separator)) return 1;
-      if (!b.startsWith(separator)) return -1;
-      [a, b] = [a.slice(1), b.slice(1)];
-      continue;
+    // A tilde is older than anything, the end included; the other marks are older than what else may follow.
+    for (const mark of ["~", "-", "^", "."]) {
+      if (a.startsWith(mark) !== b.startsWith(mark)) return a.startsWith(mark) ? -1 : 1;
+      if (a.startsWith(mark)) [a, b] = [a.slice(1), b.slice(1)];
+      if (mark === "~" && (!a || !b)) return a ? 1 : b ? -1 : 0;
     }
     const digits = /^\d/.test(a) || /^\d/.test(b);
     const run = digits ? /^\d*/ : /^[A-Za-z]*/;
