@@ -40,7 +40,7 @@ interface BootLoader {
 /** In the order in which `auto` asks; the first that the tree supports is taken. */
 export const BOOTLOADERS = {
   "existing": { summary: "the boot loader on the ESP that the tree brings", find: findExisting },
-  "systemd-boot": { summary: "systemd-boot of the tree, unsigned", find: findSystemdBoot },
+  "systemd-boot": { summary: "systemd-boot of the tree", find: findSystemdBoot },
 } as const satisfies Record<string, BootLoader>;
 
 export type BootLoaderName = keyof typeof BOOTLOADERS;
@@ -87,8 +87,10 @@ function findSystemdBoot(tree: Tree): FoundLoader | string {
   if (!target) return "no systemd-boot for an architecture without UEFI";
   const { efi } = ARCHITECTURES[architecture] as { efi: string };
   const name = `systemd-boot${efi.toLowerCase()}.efi`;
-  const from = `/usr/lib/systemd/boot/efi/${name}`;
-  if (!isFile(tree, from)) return `no ${from} (in Debian: package systemd-boot-efi)`;
+  const unsigned = `/usr/lib/systemd/boot/efi/${name}`;
+  // Debian 13's package systemd-boot may bring only the signed one, which boots without Secure Boot as well.
+  const from = [unsigned, `${unsigned}.signed`].find((path) => isFile(tree, path));
+  if (!from) return `no ${unsigned} (in Debian: package systemd-boot-efi)`;
   return {
     reason: `the tree has ${from}`,
     files: (context) => ({

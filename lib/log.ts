@@ -1,6 +1,7 @@
 /**
  * Lines on stderr, in the voice of the original builder: `[*] step`, `[|] detail`, `[W]`, `[E]`.
- * stdout is only for what was asked for (`--help`, `--dry-run`, `--json`).
+ * stdout is only for what was asked for (`--help`, `--dry-run`, `--json`). For programs that read the log,
+ * each line is a JSON object instead (`--log=json`).
  *
  * @module
  */
@@ -11,9 +12,29 @@ const encoder = new TextEncoder();
 
 type Style = Parameters<typeof styleText>[0];
 
+/** How the log is written. */
+export const LOG_FORMATS = ["text", "json"] as const;
+
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
+/** What a JSON line has besides `level` and `message`, e.g. `{ step: "root", bytes: 4096, seconds: 0.1 }`. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+let format: LogFormat = "text";
+
+/** Chooses the form of all lines from here on. */
+export function setLogFormat(wanted: LogFormat): void {
+  format = wanted;
+}
+
+/** Whether programs read the log: they want figures that take time to find, such as a checksum. */
+export function isJson(): boolean {
+  return format === "json";
+}
+
 /** Whether a person watches: decides colours and the progress bar, nothing else. */
 export function isInteractive(): boolean {
-  return Deno.stderr.isTerminal();
+  return format === "text" && Deno.stderr.isTerminal();
 }
 
 /** A line that is drawn again and again below the log, such as a progress bar; empty when there is none. */
@@ -25,10 +46,20 @@ function put(text: string): void {
   for (let done = 0; done < bytes.length;) done += Deno.stderr.writeSync(bytes.subarray(done));
 }
 
-function write(mark: string, style: Style, text: string): void {
+/** The levels of the log: the mark and style of a line of text. */
+const LEVELS = {
+  step: { mark: "*", style: ["bold", "green"] },
+  detail: { mark: "|", style: "gray" },
+  warning: { mark: "W", style: ["bold", "yellow"] },
+  error: { mark: "E", style: ["bold", "red"] },
+} as const satisfies Record<string, { mark: string; style: Style }>;
+
+function write(level: keyof typeof LEVELS, message: string, fields: Fields = {}): void {
+  if (format === "json") return put(`${JSON.stringify({ level, message, ...fields })}\n`);
+  const { mark, style } = LEVELS[level];
   const color = isInteractive() && !Deno.env.get("NO_COLOR");
   const head = color ? styleText(style, `[${mark}]`, { validateStream: false }) : `[${mark}]`;
-  const lines = text.split("\n").map((line) => `${head} ${line}\n`).join("");
+  const lines = message.split("\n").map((line) => `${head} ${line}\n`).join("");
   put(status ? `\r\x1b[K${lines}${status}` : lines);
 }
 
@@ -41,21 +72,21 @@ export function setStatus(text: string): void {
 }
 
 /** A step of the build: what is happening now. */
-export function step(text: string): void {
-  write("*", ["bold", "green"], text);
+export function step(message: string, fields?: Fields): void {
+  write("step", message, fields);
 }
 
 /** A detail of the step: a command, a size, a choice and its reason. */
-export function detail(text: string): void {
-  write("|", "gray", text);
+export function detail(message: string, fields?: Fields): void {
+  write("detail", message, fields);
 }
 
 /** Something a person should know though the build goes on. */
-export function warn(text: string): void {
-  write("W", ["bold", "yellow"], text);
+export function warn(message: string): void {
+  write("warning", message);
 }
 
 /** Why the build failed, and what to do. */
-export function fail(text: string): void {
-  write("E", ["bold", "red"], text);
+export function fail(message: string): void {
+  write("error", message);
 }

@@ -28,6 +28,7 @@ export function startProgress(label: string, total: number): Progress {
   const bar = { text: "" };
   let next = start + DRAW_EVERY_MS;
   running.push(bar);
+  if (log.isJson()) log.detail(`${label}: start`, { step: label, event: "start", bytes: total });
   return {
     update(done) {
       const now = performance.now();
@@ -46,7 +47,12 @@ export function startProgress(label: string, total: number): Progress {
       running.splice(running.indexOf(bar), 1);
       draw();
       const seconds = (performance.now() - start) / 1000;
-      log.detail(`${label}: ${formatBytes(total)} in ${seconds.toFixed(2)} s`);
+      log.detail(`${label}: ${formatBytes(total)} in ${seconds.toFixed(2)} s`, {
+        step: label,
+        event: "end",
+        bytes: total,
+        seconds: Number(seconds.toFixed(3)),
+      });
     },
   };
 }

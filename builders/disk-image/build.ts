@@ -1,0 +1,36 @@
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mkfs.vfat,mmd,mcopy,mdir,qemu-img,tar,find,mknod,df
+/**
+ * `disk-image`: builds the image of a whole disk from an OS tree.
+ *
+ * A GPT after the Discoverable Partitions Specification with an ESP (`/boot/efi`), XBOOTLDR (`/boot`) and the
+ * root filesystem: write it to a disk, start it in a virtual machine or with `systemd-nspawn --image=`.
+ *
+ * @module
+ */
+
+import { buildDisk } from "../../lib/build.ts";
+import { type Builder, main } from "../../lib/cli.ts";
+import { describeDisk } from "../../lib/describe.ts";
+import { type DiskPlan, planDisk } from "../../lib/plan.ts";
+
+export const diskImage: Builder<DiskPlan> = {
+  name: "disk-image",
+  summary: "Build the image of a disk that boots, from an OS tree",
+  output: "/output/disk.img",
+  settings: [
+    "outputFormat",
+    "efiMb",
+    "bootMb",
+    "freeMb",
+    "usedMb",
+    "sizeMb",
+    "bootloader",
+    "seed",
+    "sourceDateEpoch",
+  ],
+  plan: planDisk,
+  describe: describeDisk,
+  build: buildDisk,
+};
+
+if (import.meta.main) await main(diskImage);

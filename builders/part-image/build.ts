@@ -1,0 +1,26 @@
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mkfs.vfat,mmd,mcopy,mdir,qemu-img,tar,find,mknod,df
+/**
+ * `part-image`: builds the image of a single filesystem from an OS tree.
+ *
+ * The image has no partition table: start it with `systemd-nspawn --image=part.raw`, attach it with
+ * `portablectl`, or write it into a partition.
+ *
+ * @module
+ */
+
+import { buildPart } from "../../lib/build.ts";
+import { type Builder, main } from "../../lib/cli.ts";
+import { describePart } from "../../lib/describe.ts";
+import { type PartPlan, planPart } from "../../lib/plan.ts";
+
+export const partImage: Builder<PartPlan> = {
+  name: "part-image",
+  summary: "Build the image of a single filesystem from an OS tree",
+  output: "/output/part.img",
+  settings: ["outputFormat", "freeMb", "usedMb", "sizeMb", "seed", "sourceDateEpoch"],
+  plan: planPart,
+  describe: describePart,
+  build: buildPart,
+};
+
+if (import.meta.main) await main(partImage);

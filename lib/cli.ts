@@ -1,0 +1,208 @@
+/**
+ * What every builder shares: flags, `--help`, `--dry-run`, exit codes, signals.
+ *
+ * Exit codes: 0 done, 1 the build failed, 2 asked wrongly, 130 and 143 interrupted by SIGINT and SIGTERM.
+ *
+ * @module
+ */
+
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import config from "../deno.json" with { type: "json" };
+import { type Description, renderDescription, renderTable } from "./describe.ts";
+import { BuildError, quote } from "./error.ts";
+import { openInput } from "./input.ts";
+import * as log from "./log.ts";
+import { closeRoot } from "./root.ts";
+import {
+  flagOf,
+  ignoredSettings,
+  readSettings,
+  type SettingName,
+  settingRows,
+  type Settings,
+} from "./settings.ts";
+import { interrupt, interrupted } from "./sh.ts";
+import { inspectTree, type OpenTree, type Tree } from "./tree.ts";
+
+/** A kind of image. */
+export interface Builder<Plan = unknown> {
+  readonly name: string;
+  /** One line for `--help`. */
+  readonly summary: string;
+  /** Where the container mounts the output file. */
+  readonly output: string;
+  readonly settings: readonly SettingName[];
+  /** Pure. @throws {BuildError} */
+  readonly plan: (settings: Settings, tree: Tree) => Plan;
+  readonly describe: (plan: Plan) => Description;
+  readonly build: (plan: Plan, tree: OpenTree, output: string) => Promise<void>;
+}
+
+/** Where the container mounts the tree. */
+export const DEFAULT_INPUT = "/input";
+
+/** The version of the suite. */
+export const VERSION: string = config.version;
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The flags that are no settings. */
+const FLAGS = {
+  "input": {
+    type: "string",
+    value: "DIR",
+    help: `The tree: a directory or a tar archive [${DEFAULT_INPUT}]`,
+  },
+  "output": { type: "string", value: "FILE", help: "The image" },
+  "dry-run": { type: "boolean", help: "Show what would be made, and make nothing" },
+  "json": { type: "boolean", help: "With --dry-run: as JSON" },
+  "log": { type: "string", value: "FORMAT", help: `Form of the log: ${log.LOG_FORMATS.join(", ")} [text]` },
+  "help": { type: "boolean", help: "Show this help" },
+  "version": { type: "boolean", help: "Show the version" },
+} as const satisfies Record<string, { type: "string" | "boolean"; value?: string; help: string }>;
+
+/** Runs a builder with the arguments and environment of the process, and ends the process. */
+export async function main<Plan>(builder: Builder<Plan>): Promise<never> {
+  Deno.exit(await run(builder, Deno.args, Deno.env.toObject()));
+}
+
+/**
+ * Runs a builder and returns the exit code. Never throws: what goes wrong is logged.
+ *
+ * While it runs, SIGINT and SIGTERM end the programs it started, and then it.
+ */
+export function run<Plan>(
+  builder: Builder<Plan>,
+  args: readonly string[],
+  env: Environment,
+): Promise<number> {
+  return report(() => runBuilder(builder, args, env));
+}
+
+/** Runs `task` under the signal handlers, logs its error, and returns the exit code. */
+export async function report(task: () => Promise<void>): Promise<number> {
+  let caught: "SIGINT" | "SIGTERM" | undefined;
+  const listeners = (["SIGINT", "SIGTERM"] as const).map((signal) => {
+    const listener = () => interrupt(caught ??= signal);
+    Deno.addSignalListener(signal, listener);
+    return () => Deno.removeSignalListener(signal, listener);
+  });
+  try {
+    await task();
+    return 0;
+  } catch (error) {
+    log.setStatus("");
+    if (caught) {
+      log.fail(interrupted.reason.message);
+      return caught === "SIGINT" ? 130 : 143;
+    }
+    if (error instanceof BuildError) {
+      log.fail(error.message);
+      if (error.hint) log.fail(error.hint);
+      return error.kind === "usage" ? 2 : 1;
+    }
+    log.fail(error instanceof Error ? error.stack ?? error.message : String(error));
+    log.fail("This is a bug in raptor-builders; please report it with the lines above");
+    return 1;
+  } finally {
+    listeners.forEach((remove) => remove());
+  }
+}
+
+async function runBuilder<Plan>(
+  builder: Builder<Plan>,
+  args: readonly string[],
+  env: Environment,
+): Promise<void> {
+  const flags = parseFlags(builder, args);
+  if (flags.help) return print(helpText(builder));
+  if (flags.version) return print(`${builder.name} ${VERSION}\n`);
+  const form = log.LOG_FORMATS.find((form) => form === (flags.log ?? "text"));
+  if (!form) {
+    throw new BuildError(`Cannot use --log=${quote(String(flags.log))}`, {
+      kind: "usage",
+      hint: `Accepted: one of ${log.LOG_FORMATS.join(", ")}`,
+    });
+  }
+  log.setLogFormat(form);
+  if (flags.json && !flags["dry-run"]) {
+    throw new BuildError("Cannot use --json alone", { kind: "usage", hint: "Add --dry-run" });
+  }
+  const settings = readSettings(builder.settings, flags as Record<string, string>, env);
+  for (const name of ignoredSettings(builder.settings, env)) {
+    log.warn(`${name} has no meaning for ${builder.name} and is ignored`);
+  }
+  const path = flags.input as string | undefined ?? DEFAULT_INPUT;
+  log.step(`Reading ${path}`);
+  await using input = await openInput(path);
+  const tree = await inspectTree(input.directory);
+  try {
+    const seed = settings.seed === "random" ? crypto.randomUUID() : settings.seed;
+    const plan = builder.plan({ ...settings, seed }, tree);
+    const description = builder.describe(plan);
+    if (flags["dry-run"]) {
+      const lines = flags.json ? [JSON.stringify(description, null, 2)] : renderDescription(description);
+      await print(lines.join("\n") + "\n");
+    } else {
+      renderDescription(description).forEach((line) => log.detail(line));
+    }
+    description.warnings.forEach((warning) => log.warn(warning));
+    if (!flags["dry-run"]) await builder.build(plan, tree, flags.output as string ?? builder.output);
+  } finally {
+    closeRoot(tree.root);
+  }
+}
+
+type Flags = Readonly<Record<string, string | boolean | undefined>>;
+
+/** @throws {BuildError} (usage) naming the flag that is unknown or lacks a value. */
+function parseFlags(builder: Pick<Builder, "settings">, args: readonly string[]): Flags {
+  const options: NonNullable<ParseArgsConfig["options"]> = {};
+  for (const [name, { type }] of Object.entries(FLAGS)) options[name] = { type };
+  for (const name of builder.settings) options[flagOf(name)] = { type: "string" };
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values as Flags;
+  } catch (cause) {
+    const names = Object.keys(options).map((name) => `--${name}`).join(" ");
+    // Only the first sentence: the rest is advice about "--" that fits no builder.
+    const message = (cause as Error).message.split(". ")[0]!;
+    throw new BuildError(`Cannot use these arguments: ${quote(message)}`, {
+      kind: "usage",
+      hint: `Accepted: ${names}`,
+      cause,
+    });
+  }
+}
+
+/** Writes to stdout, all of it. */
+export async function print(text: string): Promise<void> {
+  const bytes = new TextEncoder().encode(text);
+  for (let done = 0; done < bytes.length;) done += await Deno.stdout.write(bytes.subarray(done));
+}
+
+/** What `--help` prints. */
+export function helpText(builder: Pick<Builder, "name" | "summary" | "output" | "settings">): string {
+  const flags = Object.entries(FLAGS).map(([name, flag]) => [
+    `  --${name}${"value" in flag ? `=${flag.value}` : ""}`,
+    name === "output" ? `${flag.help} [${builder.output}]` : flag.help,
+  ]);
+  const settings = settingRows(builder.settings).map(({ flag, env, fallback, help }) => [
+    `  ${flag}`,
+    env,
+    `${help} [${fallback}]`,
+  ]);
+  return [
+    `${builder.name} - ${builder.summary}`,
+    "",
+    `Usage: ${builder.name} [FLAG...]`,
+    "",
+    ...renderTable(flags),
+    "",
+    "Settings, as a flag or an environment variable (the flag wins):",
+    "",
+    ...renderTable(settings),
+    "",
+    "Exit codes: 0 done, 1 the build failed, 2 asked wrongly, 130 and 143 interrupted",
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,164 @@
+/**
+ * Shows a plan: as a table for people, as JSON for programs (`--dry-run`).
+ *
+ * @module
+ */
+
+import { type PartitionRole, typeName } from "./dps.ts";
+import type { DiskPlan, PartPlan, Volume } from "./plan.ts";
+import { formatBytes } from "./units.ts";
+
+/** A filesystem in `--dry-run --json`. Sizes are in bytes. */
+export interface VolumeDescription {
+  readonly filesystem: string;
+  readonly filesystemLabel: string;
+  readonly filesystemUuid: string;
+  readonly size: number;
+  /** Bytes that df will show as available, where that is known beforehand. */
+  readonly free?: number;
+  readonly entries: number;
+  readonly contentBytes: number;
+  /** Where in the tree the content comes from; absent when all of it is added. */
+  readonly from?: string;
+  /** Paths in the filesystem that the builder adds or replaces. */
+  readonly added: readonly string[];
+  /** Choices worth knowing, e.g. a symlink that FAT cannot hold. */
+  readonly notices: readonly string[];
+}
+
+export interface PartitionDescription extends VolumeDescription {
+  readonly role: PartitionRole;
+  /** As systemd names it: `root-x86-64`. */
+  readonly typeName: string;
+  readonly type: string;
+  readonly label: string;
+  readonly uuid: string;
+  readonly attributes: readonly number[];
+  readonly offset: number;
+  readonly mountPoint: string;
+}
+
+interface CommonDescription {
+  readonly format: string;
+  /** Bytes of the raw image. */
+  readonly size: number;
+  readonly seed: string;
+  readonly sourceDateEpoch: number;
+  readonly warnings: readonly string[];
+}
+
+export interface DiskDescription extends CommonDescription {
+  readonly builder: "disk-image";
+  readonly architecture: string;
+  readonly diskId: string;
+  readonly bootLoader: string | null;
+  readonly bootLoaderReason?: string;
+  readonly kernelOptions: string;
+  readonly partitions: readonly PartitionDescription[];
+}
+
+export interface PartDescription extends CommonDescription, VolumeDescription {
+  readonly builder: "part-image";
+}
+
+export type Description = DiskDescription | PartDescription;
+
+function describeVolume({ contents, filesystem }: Volume): VolumeDescription {
+  return {
+    filesystem: filesystem.type,
+    filesystemLabel: filesystem.label,
+    filesystemUuid: filesystem.uuid,
+    size: filesystem.size,
+    ...filesystem.free === undefined ? {} : { free: filesystem.free },
+    entries: filesystem.entries,
+    contentBytes: filesystem.bytes,
+    ...contents.from === undefined ? {} : { from: contents.from },
+    added: contents.add.map(({ path }) => path),
+    notices: filesystem.notices,
+  };
+}
+
+function describeCommon(plan: DiskPlan | PartPlan): CommonDescription {
+  return {
+    format: plan.format,
+    size: plan.size,
+    seed: plan.seed,
+    sourceDateEpoch: plan.time,
+    warnings: plan.warnings,
+  };
+}
+
+/** A disk plan as plain data. */
+export function describeDisk(plan: DiskPlan): DiskDescription {
+  return {
+    builder: "disk-image",
+    ...describeCommon(plan),
+    architecture: plan.architecture,
+    diskId: plan.id,
+    bootLoader: plan.bootLoader?.name ?? null,
+    ...plan.bootLoader && { bootLoaderReason: plan.bootLoader.reason },
+    kernelOptions: plan.kernelOptions,
+    partitions: plan.partitions.map((partition) => ({
+      role: partition.role,
+      typeName: typeName(partition.role, plan.architecture),
+      type: partition.type,
+      label: partition.label,
+      uuid: partition.uuid,
+      attributes: partition.attributes,
+      offset: partition.offset,
+      mountPoint: partition.mountPoint,
+      ...describeVolume(partition),
+    })),
+  };
+}
+
+/** A plan for a single filesystem as plain data. */
+export function describePart(plan: PartPlan): PartDescription {
+  return { builder: "part-image", ...describeCommon(plan), ...describeVolume(plan) };
+}
+
+/** The description as a table, lines without a newline at their end. */
+export function renderDescription(description: Description): string[] {
+  const head = `${description.builder}: ${description.format}, ${formatBytes(description.size)}`;
+  if (description.builder === "part-image") {
+    return [head, ...renderTable([VOLUME_HEAD, volumeCells(description)]), ...description.notices];
+  }
+  const { architecture, diskId, bootLoader, bootLoaderReason, kernelOptions, partitions } = description;
+  return [
+    `${head}, GPT ${diskId}, ${architecture}`,
+    `boot loader: ${bootLoader ? `${bootLoader}, since ${bootLoaderReason}` : "none"}`,
+    `kernel options: ${kernelOptions}`,
+    ...renderTable([
+      ["#", "type", "label", "mount point", "partition UUID", "offset", ...VOLUME_HEAD],
+      ...partitions.map((partition, i) => [
+        String(i + 1),
+        partition.typeName,
+        partition.label,
+        partition.mountPoint,
+        partition.uuid,
+        formatBytes(partition.offset),
+        ...volumeCells(partition),
+      ]),
+    ]),
+    ...partitions.flatMap(({ notices }) => notices),
+  ];
+}
+
+const VOLUME_HEAD = ["size", "filesystem", "filesystem UUID", "content"];
+
+function volumeCells(volume: VolumeDescription): string[] {
+  const { size, filesystem, filesystemUuid, entries, contentBytes, free, from } = volume;
+  const content = [
+    ...from === undefined ? [] : [`${from} of the tree`],
+    `${entries} entries`,
+    formatBytes(contentBytes),
+    ...free === undefined ? [] : [`${formatBytes(free)} free`],
+  ];
+  return [formatBytes(size), filesystem, filesystemUuid, content.join(", ")];
+}
+
+/** Columns as wide as their widest cell. */
+export function renderTable(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd());
+}

@@ -1,0 +1,136 @@
+/**
+ * The filesystems that an image or partition can have: one row each plans and makes one.
+ *
+ * @module
+ */
+
+import type { Selection } from "./contents.ts";
+import { type Ext4Plan, MAX_EXT4_SIZE, planExt4 } from "./ext4-plan.ts";
+import { makeExt4 } from "./ext4.ts";
+import { fatEntries } from "./fat-entries.ts";
+import { type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat.ts";
+import { deriveSerial } from "./identity.ts";
+import type { Root } from "./root.ts";
+import { MiB } from "./units.ts";
+import { makeVfat, type Target } from "./vfat.ts";
+
+/** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */
+export interface FilesystemWish {
+  readonly label: string;
+  /** Where the filesystem has a UUID; one with a shorter identity derives it from the seed. */
+  readonly uuid: string;
+  readonly hashSeed: string;
+  readonly seed: string;
+  /** Seconds since 1970. */
+  readonly time: number;
+  /** Exact size in bytes. */
+  readonly size?: number;
+  /** Bytes that df is to show as available. */
+  readonly free?: number;
+}
+
+/** A filesystem as decided. */
+export interface FilesystemPlan {
+  /** The name of its row. */
+  readonly type: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly label: string;
+  /** As blkid and `/dev/disk/by-uuid` show it. */
+  readonly uuid: string;
+  /** Bytes that df will show as available, where that is known. */
+  readonly free?: number;
+  /** Files, directories and other entries. */
+  readonly entries: number;
+  /** Bytes of contents that will be written. */
+  readonly bytes: number;
+  readonly notices: readonly string[];
+  /** Makes it. The image reads as zeros where it goes. @throws {BuildError} */
+  readonly make: (target: Target, context: MakeContext) => Promise<void>;
+}
+
+/** What making a filesystem needs besides its plan. */
+export interface MakeContext {
+  readonly root: Root;
+  /** An empty directory for small files. */
+  readonly scratch: string;
+  /** Told how many bytes are written. */
+  readonly onProgress: (done: number) => void;
+  /** Aborted when the build failed elsewhere or was interrupted. */
+  readonly signal: AbortSignal;
+}
+
+interface Filesystem {
+  readonly summary: string;
+  /** Programs that make it. */
+  readonly tools: readonly string[];
+  /** Bytes. */
+  readonly largest: number;
+  /** Pure. `undefined` when the entries do not fit. @throws {BuildError} for what it cannot hold. */
+  readonly plan: (selection: Selection, wish: FilesystemWish) => FilesystemPlan | undefined;
+  /** The smallest size in bytes that the entries fit into. */
+  readonly smallest: (selection: Selection, wish: FilesystemWish) => number;
+}
+
+export const FILESYSTEMS = {
+  "ext4": {
+    summary: "the root filesystem, read and written",
+    tools: ["mke2fs"],
+    largest: MAX_EXT4_SIZE,
+    plan: planExt4Row,
+    smallest: (selection, wish) => planExt4(selection, wish)!.size,
+  },
+  "vfat": {
+    summary: "what firmware reads: ESP and XBOOTLDR",
+    tools: ["mkfs.vfat", "mmd", "mcopy", "mdir"],
+    largest: MAX_FAT_SIZE,
+    plan: planVfatRow,
+    smallest: (selection) => smallestFat(fatEntries(selection, () => {})),
+  },
+} as const satisfies Record<string, Filesystem>;
+
+export type FilesystemName = keyof typeof FILESYSTEMS;
+
+function planExt4Row(selection: Selection, wish: FilesystemWish): FilesystemPlan | undefined {
+  const plan: Ext4Plan | undefined = planExt4(selection, wish);
+  return plan && {
+    type: "ext4",
+    size: plan.size,
+    label: wish.label,
+    uuid: wish.uuid,
+    free: plan.available,
+    entries: selection.count,
+    bytes: plan.bytes,
+    notices: [],
+    make: (target, context) => makeExt4(target, plan, context.root, context),
+  };
+}
+
+function planVfatRow(selection: Selection, wish: FilesystemWish): FilesystemPlan | undefined {
+  const notices: string[] = [];
+  const entries: readonly FatEntry[] = fatEntries(selection, (text) => notices.push(text));
+  const size = wish.size ?? smallestFat(entries) + (wish.free ?? 0);
+  const geometry = fatGeometry(size, entries);
+  if (!geometry) return undefined;
+  if (geometry.bits !== 32) {
+    notices.push(
+      `${wish.label} is FAT${geometry.bits}, since ${size / MiB} MiB are too small for FAT32: ` +
+        "the UEFI specification wants FAT32 on fixed disks, from 33 MiB on",
+    );
+  }
+  const serial = deriveSerial(wish.seed, "fat-serial");
+  return {
+    type: "vfat",
+    size,
+    label: wish.label,
+    uuid: `${serial.slice(0, 4)}-${serial.slice(4)}`.toUpperCase(),
+    entries: entries.length,
+    bytes: entries.reduce((sum, { size }) => sum + size, 0),
+    notices,
+    make: (target, { root, scratch }) =>
+      makeVfat(target, { geometry, label: wish.label, serial, time: wish.time, entries }, {
+        root,
+        nodes: selection.nodes,
+      }, scratch),
+  };
+}

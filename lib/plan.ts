@@ -1,0 +1,357 @@
+/**
+ * All decisions: what an image will be, from what was asked and what the tree holds.
+ *
+ * The policy, with the reasons in the README and the sources:
+ *
+ * - Exactly one ESP, one XBOOTLDR and one root partition, in this order: the root comes last, so that it can
+ *   grow. Types after the DPS; the root's architecture is that of the tree's programs.
+ * - `/boot` of the tree becomes XBOOTLDR, `/boot/efi` or `/efi` the ESP. In the root, `/boot` and `/efi` are
+ *   empty directories: systemd mounts nothing over a directory that is not.
+ * - `/etc/fstab` names `/boot` and `/boot/efi` by PARTUUID and without `nofail` (which drops the ordering),
+ *   and not `/`: such a line makes systemd-remount-fs fail in a container. Lines for other mount points stay.
+ * - The kernel gets `root=PARTUUID=… rw`, so that it boots with and without an initrd, whatever the loader.
+ * - `SIZE_MB` wins over `USED_MB` and `FREE_MB`; else the size is `EFI_MB + BOOT_MB + USED_MB + FREE_MB`,
+ *   where a computed `USED_MB` includes the filesystem's metadata and the partition table.
+ *
+ * Nothing here reads, runs or writes anything: the tests run without any permission.
+ *
+ * @module
+ */
+
+import {
+  BOOT_LOADER_CHOICES,
+  type BootLoaderName,
+  BOOTLOADERS,
+  ESP_DIRECTORIES,
+  type FoundLoader,
+} from "./bootloaders.ts";
+import { type Contents, select, type Selection } from "./contents.ts";
+import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./dps.ts";
+import { BuildError, quote } from "./error.ts";
+import { type FilesystemName, type FilesystemPlan, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
+import type { FormatName } from "./formats.ts";
+import { placePartitions, TABLE_SIZE } from "./gpt.ts";
+import { deriveUuid } from "./identity.ts";
+import { lookup, typeOf } from "./nodes.ts";
+import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
+import type { Tree } from "./tree.ts";
+import { formatBytes, MiB } from "./units.ts";
+
+/** The filesystem of the root partition, and of an image without a partition table. */
+const ROOT_FILESYSTEM = "ext4" satisfies FilesystemName;
+
+/** One filesystem: what is in it and what it will be. */
+export interface Volume {
+  readonly contents: Contents;
+  /** The contents, resolved to entries. */
+  readonly selection: Selection;
+  readonly filesystem: FilesystemPlan;
+}
+
+/** A partition of a disk image. Offset and size are in bytes. */
+export interface PartitionPlan extends Volume {
+  readonly role: PartitionRole;
+  /** Type GUID. */
+  readonly type: string;
+  /** The label in the partition table. */
+  readonly label: string;
+  /** The PARTUUID. */
+  readonly uuid: string;
+  readonly attributes: readonly number[];
+  readonly offset: number;
+  readonly size: number;
+  readonly mountPoint: string;
+}
+
+interface CommonPlan {
+  readonly format: FormatName;
+  /** Bytes of the raw image. */
+  readonly size: number;
+  /** Seconds since 1970: what everything that the build makes is dated. */
+  readonly time: number;
+  readonly seed: string;
+  /** What a person should know. */
+  readonly warnings: readonly string[];
+}
+
+/** What `disk-image` will make. */
+export interface DiskPlan extends CommonPlan {
+  readonly architecture: ArchitectureName;
+  /** The disk GUID. */
+  readonly id: string;
+  readonly partitions: readonly PartitionPlan[];
+  /** Absent: the image does not boot on a machine, only as a container. */
+  readonly bootLoader?: { readonly name: BootLoaderName; readonly reason: string };
+  /** The kernel command line. */
+  readonly kernelOptions: string;
+}
+
+/** What `part-image` will make. */
+export interface PartPlan extends CommonPlan, Volume {}
+
+/** Decides on a disk image. @throws {BuildError} when the settings and the tree do not fit together. */
+export function planDisk(settings: Settings, tree: Tree): DiskPlan {
+  const architecture = tree.architecture ?? tree.kernels[0]?.architecture;
+  if (!architecture) {
+    throw new BuildError(`Cannot find the architecture of ${quote(tree.path)}: no program in it is known`, {
+      hint: "A disk image needs a tree with /sbin/init or another of the usual programs",
+    });
+  }
+  const seed = settings.seed ?? defaultSeed("disk-image", tree, architecture);
+  const time = settings.sourceDateEpoch ?? tree.newest;
+  const uuid = (name: string) => deriveUuid(seed, name);
+  const kernelOptions = planKernelOptions(tree, uuid("root/partition"));
+  const { loader, warnings } = chooseLoader(settings, tree);
+  const files = loader?.found.files({ options: kernelOptions });
+
+  const wish = (role: string, label: string): FilesystemWish => ({
+    label,
+    uuid: uuid(`${role}/filesystem`),
+    hashSeed: uuid(`${role}/hash-seed`),
+    seed: `${seed}/${role}`,
+    time,
+  });
+  const volume = (
+    name: SettingName,
+    filesystem: FilesystemName,
+    wished: FilesystemWish,
+    contents: Contents,
+  ): Volume => {
+    const selection = select(tree.nodes, contents);
+    const size = settings[name] as number * MiB;
+    const plan = FILESYSTEMS[filesystem].plan(selection, { ...wished, size });
+    if (plan) return { contents, selection, filesystem: plan };
+    throw tooSmall(name, settings, FILESYSTEMS[filesystem].smallest(selection, wished) / MiB);
+  };
+
+  const esp = volume("efiMb", "vfat", wish("esp", "ESP"), {
+    ...espSource(tree),
+    omit: [],
+    add: files?.esp ?? [],
+  });
+  const entries = files && listOf(tree, "/boot/loader/entries");
+  if (entries) warnings.push("Leaving out the boot entries of /boot/loader/entries: they name another disk");
+  const hasEfi = ["EFI", "Efi"].some((name) => isDirectory(tree, `/boot/${name}`));
+  const xbootldr = volume("bootMb", "vfat", wish("xbootldr", "BOOT"), {
+    ...isDirectory(tree, "/boot") && { from: "/boot" },
+    omit: ["/efi/", ...entries ? ["/loader/entries/"] : []],
+    // The mount point of the ESP. FAT takes an EFI directory for the same.
+    add: [
+      ...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const],
+      ...files?.xbootldr ?? [],
+    ],
+  });
+  const contents: Contents = {
+    from: "/",
+    omit: ["/boot/", "/efi/"],
+    add: [
+      { path: "/boot", type: "directory" },
+      { path: "/efi", type: "directory" },
+      { path: "/etc/fstab", type: "file", text: planFstab(tree, uuid) },
+      // What kernel-install puts into the entries of later kernels.
+      ...tree.kernelOptions === undefined
+        ? []
+        : [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const],
+    ],
+  };
+  const around = TABLE_SIZE + esp.filesystem.size + xbootldr.filesystem.size;
+  const root = planRoot(settings, tree, contents, wish("root", "root"), around);
+
+  const volumes: [PartitionRole, string, Volume][] = [
+    ["esp", "/boot/efi", esp],
+    ["xbootldr", "/boot", xbootldr],
+    ["root", "/", root],
+  ];
+  const offsets = placePartitions(volumes.map(([, , { filesystem }]) => filesystem.size));
+  return {
+    format: settings.outputFormat,
+    architecture,
+    id: uuid("disk"),
+    size: around + root.filesystem.size,
+    partitions: volumes.map(([role, mountPoint, volume], i) => ({
+      ...volume,
+      role,
+      type: partitionType(role, architecture),
+      label: role,
+      uuid: uuid(`${role}/partition`),
+      attributes: role === "root" ? [GPT_ATTRIBUTES.growfs] : [],
+      offset: offsets[i]!,
+      size: volume.filesystem.size,
+      mountPoint,
+    })),
+    ...loader && { bootLoader: { name: loader.name, reason: loader.found.reason } },
+    kernelOptions,
+    seed,
+    time,
+    warnings: [...tree.notices, ...warnings],
+  };
+}
+
+/** Decides on the image of a single filesystem. @throws {BuildError} when the tree does not fit into it. */
+export function planPart(settings: Settings, tree: Tree): PartPlan {
+  const seed = settings.seed ?? defaultSeed("part-image", tree, tree.architecture);
+  const time = settings.sourceDateEpoch ?? tree.newest;
+  const volume = planRoot(settings, tree, { from: "/", omit: [], add: [] }, {
+    label: "root",
+    uuid: deriveUuid(seed, "root/filesystem"),
+    hashSeed: deriveUuid(seed, "root/hash-seed"),
+    seed: `${seed}/root`,
+    time,
+  }, 0);
+  return {
+    ...volume,
+    format: settings.outputFormat,
+    size: volume.filesystem.size,
+    seed,
+    time,
+    warnings: [],
+  };
+}
+
+/** What describes the image; the same tree and layout get the same identities, another release others. */
+function defaultSeed(builder: string, { osRelease }: Tree, architecture: string | undefined): string {
+  const fields = ["ID", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION"];
+  return JSON.stringify([builder, architecture ?? "", ...fields.map((name) => osRelease[name] ?? "")]);
+}
+
+/**
+ * The root filesystem in an image that has `around` bytes besides it.
+ *
+ * @throws {BuildError} naming `SIZE_MB` or `USED_MB` and the smallest value that works.
+ */
+function planRoot(
+  settings: Settings,
+  tree: Tree,
+  contents: Contents,
+  wish: FilesystemWish,
+  around: number,
+): Volume {
+  const filesystem = FILESYSTEMS[ROOT_FILESYSTEM];
+  const selection = select(tree.nodes, contents);
+  const { sizeMb, usedMb, freeMb } = settings;
+  const planned = (size: { size: number } | { free: number } | Record<string, never>) => {
+    const plan = filesystem.plan(selection, { ...wish, ...size });
+    if (plan) return { contents, selection, filesystem: plan };
+  };
+  const tooLarge = (name: SettingName) =>
+    new BuildError(
+      `Cannot make so large an ${ROOT_FILESYSTEM} filesystem: ${SETTINGS[name].env}=${settings[name]}`,
+      {
+        kind: "usage",
+        hint: `The largest is of ${formatBytes(filesystem.largest)}`,
+      },
+    );
+
+  if (sizeMb !== undefined) {
+    const smallest = Math.ceil((around + filesystem.smallest(selection, wish)) / MiB);
+    if (sizeMb < smallest) throw tooSmall("sizeMb", settings, smallest);
+    return planned({ size: sizeMb * MiB - around }) ?? fail(tooLarge("sizeMb"));
+  }
+  const computed = planned({ free: freeMb * MiB }) ?? fail(tooLarge("freeMb"));
+  if (usedMb === undefined) return computed;
+  // A smaller USED_MB would be taken from the free space that FREE_MB promises.
+  const beside = around === 0 ? 0 : settings.efiMb + settings.bootMb;
+  const smallest = Math.ceil((around + computed.filesystem.size) / MiB) - beside - freeMb;
+  if (usedMb < smallest) throw tooSmall("usedMb", settings, smallest);
+  return planned({ size: (beside + usedMb + freeMb) * MiB - around }) ?? fail(tooLarge("usedMb"));
+}
+
+function fail(error: BuildError): never {
+  throw error;
+}
+
+function tooSmall(name: SettingName, settings: Settings, smallest: number): BuildError {
+  const { env } = SETTINGS[name];
+  const least = Math.ceil(smallest);
+  return new BuildError(`Cannot fit the files of the tree into ${env}=${settings[name]}`, {
+    kind: "usage",
+    hint: "default" in SETTINGS[name]
+      ? `Set ${env} to ${least} or more`
+      : `Set ${env} to ${least} or more, or leave it out`,
+  });
+}
+
+function isDirectory(tree: Tree, path: string): boolean {
+  const node = lookup(tree.nodes, path);
+  return node !== undefined && typeOf(tree.nodes, node) === "directory";
+}
+
+/** How many entries a directory of the tree has; 0 also when there is none. */
+function listOf(tree: Tree, path: string): number {
+  const node = lookup(tree.nodes, path);
+  return node === undefined ? 0 : tree.nodes.childCount[node]!;
+}
+
+/** Where the content of the ESP comes from. */
+function espSource(tree: Tree): { from?: string } {
+  const full = ESP_DIRECTORIES.filter((path) => listOf(tree, path) > 0);
+  // One may be a link to the other.
+  const places = new Set(full.map((path) => lookup(tree.nodes, path)));
+  if (places.size > 1) {
+    throw new BuildError(`Cannot tell which is the ESP: ${full.join(" and ")} of the tree both hold files`, {
+      hint: "Leave one of them empty",
+    });
+  }
+  return full[0] ? { from: full[0] } : {};
+}
+
+/** The loader to install, and what to say when there is none. */
+function chooseLoader(
+  { bootloader }: Settings,
+  tree: Tree,
+): { loader?: { name: BootLoaderName; found: FoundLoader }; warnings: string[] } {
+  if (bootloader === "none") return { warnings: [] };
+  const names = BOOT_LOADER_CHOICES.filter((name): name is BootLoaderName => name in BOOTLOADERS);
+  const missing: string[] = [];
+  const warnings: string[] = [];
+  if (tree.kernels.length === 0) missing.push("no kernel in /boot or /usr/lib/modules");
+  let loader: { name: BootLoaderName; found: FoundLoader } | undefined;
+  for (const name of bootloader === "auto" ? names : [bootloader]) {
+    const found = BOOTLOADERS[name].find(tree);
+    if (typeof found !== "string") {
+      loader = { name, found };
+      break;
+    }
+    missing.push(found);
+    if (name === bootloader) {
+      throw new BuildError(`Cannot install BOOTLOADER=${bootloader}: ${found}`, {
+        kind: "usage",
+        hint: "Add it to the tree, or set BOOTLOADER to auto or none",
+      });
+    }
+  }
+  if (!loader || tree.kernels.length === 0) {
+    const lacks = loader ? missing.slice(0, 1) : missing;
+    warnings.push(
+      `The image boots in a container, but on no machine; the tree has ${lacks.join(", ")}`,
+      "If that is wanted, set BOOTLOADER=none",
+    );
+  }
+  return { ...loader && { loader }, warnings };
+}
+
+/** Options of the tree that say where its root is and how it is mounted: ours say it. */
+const ROOT_OPTION = /^(root=|rootfstype=|ro$|rw$)/;
+
+function planKernelOptions(tree: Tree, rootUuid: string): string {
+  const own = (tree.kernelOptions ?? "").split(" ").filter((option) => option && !ROOT_OPTION.test(option));
+  return [`root=PARTUUID=${rootUuid}`, "rw", ...own].join(" ");
+}
+
+/** Mount points that the image's own partitions have. */
+const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
+
+/** The tree's fstab without lines for the partitions of the image, and with ours. */
+function planFstab(tree: Tree, uuid: (name: string) => string): string {
+  const kept = tree.fstab.split("\n").filter((line) => {
+    const [device = "", mountPoint = ""] = line.trim().split(/\s+/);
+    if (device.startsWith("#")) return !line.includes("UNCONFIGURED FSTAB");
+    return !OWN_MOUNT_POINTS.includes(mountPoint.replace(/(?<=.)\/+$/, ""));
+  });
+  const lines = [
+    `PARTUUID=${uuid("xbootldr/partition")} /boot vfat umask=0077 0 2`,
+    `PARTUUID=${uuid("esp/partition")} /boot/efi vfat umask=0077 0 2`,
+  ];
+  const before = kept.join("\n").trim();
+  return `${before}${before && "\n"}${lines.join("\n")}\n`;
+}
