@@ -116,8 +116,7 @@ export function qemuCommand(guest: Guest): string[] {
     ],
     ...DISKS[guest.disk],
     ...(secure?.args ?? []),
-    ...["-nic", "none", "-display", "none", "-no-reboot"],
-    ...(guest.serial.startsWith("mon:") ? [] : ["-monitor", "none"]),
+    ...["-nodefaults", "-display", "none", "-no-reboot"],
     ...["-serial", guest.serial],
   ];
 }

@@ -69,12 +69,21 @@ const ARCHITECTURES = {
 export type DebianArchitecture = keyof typeof ARCHITECTURES;
 
 /**
+ * Only the release itself: its updates come and go, and those of an old release move while its indices
+ * still name them.
+ */
+const MMDEBSTRAP = [
+  ...["--quiet", "--mode=root", "--aptopt=Acquire::Retries 3"],
+  String.raw`--setup-hook=sed -i "/security\|updates/d" "$1"/etc/apt/sources.list`,
+] as const;
+
+/**
  * Packages and what they depend on, unpacked but not configured: nothing of them is run, so they may be of
  * any architecture (Debian's name for it).
  */
 export function unpack(suite: Suite, architecture: string, packages: readonly string[]): Promise<string> {
   return cached(`packages-${suite}-${architecture}-${packages[0]}`, { packages }, async (dir) => {
-    await quiet`mmdebstrap --quiet --variant=extract --mode=root --architectures=${architecture}
+    await quiet`mmdebstrap ${MMDEBSTRAP} --variant=extract --architectures=${architecture}
       --include=${packages.join(",")} ${suite} ${dir}`;
   });
 }
@@ -180,6 +189,74 @@ async function copyKernel(debian: string, dir: string): Promise<void> {
     paths.push(path);
   }
   await text(`${dir}/etc/modules`, paths.map((path) => `${path}\n`).join(""));
+}
+
+/** What a Debian tree of the tests needs for booting as a virtual machine and as a container. */
+const DEBIAN_PACKAGES = ["systemd-sysv", "udev", "dbus", "kmod", "e2fsprogs", "initramfs-tools"] as const;
+
+/** What the drivers of a virtual machine's disk need beyond the kernel's own, for an initrd that loads fast. */
+const INITRD_MODULES = [
+  "nvme",
+  "virtio_pci",
+  "virtio_blk",
+  "ahci",
+  "sd_mod",
+  "xhci_pci",
+  "usb_storage",
+] as const;
+
+/** Units that wait for a person, or do what takes time in an emulated machine and nobody looks at. */
+const MASKED_UNITS = [
+  ...["getty@.service", "serial-getty@.service", "console-getty.service", "systemd-firstboot.service"],
+  ...["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"],
+  ...["e2scrub_reap.service", "fstrim.timer", "systemd-hwdb-update.service"],
+] as const;
+
+export interface DebianOptions {
+  readonly suite: Suite;
+  /** Packages besides the usual ones. */
+  readonly include?: readonly string[];
+}
+
+/**
+ * A small Debian with systemd, udev, a cloud kernel, an initrd of initramfs-tools with `e2fsck`, and
+ * systemd-boot, that reports its state when it has booted and powers off.
+ */
+export async function debianTree({ suite, include = [] }: DebianOptions): Promise<string> {
+  const architecture = "amd64";
+  const report = await script("report.sh");
+  const service = await script("report.service");
+  // Debian 11 has systemd-boot in the package systemd.
+  const loader = suite === "bullseye" ? [] : ["systemd-boot"];
+  const packages = [...DEBIAN_PACKAGES, ...loader, `linux-image-cloud-${architecture}`, ...include];
+  const recipe = { version: 1, report, service, packages, INITRD_MODULES, MASKED_UNITS, MMDEBSTRAP };
+  const name = ["debian", suite, architecture, ...include].join("-");
+  return await cached(name, recipe, async (dir) => {
+    // Read by initramfs-tools when the kernel is configured. Without FSTYPE the initrd has no e2fsck.
+    const initramfs = String.raw`--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" &&
+      printf 'MODULES=list\nFSTYPE=ext4\n' >"$1/etc/initramfs-tools/conf.d/lab" &&
+      printf '%s\n' ${INITRD_MODULES.join(" ")} >"$1/etc/initramfs-tools/modules"`;
+    await quiet`mmdebstrap ${MMDEBSTRAP} --variant=minbase --include=${packages.join(",")} ${initramfs}
+      ${suite} ${dir}`;
+    await addReport(dir, { report, service, console: ARCHITECTURES[architecture].console });
+  });
+}
+
+/** Makes a Debian tree report what it sees when it has booted. */
+async function addReport(
+  dir: string,
+  { report, service, console }: { report: string; service: string; console: string },
+): Promise<void> {
+  const units = `${dir}/etc/systemd/system`;
+  await Deno.mkdir(`${dir}/usr/local/sbin`, { recursive: true });
+  await Deno.mkdir(`${units}/multi-user.target.wants`, { recursive: true });
+  await text(`${dir}/usr/local/sbin/report`, report, 0o755);
+  await text(`${units}/report.service`, service);
+  await Deno.symlink("../report.service", `${units}/multi-user.target.wants/report.service`);
+  for (const unit of MASKED_UNITS) await Deno.symlink("/dev/null", `${units}/${unit}`);
+  await text(`${dir}/etc/hostname`, "debian\n");
+  await Deno.mkdir(`${dir}/etc/kernel`, { recursive: true });
+  await text(`${dir}/etc/kernel/cmdline`, `console=${console} panic=-1 quiet systemd.show_status=false\n`);
 }
 
 /** A script that runs in a tree. */
