@@ -116,7 +116,7 @@ export function writeSystemInodes(
   for (let number = 1; number <= 10; number++) {
     const bytes = table.subarray((number - 1) * INODE_SIZE, number * INODE_SIZE);
     const inode = new DataView(bytes.buffer, bytes.byteOffset, INODE_SIZE);
-    if (number === RESIZE_INODE && layout.reservedDescriptorBlocks > 0) {
+    if (number === RESIZE_INODE) {
       const pointers = readAt(image, BLOCK_SIZE, inode.getUint32(DOUBLE_INDIRECT, true) * BLOCK_SIZE);
       writeAt(image, pointers, system.resize * BLOCK_SIZE);
       inode.setUint32(DOUBLE_INDIRECT, system.resize, true);
