@@ -7,6 +7,7 @@
  * @module
  */
 
+import { crc32 } from "node:zlib";
 import { BuildError } from "./error.ts";
 import { sh, shWith } from "./sh.ts";
 import { alignUp, MiB } from "./units.ts";
@@ -116,6 +117,7 @@ export async function readTable(image: string): Promise<Table> {
  */
 export async function verifyTable(image: string, table: Table): Promise<void> {
   await sh`sfdisk --verify --quiet ${image}`;
+  verifyHeaders(image);
   const found = await readTable(image);
   const wanted = [table.id, ...table.entries.map(key)];
   [found.id, ...found.entries.map(key)].concat(Array(wanted.length).fill("nothing")).forEach((text, i) => {
@@ -128,4 +130,44 @@ export async function verifyTable(image: string, table: Table): Promise<void> {
 /** An entry as one comparable line. */
 function key({ type, uuid, label, attributes, offset, size }: TableEntry): string {
   return `${label}: ${size} bytes at ${offset}, type ${type}, uuid ${uuid}, attributes ${attributes}`;
+}
+
+/**
+ * Checks both copies of the table by their checksums (UEFI 2.10, section 5.3.2): for sfdisk, a backup that is
+ * damaged is worth a warning, but no failure.
+ */
+function verifyHeaders(image: string): void {
+  using file = Deno.openSync(image);
+  const { size } = file.statSync();
+  const last = size / SECTOR - 1;
+  const sums = [1, last].map((lba) => {
+    const header = readAt(file, lba * SECTOR, SECTOR);
+    const view = new DataView(header.buffer);
+    const sum = view.getUint32(16, true);
+    view.setUint32(16, 0, true);
+    const entries = readAt(
+      file,
+      Number(view.getBigUint64(72, true)) * SECTOR,
+      view.getUint32(80, true) * view.getUint32(84, true),
+    );
+    const sound = new TextDecoder().decode(header.subarray(0, 8)) === "EFI PART" &&
+      crc32(header.subarray(0, view.getUint32(12, true))) === sum &&
+      Number(view.getBigUint64(24, true)) === lba &&
+      crc32(entries) === view.getUint32(88, true);
+    if (!sound) throw new BuildError(`sfdisk wrote a table that is damaged in sector ${lba}`);
+    return crc32(entries);
+  });
+  if (sums[0] !== sums[1]) throw new BuildError("sfdisk wrote a backup that differs from the table");
+}
+
+/** Reads up to `length` bytes, less than a table at most has. */
+function readAt(file: Deno.FsFile, offset: number, length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(Math.min(length, GRAIN));
+  file.seekSync(offset, Deno.SeekMode.Start);
+  for (let done = 0; done < bytes.length;) {
+    const got = file.readSync(bytes.subarray(done));
+    if (got === null) break;
+    done += got;
+  }
+  return bytes;
 }

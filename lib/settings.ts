@@ -23,22 +23,25 @@ interface Setting<T> {
   readonly parse: (text: string) => T;
 }
 
-/** 2^33 MiB is 8 EiB: beyond it no file and no offset is possible. */
-const MAX_MB = 2 ** 33;
+/** 2^30 MiB are 1 PiB: all sums of such sizes in bytes are exact, and no filesystem here is larger. */
+const MAX_MB = 2 ** 30;
 
 function mebibytes(minimum: number): (text: string) => number {
   return (text) => {
     const number = Number(text);
     if (!/^\d+$/.test(text) || number < minimum || number > MAX_MB) {
-      throw new Error(`a whole number of MiB, at least ${minimum}`);
+      throw new Error(`a whole number of MiB from ${minimum} to ${MAX_MB}`);
     }
     return number;
   };
 }
 
-function choice<T extends string>(names: readonly T[], aliases: Record<string, T> = {}): (text: string) => T {
+function choice<T extends string>(
+  names: readonly T[],
+  aliases: ReadonlyMap<string, T> = new Map(),
+): (text: string) => T {
   return (text) => {
-    const name = aliases[text] ?? names.find((name) => name === text);
+    const name = aliases.get(text) ?? names.find((name) => name === text);
     if (name === undefined) throw new Error(`one of ${names.join(", ")}`);
     return name;
   };
@@ -52,7 +55,7 @@ function pattern(regexp: RegExp, accepted: string): (text: string) => string {
 }
 
 const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
-const FORMAT_ALIASES = Object.fromEntries(
+const FORMAT_ALIASES = new Map(
   FORMAT_NAMES.flatMap((name) =>
     ((FORMATS[name] as { aliases?: readonly string[] }).aliases ?? []).map((alias) => [alias, name])
   ),
