@@ -54,6 +54,7 @@ export const PACKAGES = {
   },
   "gdisk": { purpose: "test", has: ["sgdisk"], why: "to check partition tables" },
   "mount": { purpose: "test", has: ["mount", "losetup"], why: "to look into images" },
+  "kmod": { purpose: "test", has: ["depmod"], why: "to make arm64 trees" },
   "systemd": { purpose: "test", has: ["systemd-socket-activate"], why: "to stand in for udev" },
   "attr": { purpose: "test", has: ["getfattr", "setfattr"], why: "to compare xattrs" },
   "acl": { purpose: "test", has: ["getfacl", "setfacl"], why: "to compare ACLs" },

@@ -212,8 +212,16 @@ const MASKED_UNITS = [
   ...["e2scrub_reap.service", "fstrim.timer", "systemd-hwdb-update.service"],
 ] as const;
 
+/** What depends on nothing here, and yet is on every Debian: only a tree that is not configured has to name it. */
+const ESSENTIAL_PACKAGES = [
+  ...["base-files", "base-passwd", "bash", "coreutils", "dash", "findutils", "grep", "gzip", "hostname"],
+  ...["libc-bin", "login", "mawk", "mount", "passwd", "sed", "tar", "util-linux"],
+] as const;
+
 export interface DebianOptions {
   readonly suite: Suite;
+  /** For another than amd64 the tree is made without running anything of it, and has no initrd. */
+  readonly architecture?: DebianArchitecture;
   /** Packages besides the usual ones. */
   readonly include?: readonly string[];
 }
@@ -222,16 +230,24 @@ export interface DebianOptions {
  * A small Debian with systemd, udev, a cloud kernel, an initrd of initramfs-tools with `e2fsck`, and
  * systemd-boot, that reports its state when it has booted and powers off.
  */
-export async function debianTree({ suite, include = [] }: DebianOptions): Promise<string> {
-  const architecture = "amd64";
+export async function debianTree(
+  { suite, architecture = "amd64", include = [] }: DebianOptions,
+): Promise<string> {
   const report = await script("report.sh");
   const service = await script("report.service");
   // Debian 11 has systemd-boot in the package systemd.
   const loader = suite === "bullseye" ? [] : ["systemd-boot"];
+  if (architecture === "arm64") loader.splice(0, loader.length, "systemd-boot-efi");
   const packages = [...DEBIAN_PACKAGES, ...loader, `linux-image-cloud-${architecture}`, ...include];
   const recipe = { version: 1, report, service, packages, INITRD_MODULES, MASKED_UNITS, MMDEBSTRAP };
   const name = ["debian", suite, architecture, ...include].join("-");
   return await cached(name, recipe, async (dir) => {
+    if (architecture !== "amd64") {
+      const unpacked = await unpack(suite, architecture, [...packages, ...ESSENTIAL_PACKAGES]);
+      await quiet`cp --archive --reflink=auto ${unpacked}/. ${dir}`;
+      await configure(dir);
+      return await addReport(dir, { report, service, console: ARCHITECTURES[architecture].console });
+    }
     // Read by initramfs-tools when the kernel is configured. Without FSTYPE the initrd has no e2fsck.
     const initramfs = String.raw`--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" &&
       printf 'MODULES=list\nFSTYPE=ext4\n' >"$1/etc/initramfs-tools/conf.d/lab" &&
@@ -240,6 +256,20 @@ export async function debianTree({ suite, include = [] }: DebianOptions): Promis
       ${suite} ${dir}`;
     await addReport(dir, { report, service, console: ARCHITECTURES[architecture].console });
   });
+}
+
+/**
+ * What the packages' scripts would have done, as far as booting needs it: users, an identity to be made,
+ * and the list of the kernel's modules. Other users are made by systemd-sysusers at boot.
+ */
+async function configure(dir: string): Promise<void> {
+  for (const name of ["passwd", "group"]) {
+    await Deno.copyFile(`${dir}/usr/share/base-passwd/${name}.master`, `${dir}/etc/${name}`);
+  }
+  await text(`${dir}/etc/machine-id`, "");
+  for await (const { name } of Deno.readDir(`${dir}/usr/lib/modules`)) {
+    await quiet`depmod --basedir ${dir} ${name}`;
+  }
 }
 
 /** Makes a Debian tree report what it sees when it has booted. */
