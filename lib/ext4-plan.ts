@@ -53,6 +53,8 @@ export interface Ext4Plan {
 
 /** One inode per so many free bytes, as mke2fs makes them by default. */
 const BYTES_PER_INODE = 16 * KiB;
+/** A filesystem of few large files would have hardly any inodes when it grows. */
+const BYTES_PER_INODE_AT_LEAST = 64 * KiB;
 /** Inodes that stay free in any case. */
 const SPARE_INODES = 16;
 
@@ -88,7 +90,7 @@ function planSize(request: Request, blocks: number, size: number): Ext4Plan | un
   if (size > MAX_EXT4_SIZE) return undefined;
   for (const journal of journalChoices(request.wish, blocks)) {
     const spare = Math.max(0, blocks - request.demand.totalBlocks - journal) * BLOCK_SIZE;
-    for (const inodes of [spareInodes(spare), SPARE_INODES]) {
+    for (const inodes of [spareInodes(spare, blocks, request.demand), SPARE_INODES]) {
       const plan = attempt(request, blocks, size, journal, inodes);
       if (typeof plan !== "number") return plan;
     }
@@ -107,15 +109,18 @@ function planFree(request: Request, free: number | undefined): Ext4Plan | undefi
     if (size > MAX_EXT4_SIZE) return undefined;
     const choices = journalChoices(request.wish, blocks);
     const journal = free === undefined ? choices.at(-1)! : choices[0]!;
-    const plan = attempt(request, blocks, size, journal, spareInodes(free ?? 0));
+    const inodes = free === undefined ? SPARE_INODES : spareInodes(free, blocks, request.demand);
+    const plan = attempt(request, blocks, size, journal, inodes);
     const missing = typeof plan === "number" ? plan : wanted - plan.available / BLOCK_SIZE;
     if (typeof plan !== "number" && missing <= 0) return plan;
     blocks += alignUp(Math.max(missing, 1), unit);
   }
 }
 
-function spareInodes(free: number): number {
-  return Math.max(SPARE_INODES, Math.ceil(free / BYTES_PER_INODE));
+/** Inodes that stay free: by the free space, and by the whole size, since each group that is added has as many. */
+function spareInodes(free: number, blocks: number, { lastInode }: Demand): number {
+  const least = blocks * BLOCK_SIZE / BYTES_PER_INODE_AT_LEAST - lastInode;
+  return Math.ceil(Math.max(SPARE_INODES, free / BYTES_PER_INODE, least));
 }
 
 /**

@@ -9,6 +9,9 @@ import * as posix from "./posix.ts";
 import { cannotRead, changed, getNumber64, isUnchanged, openNode, type Root } from "./root.ts";
 import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./table.ts";
 
+/** A file up to this size has no more than four extents, so its blocks tell whether it has holes. */
+const SURELY_DENSE = 4 * 4096;
+
 /** So many entries are read before the event loop gets a turn: some milliseconds. */
 const ENTRIES_PER_TURN = 4096;
 
@@ -130,12 +133,17 @@ function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Ar
   }
   const several = type !== "directory" && statView.getUint32(at.nlink, true) > 1;
   if (several && linkToFirst(state, node)) return;
+  let occupied = 0;
   if (type === "file") {
     nodes.size[node] = getNumber64(statView, at.size);
-    if (getNumber64(statView, at.blocks) * 512 < nodes.size[node]!) readHoles(state, directory, node, name);
+    occupied = getNumber64(statView, at.blocks) * 512;
   }
   if (type === "symlink") readTarget(state, directory, node, name);
   readXattrs(state, directory, node, name);
+  // The blocks of a file include those of its xattrs and of a large extent tree, which can make up for holes.
+  const size = nodes.size[node]!;
+  const mayHaveHoles = occupied < size || size > SURELY_DENSE || nodes.xattrsAt[node]! > 0;
+  if (type === "file" && size > 0 && mayHaveHoles) readHoles(state, directory, node, name);
 }
 
 /** Makes the row another name of an inode that was read before, if it is one. */
@@ -165,6 +173,7 @@ function readHoles({ nodes }: Walk, directory: posix.Fd, node: number, name: Uin
   const ranges: number[] = [];
   try {
     if (!isUnchanged(nodes, node, fd)) throw changed(nodes, node);
+    if (posix.seek(fd, 0, "hole") >= size) return;
     for (let end = 0; end < size;) {
       const start = posix.seek(fd, end, "data");
       if (start === -posix.ENXIO) break;
