@@ -57,6 +57,12 @@ const LEVELS = {
 function write(level: keyof typeof LEVELS, message: string, fields: Fields = {}): void {
   if (format === "json") return put(`${JSON.stringify({ level, message, ...fields })}\n`);
   const { mark, style } = LEVELS[level];
+  // Names from a tree get into messages of programs: they must not steer the terminal.
+  message = message.replace(
+    // deno-lint-ignore no-control-regex
+    /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g,
+    (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
   const color = isInteractive() && !Deno.env.get("NO_COLOR");
   const head = color ? styleText(style, `[${mark}]`, { validateStream: false }) : `[${mark}]`;
   const lines = message.split("\n").map((line) => `${head} ${line}\n`).join("");

@@ -102,7 +102,7 @@ async function run(
     log.detail(text.replace(/^spawn /, "") + script);
   });
   const { code } = await command;
-  const program = String(strings[0]).trim().split(/\s/)[0] || String(values[0]);
+  const program = strings[0]!.trim().split(/\s/)[0] || String([values[0]].flat()[0]);
   throwIfInterrupted();
   if (outcome.startError !== undefined) throw cannotStart(program, outcome.startError);
   const { status, tail } = outcome;

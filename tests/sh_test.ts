@@ -1,0 +1,189 @@
+import assert from "node:assert/strict";
+import { BuildError } from "../lib/error.ts";
+import { shWith } from "../lib/sh.ts";
+import { stubProgram, tempDir } from "./helpers.ts";
+
+const quiet = shWith({ quiet: true });
+const CONFIG = new URL("../deno.json", import.meta.url).pathname;
+const SH = new URL("../lib/sh.ts", import.meta.url).href;
+
+/** Runs a script that imports `sh` in a process of its own, as builders do. */
+async function run(script: string, env: Record<string, string> = {}) {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--quiet", "--config", CONFIG, `import * as lib from "${SH}"; ${script}`],
+    env: { NO_COLOR: "1", ...env },
+    stdin: "null",
+  }).output();
+  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, stdout: decode(stdout), stderr: decode(stderr) };
+}
+
+/** A program that prints its arguments, each ended by a NUL. */
+const printArguments = (dir: string) => stubProgram(dir, "arguments", `printf '%s\\0' "$@"`);
+
+const NASTY = [
+  ...'plain|two words|line\nbreak|it\'s|"quoted"|$HOME|`id`|*|~|a\\b|-n|ä😀|\t|;|&&|#no|{a,b}|=x'.split("|"),
+  "",
+  "a|b>c<d",
+];
+
+Deno.test("sh passes interpolated values on unchanged, each as one word", () =>
+  tempDir(async (dir) => {
+    const program = await printArguments(dir);
+    for (const value of NASTY) assert.equal(await quiet`${program} ${value}`, `${value}\0`);
+    assert.equal(await quiet`${program} ${NASTY} end`, [...NASTY, "end", ""].join("\0"));
+    assert.equal(await quiet`${program} a ${[]} b ${7}`, "a\0b\x007\0");
+    assert.equal(await quiet`${program} --x=${"1 2"} ${"a"}/${"b c"}`, "--x=1 2\0a/b c\0");
+  }));
+
+Deno.test("sh takes a line break in a template for a space, and no second command", () =>
+  tempDir(async (dir) => {
+    const program = await printArguments(dir);
+    assert.equal(await quiet`${program} one\n      two ${"x"}\n three`, "one\0two\0x\0three\0");
+    for (const syntax of ["; id", "&& id", "| cat", "> file", "$(id)", "& id"]) {
+      const strings = Object.assign([" a ", ` ${syntax}`], { raw: ["", ""] });
+      await assert.rejects(quiet(strings, program), /A command line is one program/);
+    }
+  }));
+
+Deno.test("sh fails with program, exit code and the last lines of stderr", () =>
+  tempDir(async (dir) => {
+    const noisy = await stubProgram(dir, "noisy", "seq 1 20 >&2; echo lost; exit 3");
+    await assert.rejects(quiet`${noisy} a`, (error: BuildError) => {
+      assert.ok(error instanceof BuildError);
+      assert.equal(
+        error.message,
+        `${noisy} failed with exit code 3: ${"13 14 15 16 17 18 19 20".replaceAll(" ", " / ")}`,
+      );
+      assert.equal(error.kind, "build");
+      return true;
+    });
+    await assert.rejects(quiet`${[noisy, "a"]}`, { message: new RegExp(`^${noisy} failed`) });
+    await assert.rejects(quiet`false`, { message: "false failed with exit code 1" });
+    await assert.rejects(shWith({ quiet: true, accept: [1] })`${noisy}`, /exit code 3/);
+    assert.equal(await shWith({ quiet: true, accept: [1, 3] })`${noisy}`, "lost\n");
+  }));
+
+for (const signal of ["KILL", "SEGV", "TERM", "PIPE", "ABRT"]) {
+  Deno.test(`sh takes a program that dies by SIG${signal} for failed`, () =>
+    tempDir(async (dir) => {
+      const program = await stubProgram(dir, "suicide", `echo last words >&2; kill -${signal} $$`);
+      await assert.rejects(quiet`${program}`, (error: BuildError) => {
+        assert.ok(error instanceof BuildError);
+        assert.equal(error.message, `${program} was killed by SIG${signal}: last words`);
+        assert.equal(error.hint, signal === "KILL" ? "The system may have run out of memory" : undefined);
+        return true;
+      });
+      // Whatever exit codes are accepted: a shell would say 128 + the signal's number.
+      await assert.rejects(
+        shWith({ quiet: true, accept: [0, 137, 139, 143, 141, 134] })`${program}`,
+        /killed/,
+      );
+    }));
+}
+
+Deno.test("sh says which package has a missing program", () =>
+  tempDir(async (dir) => {
+    const empty = shWith({ quiet: true, env: { PATH: dir } });
+    await assert.rejects(empty`mcopy -V`, (error: BuildError) => {
+      assert.ok(error instanceof BuildError);
+      assert.equal(error.message, 'Cannot run "mcopy": no such program');
+      assert.match(error.hint!, /deno task setup.* mtools/);
+      return true;
+    });
+    await assert.rejects(empty`raptor-unknown`, { hint: undefined, message: /"raptor-unknown"/ });
+    await Deno.writeTextFile(`${dir}/plain`, "no program");
+    await assert.rejects(quiet`${dir}/plain`, { name: "BuildError", message: /^Cannot run / });
+  }));
+
+Deno.test("sh gives a program the stdin it is told, and none otherwise", async () => {
+  assert.equal(await quiet`cat`, "");
+  const text = "ä\n'$x'\n".repeat(100_000);
+  assert.equal(await shWith({ quiet: true, stdin: text })`cat`, text);
+  // A program that does not read it is judged by its exit code alone.
+  assert.equal(await shWith({ quiet: true, stdin: text })`true`, "");
+  await assert.rejects(shWith({ quiet: true, stdin: text })`false`, /exit code 1/);
+});
+
+Deno.test("sh sets locale, time zone and what is asked for", async () => {
+  const output = await shWith({ quiet: true, env: { SOURCE_DATE_EPOCH: "1", TZ: "Asia/Tokyo" } })`env`;
+  const env = new Map(output.split("\n").map((line) => line.split("=", 2) as [string, string]));
+  assert.equal(env.get("LC_ALL"), "C.UTF-8");
+  assert.equal(env.get("SOURCE_DATE_EPOCH"), "1");
+  assert.equal(env.get("TZ"), "Asia/Tokyo");
+  assert.match(await quiet`env`, /^TZ=UTC$/m);
+  assert.ok(env.get("PATH")!.split(":").includes("/usr/sbin"));
+});
+
+Deno.test("sh hands stdout over as text or bytes, unchanged", () =>
+  tempDir(async (dir) => {
+    const bytes = new Uint8Array(1_000_000).map((_, i) => (i * 7) ^ (i >> 8));
+    await Deno.writeFile(`${dir}/bytes`, bytes);
+    const got: number[] = [];
+    const collect = (chunk: Uint8Array) => chunk.forEach((byte) => got.push(byte));
+    assert.equal(await shWith({ quiet: true, onBytes: collect })`cat ${dir}/bytes`, "");
+    assert.deepEqual(Uint8Array.from(got), bytes);
+
+    // Characters of several bytes, cut anywhere by the pipe.
+    const text = "a€😀".repeat(100_000);
+    await Deno.writeTextFile(`${dir}/text`, text);
+    let heard = "";
+    assert.equal(await shWith({ quiet: true, onStdout: (part) => heard += part })`cat ${dir}/text`, "");
+    assert.equal(heard, text);
+    assert.equal(await quiet`cat ${dir}/text`, text);
+  }));
+
+Deno.test("sh logs command and chatter on stderr, never on stdout, without control codes", () =>
+  tempDir(async (dir) => {
+    const program = await stubProgram(
+      dir,
+      "talk",
+      `echo out; echo warning >&2; printf 'a\\rb\\033[2Jc\\n' >&2`,
+    );
+    const script = (options: string) => `await lib.shWith(${options})\`${program} \${"two words"}\`;`;
+    const { code, stdout, stderr } = await run(script("{}"));
+    assert.deepEqual({ code, stdout }, { code: 0, stdout: "" });
+    assert.equal(stderr, `[|] ${program} 'two words'\n[|]   warning\n[|]   a\n[|]   b\\x1b[2Jc\n`);
+    assert.deepEqual(await run(script("{ quiet: true }")), { code: 0, stdout: "", stderr: "" });
+    const expected = await run(script("{ expected: /warning|b/ }"));
+    assert.equal(expected.stderr, `[|] ${program} 'two words'\n[|]   a\n`);
+  }));
+
+Deno.test("what sh logs can be run again by hand", () =>
+  tempDir(async (dir) => {
+    const program = await printArguments(dir);
+    const words = [...NASTY, "plain-word", "/path/to.file", "a=b"];
+    const { stderr } = await run(`await lib.sh\`${program} \${${JSON.stringify(words)}}\`;`);
+    const command = stderr.trimEnd().replaceAll(/^\[\|\] /gm, "");
+    assert.equal(await quiet`bash -c ${command}`, words.map((word) => `${word}\0`).join(""));
+    // A script on stdin is part of what is logged.
+    const stdin = await run(`await lib.shWith({ stdin: "one\\n$HOME\\n" })\`cat\`;`);
+    assert.equal(await quiet`bash -c ${stdin.stderr.replaceAll(/^\[\|\] /gm, "")}`, "one\n$HOME\n");
+  }));
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  Deno.test(`interrupt("${signal}") ends the programs that run, and those to come`, () =>
+    tempDir(async (dir) => {
+      const program = await stubProgram(dir, "sleeper", `echo $$ >"$1"; exec sleep 600`);
+      const { code, stdout } = await run(
+        `
+        const { sh, interrupt, throwIfInterrupted } = lib;
+        const runs = ["a", "b"].map((name) => sh\`${program} ${dir}/\${name}\`);
+        const ends = Promise.allSettled(runs);
+        const read = (name) => { try { return Deno.readTextFileSync("${dir}/" + name); } catch { return ""; } };
+        while (!read("a").endsWith("\\n") || !read("b").endsWith("\\n")) await new Promise((r) => setTimeout(r, 20));
+        interrupt("${signal}");
+        const messages = (await ends).map(({ reason }) => reason.name + ": " + reason.message);
+        const later = await sh\`true\`.catch((error) => error.message);
+        let loop; try { throwIfInterrupted(); } catch (error) { loop = error.message; }
+        console.log(JSON.stringify([...messages, later, loop]));`,
+      );
+      assert.equal(code, 0);
+      const text = `Interrupted by ${signal}`;
+      assert.deepEqual(JSON.parse(stdout), [`BuildError: ${text}`, `BuildError: ${text}`, text, text]);
+      for (const name of ["a", "b"]) {
+        const id = (await Deno.readTextFile(`${dir}/${name}`)).trim();
+        await assert.rejects(Deno.stat(`/proc/${id}`), Deno.errors.NotFound);
+      }
+    }));
+}
