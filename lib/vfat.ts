@@ -64,7 +64,8 @@ export async function makeVfat(
   const { bits, perCluster, reserved } = geometry;
   const sector = target.offset / SECTOR;
   const rootEntries = bits === 32 ? [] : ["-r", FAT_ROOT_ENTRIES];
-  await run`mkfs.vfat -F ${bits} -S ${SECTOR} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a -i ${serial} -n ${label} --offset ${sector} -h ${sector} ${target.path} ${
+  // The entry of the label would otherwise have the time of the build.
+  await run`mkfs.vfat --invariant -F ${bits} -S ${SECTOR} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a -i ${serial} -n ${label} --offset ${sector} -h ${sector} ${target.path} ${
     target.size / KiB
   }`;
 
@@ -72,27 +73,59 @@ export async function makeVfat(
   const directories = entries.filter(({ type }) => type === "directory").map(({ path }) => `::${path}`);
   for (const batch of batches(directories)) await run`mmd -i ${image} ${batch}`;
 
-  // One command for all files of a directory that keep their name and their time.
-  const together = new Map<string, string[]>();
-  for (const [i, { path, type, node, text }] of entries.entries()) {
-    if (type !== "file") continue;
-    const source = node === undefined ? join(scratch, String(i)) : realPath(root, nodes, node);
-    if (node === undefined) await Deno.writeFile(source, text!);
-    const mtime = node === undefined ? undefined : nodes.mtimeSeconds[node]!;
-    // mcopy gives a file the time of its source (-m) or SOURCE_DATE_EPOCH.
-    const keep = mtime !== undefined && mtime <= now && mtime === clamp(mtime);
-    if (keep && basename(source) === basename(path)) {
-      const list = together.get(dirname(path)) ?? [];
-      together.set(dirname(path), list);
-      list.push(source);
-    } else {
-      await run`mcopy -n ${keep ? ["-m"] : []} -i ${image} ${source} ${`::${path}`}`;
+  const commands = await stage(entries, scratch, now, (node) => realPath(root, nodes, node), nodes);
+  for (const { directory, keepTimes, sources } of commands) {
+    const flag = keepTimes ? ["-m"] : [];
+    for (const batch of batches(sources)) {
+      await run`mcopy -n ${flag} -i ${image} ${batch} ${`::${directory}`}`;
     }
   }
-  for (const [directory, sources] of together) {
-    for (const batch of batches(sources)) await run`mcopy -n -m -i ${image} ${batch} ${`::${directory}`}`;
-  }
   await verifyListing(image, entries);
+}
+
+/** One mcopy: it gives files the times of their sources (-m) or SOURCE_DATE_EPOCH. */
+interface Copy {
+  readonly directory: string;
+  readonly keepTimes: boolean;
+  readonly sources: string[];
+}
+
+/**
+ * Gathers the files of each directory for one command, since starting a program costs more than copying most
+ * files. mcopy takes the names of its sources: what has another name, or is text, gets a stand-in in `scratch`.
+ */
+async function stage(
+  entries: readonly FatEntry[],
+  scratch: string,
+  now: number,
+  pathOf: (node: number) => string,
+  { mtimeSeconds }: Nodes,
+): Promise<Iterable<Copy>> {
+  const copies = new Map<string, Copy>();
+  for (const { path, type, node, text } of entries) {
+    if (type !== "file") continue;
+    const directory = dirname(path);
+    const mtime = node === undefined ? now : mtimeSeconds[node]!;
+    const keepTimes = mtime >= FIRST_TIME && mtime <= now;
+    const key = `${keepTimes} ${directory}`;
+    const copy = copies.get(key) ?? { directory, keepTimes, sources: [] };
+    copies.set(key, copy);
+    const source = node === undefined ? undefined : pathOf(node);
+    if (source !== undefined && basename(source) === basename(path)) {
+      copy.sources.push(source);
+      continue;
+    }
+    const standIn = join(scratch, directory, basename(path));
+    await Deno.mkdir(dirname(standIn), { recursive: true });
+    if (source !== undefined) {
+      await Deno.symlink(source, standIn);
+    } else {
+      await Deno.writeFile(standIn, text!);
+      await Deno.utime(standIn, now, now);
+    }
+    copy.sources.push(standIn);
+  }
+  return copies.values();
 }
 
 function* batches<T>(list: readonly T[]): Generator<T[]> {
