@@ -25,7 +25,7 @@ const MACHINES = {
 
 /** The packages of `test.rapt`. */
 export function packages(debian: string): string[] {
-  return ["init", "udev", `linux-image-${debian}`, "initramfs-tools", "systemd-boot", "systemd-boot-efi"];
+  return ["init", "udev", `linux-image-${debian}`, "initramfs-tools", "systemd-boot"];
 }
 
 /** Makes the tree under another name first, so that one that was interrupted is never used. */

@@ -12,6 +12,7 @@ import { type Description, renderDescription, renderTable } from "./describe.ts"
 import { BuildError, quote } from "./error.ts";
 import { openInput } from "./input.ts";
 import * as log from "./log.ts";
+import { dateEmptyOutput } from "./output.ts";
 import { closeRoot } from "./root.ts";
 import {
   flagOf,
@@ -117,6 +118,8 @@ async function runBuilder<Plan>(
   const flags = parseFlags(builder, args);
   if (flags.help) return print(helpText(builder));
   if (flags.version) return print(`${builder.name} ${VERSION}\n`);
+  const output = flags.output as string | undefined ?? builder.output;
+  if (!flags["dry-run"]) await dateEmptyOutput(output);
   const form = log.LOG_FORMATS.find((form) => form === (flags.log ?? "text"));
   if (!form) {
     throw new BuildError(`Cannot use --log=${quote(String(flags.log))}`, {
@@ -147,7 +150,7 @@ async function runBuilder<Plan>(
       renderDescription(description).forEach((line) => log.detail(line));
     }
     description.warnings.forEach((warning) => log.warn(warning));
-    if (!flags["dry-run"]) await builder.build(plan, tree, flags.output as string ?? builder.output);
+    if (!flags["dry-run"]) await builder.build(plan, tree, output);
   } finally {
     closeRoot(tree.root);
   }

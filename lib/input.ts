@@ -37,7 +37,10 @@ export async function openInput(
       cause,
     });
   }
-  if (info.isDirectory) return { directory: path, [Symbol.asyncDispose]: () => Promise.resolve() };
+  if (info.isDirectory) {
+    checkMapping(path, info);
+    return { directory: path, [Symbol.asyncDispose]: () => Promise.resolve() };
+  }
   if (!info.isFile) throw notATree(path);
 
   const options = await archiveOptions(path);
@@ -62,6 +65,20 @@ export async function openInput(
     directory: join(scratch.path, "tree"),
     [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
   };
+}
+
+/** What the kernel shows in a user namespace for an owner that has no number there; also Debian's nobody. */
+const OVERFLOW_ID = 65534;
+
+/** In a rootless container a tree of the real root belongs to nobody, and its private files are unreadable. */
+function checkMapping(path: string, { uid, gid }: Deno.FileInfo): void {
+  if (uid !== OVERFLOW_ID || gid !== OVERFLOW_ID) return;
+  throw new BuildError(`Cannot use the input ${quote(path)}: this container does not see its owners`, {
+    kind: "usage",
+    hint:
+      "Without root, mount a container image (--mount type=image,source=IMAGE,destination=/input), or give " +
+      "a tar archive, or a directory that belongs to you",
+  });
 }
 
 function notATree(path: string): BuildError {

@@ -46,6 +46,21 @@ function cannotWrite(path: string, cause: unknown): BuildError {
 }
 
 /**
+ * Dates an output that is empty 1970, before anything else is done. Raptor makes the file just before it
+ * starts the builder: should the build end before it comes to writing, the file would look up to date.
+ *
+ * An image that is there is left alone: it is as old as it looks.
+ */
+export async function dateEmptyOutput(path: string): Promise<void> {
+  try {
+    const { isFile, size } = await Deno.stat(path);
+    if (isFile && size === 0) await Deno.utime(path, EPOCH, EPOCH);
+  } catch {
+    // It does not exist or may not be changed: prepareOutput() says so when it comes to it.
+  }
+}
+
+/**
  * Empties the output and dates it 1970: Raptor, which takes an output that is newer than its sources for up to
  * date, will build it again.
  */

@@ -37,7 +37,7 @@ export function closeRoot(root: Root): void {
 export function cannotRead(path: string, errno: number): BuildError {
   const denied = Math.abs(errno) === posix.EACCES;
   return new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(errno)}`, {
-    hint: denied ? "Run as a user that may read the whole tree" : undefined,
+    hint: denied ? "Run as root, in a container with --cap-add=DAC_READ_SEARCH" : undefined,
   });
 }
 

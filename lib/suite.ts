@@ -56,6 +56,9 @@ export async function runSuite(
   const { values, positionals } = readFlags(args);
   if (values.help) return await print(helpText(builders));
   if (values.version) return await print(`raptor-builders ${VERSION}\n`);
+  // A wrong one is the builder's to explain.
+  const form = log.LOG_FORMATS.find((form) => form === values.log);
+  if (form) log.setLogFormat(form);
   const names = Object.keys(builders);
   const file = values.file ?? "Raptor.toml";
   const project = parseProject(await readProject(file, names), file, names);
