@@ -109,13 +109,17 @@ function findSystemdBoot(tree: Tree): FoundLoader | string {
 
 /** Where a kernel or initrd is on the XBOOTLDR partition: as below `/boot`, or copied there. */
 function onXbootldr(path: string, name: string): { path: string; copies: Addition[] } {
-  if (path.startsWith("/boot/")) return { path: path.slice("/boot".length), copies: [] };
+  // What is below /boot/efi goes to the ESP.
+  if (/^\/boot\/(?!efi\/)/.test(path)) return { path: path.slice("/boot".length), copies: [] };
   return { path: `/${name}`, copies: [{ path: `/${name}`, type: "copy", from: path }] };
 }
 
+/** So much of `ID` is enough to tell systems apart, and leaves room for the version in a file's name. */
+const MAX_ID = 64;
+
 /** One type 1 entry per kernel. `sort-key` and `version` are what orders them, not the file's name. */
 function bootEntries(tree: Tree, { options }: BootContext): Addition[] {
-  const id = tree.osRelease["ID"]?.replace(/[^a-z0-9._-]/g, "") || "linux";
+  const id = tree.osRelease["ID"]?.replace(/[^a-z0-9._-]/g, "").slice(0, MAX_ID) || "linux";
   const title = tree.osRelease["PRETTY_NAME"] || tree.osRelease["NAME"] || "Linux";
   return [
     ...tree.kernels.flatMap((kernel) => {

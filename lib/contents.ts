@@ -16,6 +16,8 @@ export interface Contents {
   readonly from?: string;
   /** Left out with all below them; with a trailing slash only what is below them. Symlinks are not followed. */
   readonly omit: readonly string[];
+  /** Rows of the tree that are left out wherever they stand, with all below them. */
+  readonly without?: ReadonlySet<number>;
   /** Entries that replace or join those of the subtree. Missing parents are made (0755, root:root). */
   readonly add: readonly Addition[];
 }
@@ -103,6 +105,7 @@ export function entryPath(selection: Selection, entry: number): string {
  */
 export function select(nodes: Nodes, contents: Contents): Selection {
   const root = planChanges(nodes, contents);
+  const without: ReadonlySet<number> = contents.without ?? new Set();
   const pending: [entry: number, change: Change | undefined][] = [[0, root]];
   const added: Added[] = [];
   const limit = nodes.count + countChanges(root);
@@ -121,6 +124,7 @@ export function select(nodes: Nodes, contents: Contents): Selection {
     const first = selection.firstChild[directory] = selection.count;
     const below: (Change | undefined)[] = [];
     for (const [node, next] of merge(nodes, change ? change.node : selection.source[directory], change)) {
+      if (!next?.added && without.has(node!)) continue;
       const entry = selection.count++;
       selection.parent[entry] = directory;
       selection.source[entry] = next?.added ? ~(added.push(next.added) - 1) : node!;

@@ -5,6 +5,7 @@
  */
 
 import { type PartitionRole, typeName } from "./dps.ts";
+import { quote } from "./error.ts";
 import type { DiskPlan, PartPlan, Volume } from "./plan.ts";
 import { formatBytes } from "./units.ts";
 
@@ -44,6 +45,8 @@ interface CommonDescription {
   readonly size: number;
   readonly seed: string;
   readonly sourceDateEpoch: number;
+  /** What of the tree is in no filesystem: per kind the paths. */
+  readonly leftOut: Readonly<Record<string, readonly string[]>>;
   readonly warnings: readonly string[];
 }
 
@@ -84,6 +87,7 @@ function describeCommon(plan: DiskPlan | PartPlan): CommonDescription {
     size: plan.size,
     seed: plan.seed,
     sourceDateEpoch: plan.time,
+    leftOut: Object.fromEntries(plan.leftovers.map(({ kind, paths }) => [kind, paths])),
     warnings: plan.warnings,
   };
 }
@@ -121,7 +125,8 @@ export function describePart(plan: PartPlan): PartDescription {
 export function renderDescription(description: Description): string[] {
   const head = `${description.builder}: ${description.format}, ${formatBytes(description.size)}`;
   if (description.builder === "part-image") {
-    return [head, ...renderTable([VOLUME_HEAD, volumeCells(description)]), ...description.notices];
+    const table = renderTable([VOLUME_HEAD, volumeCells(description)]);
+    return [head, ...table, ...description.notices, ...leftOutLines(description)];
   }
   const { architecture, diskId, bootLoader, bootLoaderReason, kernelOptions, partitions } = description;
   return [
@@ -141,7 +146,15 @@ export function renderDescription(description: Description): string[] {
       ]),
     ]),
     ...partitions.flatMap(({ notices }) => notices),
+    ...leftOutLines(description),
   ];
+}
+
+/** One line per kind of leftover: `left out: host-keys: 6, "/etc/ssh/ssh_host_ecdsa_key" …`. */
+function leftOutLines({ leftOut }: CommonDescription): string[] {
+  return Object.entries(leftOut).map(([kind, paths]) =>
+    `left out: ${kind}: ${paths.length}, ${quote(paths[0]!)}${paths.length > 1 ? " …" : ""}`
+  );
 }
 
 const VOLUME_HEAD = ["size", "filesystem", "filesystem UUID", "content"];

@@ -68,7 +68,7 @@ interface Filesystem {
   readonly largest: number;
   /** Pure. `undefined` when the entries do not fit. @throws {BuildError} for what it cannot hold. */
   readonly plan: (selection: Selection, wish: FilesystemWish) => FilesystemPlan | undefined;
-  /** The smallest size in bytes that the entries fit into. */
+  /** The smallest size in bytes that the entries fit into; infinite when none does. */
   readonly smallest: (selection: Selection, wish: FilesystemWish) => number;
 }
 
@@ -78,7 +78,7 @@ export const FILESYSTEMS = {
     tools: ["mke2fs"],
     largest: MAX_EXT4_SIZE,
     plan: planExt4Row,
-    smallest: (selection, wish) => planExt4(selection, wish)!.size,
+    smallest: (selection, wish) => planExt4(selection, wish)?.size ?? Infinity,
   },
   "vfat": {
     summary: "what firmware reads: ESP and XBOOTLDR",

@@ -32,7 +32,8 @@ import { type FilesystemName, type FilesystemPlan, FILESYSTEMS, type FilesystemW
 import type { FormatName } from "./formats.ts";
 import { placePartitions, TABLE_SIZE } from "./gpt.ts";
 import { deriveUuid } from "./identity.ts";
-import { lookup, typeOf } from "./nodes.ts";
+import { findLeftovers, type Leftovers } from "./leftovers.ts";
+import { children, lookup, nameText, typeOf } from "./nodes.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
 import type { Tree } from "./tree.ts";
 import { formatBytes, MiB } from "./units.ts";
@@ -70,6 +71,8 @@ interface CommonPlan {
   /** Seconds since 1970: what everything that the build makes is dated. */
   readonly time: number;
   readonly seed: string;
+  /** What of the tree is in no filesystem of the image, because no image should have it. */
+  readonly leftovers: Leftovers["found"];
   /** What a person should know. */
   readonly warnings: readonly string[];
 }
@@ -103,6 +106,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const kernelOptions = planKernelOptions(tree, uuid("root/partition"));
   const { loader, warnings } = chooseLoader(settings, tree);
   const files = loader?.found.files({ options: kernelOptions });
+  const { without, add, found, warnings: missed } = findLeftovers(tree, settings.keep);
 
   const wish = (role: string, label: string): FilesystemWish => ({
     label,
@@ -121,20 +125,23 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
     const size = settings[name] as number * MiB;
     const plan = FILESYSTEMS[filesystem].plan(selection, { ...wished, size });
     if (plan) return { contents, selection, filesystem: plan };
+    if (size > FILESYSTEMS[filesystem].largest) throw tooLarge(name, settings, filesystem);
     throw tooSmall(name, settings, FILESYSTEMS[filesystem].smallest(selection, wished) / MiB);
   };
 
   const esp = volume("efiMb", "vfat", wish("esp", "ESP"), {
     ...espSource(tree),
     omit: [],
+    without,
     add: files?.esp ?? [],
   });
   const entries = files && listOf(tree, "/boot/loader/entries");
   if (entries) warnings.push("Leaving out the boot entries of /boot/loader/entries: they name another disk");
-  const hasEfi = ["EFI", "Efi"].some((name) => isDirectory(tree, `/boot/${name}`));
+  const hasEfi = hasOwnEfi(tree);
   const xbootldr = volume("bootMb", "vfat", wish("xbootldr", "BOOT"), {
     ...isDirectory(tree, "/boot") && { from: "/boot" },
-    omit: ["/efi/", ...entries ? ["/loader/entries/"] : []],
+    omit: [hasEfi ? "/efi" : "/efi/", ...entries ? ["/loader/entries/"] : []],
+    without,
     // The mount point of the ESP. FAT takes an EFI directory for the same.
     add: [
       ...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const],
@@ -144,7 +151,9 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const contents: Contents = {
     from: "/",
     omit: ["/boot/", "/efi/"],
+    without,
     add: [
+      ...add,
       { path: "/boot", type: "directory" },
       { path: "/efi", type: "directory" },
       { path: "/etc/fstab", type: "file", text: planFstab(tree, uuid) },
@@ -183,7 +192,8 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
     kernelOptions,
     seed,
     time,
-    warnings: [...tree.notices, ...warnings],
+    leftovers: found,
+    warnings: [...tree.notices, ...warnings, ...missed],
   };
 }
 
@@ -191,7 +201,8 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
 export function planPart(settings: Settings, tree: Tree): PartPlan {
   const seed = settings.seed ?? defaultSeed("part-image", tree, tree.architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
-  const volume = planRoot(settings, tree, { from: "/", omit: [], add: [] }, {
+  const { without, add, found, warnings } = findLeftovers(tree, settings.keep);
+  const volume = planRoot(settings, tree, { from: "/", omit: [], without, add }, {
     label: "root",
     uuid: deriveUuid(seed, "root/filesystem"),
     hashSeed: deriveUuid(seed, "root/hash-seed"),
@@ -204,7 +215,8 @@ export function planPart(settings: Settings, tree: Tree): PartPlan {
     size: volume.filesystem.size,
     seed,
     time,
-    warnings: [],
+    leftovers: found,
+    warnings,
   };
 }
 
@@ -233,31 +245,33 @@ function planRoot(
     const plan = filesystem.plan(selection, { ...wish, ...size });
     if (plan) return { contents, selection, filesystem: plan };
   };
-  const tooLarge = (name: SettingName) =>
-    new BuildError(
-      `Cannot make so large an ${ROOT_FILESYSTEM} filesystem: ${SETTINGS[name].env}=${settings[name]}`,
-      {
-        kind: "usage",
-        hint: `The largest is of ${formatBytes(filesystem.largest)}`,
-      },
-    );
+  const refuse = (name: SettingName) => fail(tooLarge(name, settings, ROOT_FILESYSTEM));
 
   if (sizeMb !== undefined) {
     const smallest = Math.ceil((around + filesystem.smallest(selection, wish)) / MiB);
+    if (smallest === Infinity) refuse("sizeMb");
     if (sizeMb < smallest) throw tooSmall("sizeMb", settings, smallest);
-    return planned({ size: sizeMb * MiB - around }) ?? fail(tooLarge("sizeMb"));
+    return planned({ size: sizeMb * MiB - around }) ?? refuse("sizeMb");
   }
-  const computed = planned({ free: freeMb * MiB }) ?? fail(tooLarge("freeMb"));
+  const computed = planned({ free: freeMb * MiB }) ?? refuse("freeMb");
   if (usedMb === undefined) return computed;
   // A smaller USED_MB would be taken from the free space that FREE_MB promises.
   const beside = around === 0 ? 0 : settings.efiMb + settings.bootMb;
   const smallest = Math.ceil((around + computed.filesystem.size) / MiB) - beside - freeMb;
   if (usedMb < smallest) throw tooSmall("usedMb", settings, smallest);
-  return planned({ size: (beside + usedMb + freeMb) * MiB - around }) ?? fail(tooLarge("usedMb"));
+  return planned({ size: (beside + usedMb + freeMb) * MiB - around }) ?? refuse("usedMb");
 }
 
 function fail(error: BuildError): never {
   throw error;
+}
+
+function tooLarge(name: SettingName, settings: Settings, filesystem: FilesystemName): BuildError {
+  const { env } = SETTINGS[name];
+  return new BuildError(`Cannot make so large a filesystem (${filesystem}): ${env}=${settings[name]}`, {
+    kind: "usage",
+    hint: `The largest is of ${formatBytes(FILESYSTEMS[filesystem].largest)}`,
+  });
 }
 
 function tooSmall(name: SettingName, settings: Settings, smallest: number): BuildError {
@@ -280,6 +294,16 @@ function isDirectory(tree: Tree, path: string): boolean {
 function listOf(tree: Tree, path: string): number {
   const node = lookup(tree.nodes, path);
   return node === undefined ? 0 : tree.nodes.childCount[node]!;
+}
+
+/** Whether `/boot` has a directory that FAT takes for `efi`, as a boot partition with unified kernels has. */
+function hasOwnEfi(tree: Tree): boolean {
+  const boot = lookup(tree.nodes, "/boot");
+  if (boot === undefined || typeOf(tree.nodes, boot) !== "directory") return false;
+  return [...children(tree.nodes, boot)].some((node) => {
+    const name = nameText(tree.nodes, node) ?? "";
+    return name !== "efi" && name.toLowerCase() === "efi" && typeOf(tree.nodes, node) === "directory";
+  });
 }
 
 /** Where the content of the ESP comes from. */
@@ -331,7 +355,7 @@ function chooseLoader(
 }
 
 /** Options of the tree that say where its root is and how it is mounted: ours say it. */
-const ROOT_OPTION = /^(root=|rootfstype=|ro$|rw$)/;
+const ROOT_OPTION = /^(root=|rootfstype=|rootflags=|ro$|rw$)/;
 
 function planKernelOptions(tree: Tree, rootUuid: string): string {
   const own = (tree.kernelOptions ?? "").split(" ").filter((option) => option && !ROOT_OPTION.test(option));

@@ -8,6 +8,7 @@
 import { BOOT_LOADER_CHOICES } from "./bootloaders.ts";
 import { BuildError, quote } from "./error.ts";
 import { type FormatName, FORMATS } from "./formats.ts";
+import { LEFTOVER_NAMES } from "./leftovers.ts";
 
 interface Setting<T> {
   /** Name of the environment variable; the flag is the same in lower case: `EFI_MB`, `--efi-mb`. */
@@ -44,6 +45,19 @@ function choice<T extends string>(
     const name = aliases.get(text) ?? names.find((name) => name === text);
     if (name === undefined) throw new Error(`one of ${names.join(", ")}`);
     return name;
+  };
+}
+
+/** Names separated by commas, or `all` or `none`. */
+function several<T extends string>(names: readonly T[]): (text: string) => readonly T[] {
+  return (text) => {
+    if (text === "none") return [];
+    if (text === "all") return names;
+    const chosen = text.split(",");
+    if (!chosen.every((word) => names.some((name) => name === word))) {
+      throw new Error(`none, all, or some of ${names.join(",")}`);
+    }
+    return names.filter((name) => chosen.includes(name));
   };
 }
 
@@ -110,6 +124,13 @@ export const SETTINGS = {
     default: "auto",
     help: `Boot loader for UEFI machines: ${BOOT_LOADER_CHOICES.join(", ")}`,
     parse: choice(BOOT_LOADER_CHOICES),
+  },
+  keep: {
+    env: "KEEP",
+    value: "KINDS",
+    default: "none",
+    help: `Leftovers of the tree that are kept: all, none, or some of ${LEFTOVER_NAMES.join(",")}`,
+    parse: several(LEFTOVER_NAMES),
   },
   seed: {
     env: "SEED",

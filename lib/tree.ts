@@ -36,6 +36,8 @@ export interface Tree {
   readonly kernels: readonly Kernel[];
   /** What `/etc/kernel/cmdline` says, on one line; absent when there is no such file. */
   readonly kernelOptions?: string;
+  /** What `/etc/machine-id` says; absent when there is no such file. */
+  readonly machineId?: string;
   /** `/etc/fstab`, or nothing. */
   readonly fstab: string;
   /** The newest mtime in the tree, in seconds since 1970, rounded up. */
@@ -79,6 +81,7 @@ export async function inspectTree(path: string): Promise<OpenTree> {
   const head = (node: number) => readFile(root, nodes, node, { limit: HEADER_SIZE });
   const architecture = findArchitecture(nodes, head);
   const kernelOptions = readText(root, nodes, "/etc/kernel/cmdline");
+  const machineId = readText(root, nodes, "/etc/machine-id");
   return {
     path,
     root,
@@ -88,7 +91,8 @@ export async function inspectTree(path: string): Promise<OpenTree> {
     ),
     ...architecture && { architecture },
     kernels: findKernels(nodes, head, notices),
-    ...kernelOptions !== undefined && { kernelOptions: kernelOptions.split(/\s+/).join(" ").trim() },
+    ...kernelOptions !== undefined && { kernelOptions: oneLine(kernelOptions) },
+    ...machineId !== undefined && { machineId },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
     newest: newestTime(nodes),
     notices,
@@ -111,6 +115,12 @@ function readText(root: Root, nodes: Nodes, path: string): string | undefined {
   return new TextDecoder().decode(readFile(root, nodes, node, { limit: CONFIGURATION_LIMIT }));
 }
 
+/** A text as words with single blanks between them: it will stand in a boot entry and in the log. */
+function oneLine(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replace(/[\s\u0000-\u001f\u007f-\u009f]+/g, " ").trim();
+}
+
 function newestTime(nodes: Nodes): number {
   let newest = 0;
   for (let node = 0; node < nodes.count; node++) {
@@ -119,6 +129,9 @@ function newestTime(nodes: Nodes): number {
   }
   return newest;
 }
+
+/** `uname -r` has room for 64 bytes with the NUL. */
+const MAX_VERSION = 63;
 
 type Head = (node: number) => Uint8Array;
 
@@ -152,7 +165,8 @@ function findKernels(nodes: Nodes, head: Head, notices: string[]): Kernel[] {
     const image = pathOf(nodes, node);
     const paths = initrds.map((initrd) => pathOf(nodes, initrd));
     // Such a name could not stand in a boot entry, and no distribution makes one.
-    const odd = [version, image, ...paths].find((text) => !/^[\w/.+~-]+$/.test(text));
+    const odd = [version, image, ...paths].find((text) => !/^[\w/.+~-]+$/.test(text)) ??
+      (version.length > MAX_VERSION ? version : undefined);
     if (odd !== undefined) {
       notices.push(`Leaving out the kernel ${quote(image)}: ${quote(odd)} cannot stand in a boot entry`);
       continue;

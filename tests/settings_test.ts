@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/error.ts";
+import { LEFTOVER_NAMES } from "../lib/leftovers.ts";
 import {
   flagOf,
   ignoredSettings,
@@ -31,6 +32,14 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     good: [["none", "none"], ["systemd-boot", "systemd-boot"]],
     bad: ["lilo", "NONE", "constructor", "auto\n"],
   },
+  keep: {
+    good: [
+      ["host-keys", ["host-keys"]],
+      ["random-seed,whiteouts", ["whiteouts", "random-seed"]],
+      ["all", LEFTOVER_NAMES],
+    ],
+    bad: ["hostkeys", "host-keys,", "host-keys, whiteouts", "ALL", "constructor", "none,all"],
+  },
   seed: {
     good: [["x", "x"], ["random", "random"], ["a b\n", "a b\n"], ["é".repeat(1024), "é".repeat(1024)]],
     bad: ["x".repeat(1025)],
@@ -45,7 +54,7 @@ Deno.test("readSettings() gives every setting its default, and nothing to one th
   const settings = readSettings(ALL, {}, ENV);
   for (const name of ALL) {
     const row: { default?: string; parse: (text: string) => unknown } = SETTINGS[name];
-    assert.equal(settings[name], row.default === undefined ? undefined : row.parse(row.default), name);
+    assert.deepEqual(settings[name], row.default === undefined ? undefined : row.parse(row.default), name);
   }
   // As Raptor documents them.
   const { outputFormat, efiMb, bootMb, freeMb, usedMb, sizeMb } = settings;
@@ -67,8 +76,8 @@ for (const name of ALL) {
     pure,
     () => {
       for (const [text, value] of EXAMPLES[name].good) {
-        assert.equal(readSettings(ALL, { [flag]: text }, ENV)[name], value, text);
-        assert.equal(readSettings(ALL, {}, { ...ENV, [env]: text })[name], value, text);
+        assert.deepEqual(readSettings(ALL, { [flag]: text }, ENV)[name], value, text);
+        assert.deepEqual(readSettings(ALL, {}, { ...ENV, [env]: text })[name], value, text);
       }
       for (const text of EXAMPLES[name].bad) {
         for (

@@ -17,7 +17,7 @@ export const partImage: Builder<PartPlan> = {
   name: "part-image",
   summary: "Build the image of a single filesystem from an OS tree",
   output: "/output/part.img",
-  settings: ["outputFormat", "freeMb", "usedMb", "sizeMb", "seed", "sourceDateEpoch"],
+  settings: ["outputFormat", "freeMb", "usedMb", "sizeMb", "keep", "seed", "sourceDateEpoch"],
   plan: planPart,
   describe: describePart,
   build: buildPart,

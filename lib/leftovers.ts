@@ -1,0 +1,193 @@
+/**
+ * What a tree that was installed or used has gathered and an image that many machines start from should not
+ * have: one row per kind. The setting `KEEP` names those that stay.
+ *
+ * - https://www.freedesktop.org/software/systemd/man/latest/machine-id.html#First%20Boot%20Semantics
+ * - https://systemd.io/BUILDING_IMAGES/
+ * - Whiteouts: https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
+ *
+ * @module
+ */
+
+import type { Addition } from "./contents.ts";
+import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
+
+interface Leftover {
+  readonly what: string;
+  /** Why it is left out, for the README. */
+  readonly why: string;
+  /** Paths in the tree, with `*` for any part of a name. */
+  readonly paths: readonly string[];
+  /** Finds entries that may stand anywhere. */
+  readonly anywhere?: (nodes: Nodes, node: number) => boolean;
+  /** What a person has to know about its absence. */
+  readonly warning?: string;
+}
+
+/** In the order of the README's table. */
+export const LEFTOVERS = {
+  "whiteouts": {
+    what: "whiteouts of container layers",
+    why: "they mark what a layer removed, and mean nothing in a filesystem",
+    paths: [],
+    anywhere: isWhiteout,
+  },
+  "container-marks": {
+    what: "marks of Docker and Podman",
+    why: "systemd takes a machine that boots with one for a container",
+    paths: ["/.dockerenv", "/.dockerinit", "/run/.containerenv"],
+  },
+  "machine-id": {
+    what: "a filled machine ID",
+    why: "each machine needs its own: it becomes `uninitialized` (systemd 247 and later) or empty",
+    paths: ["/var/lib/dbus/machine-id"],
+  },
+  "random-seed": {
+    what: "saved random seeds",
+    why: "machines that start from the same seed may draw the same random numbers",
+    paths: [
+      "/var/lib/systemd/random-seed",
+      "/var/lib/urandom/random-seed",
+      "/var/lib/random-seed",
+      "/var/lib/misc/random-seed",
+      "/var/lib/seedrng/*",
+      "/boot/loader/random-seed",
+      "/boot/efi/loader/random-seed",
+      "/efi/loader/random-seed",
+    ],
+  },
+  "credential-secret": {
+    what: "the key of systemd's credentials",
+    why: "it is made on first use, and whoever has the image could decrypt with it",
+    paths: ["/var/lib/systemd/credential.secret"],
+  },
+  "host-keys": {
+    what: "SSH host keys",
+    why: "whoever has the image could pose as every machine made from it",
+    paths: ["/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub", "/etc/dropbear/dropbear_*_host_key"],
+    warning: 'The image has no SSH host keys: "ssh-keygen -A" on first boot makes new ones, ' +
+      "unless the system does; KEEP=host-keys keeps those of the tree",
+  },
+  "package-cache": {
+    what: "downloaded packages and package lists",
+    why: "the package manager downloads them again when it needs them",
+    paths: [
+      "/var/cache/apt/*.bin",
+      "/var/cache/apt/archives/*.deb",
+      "/var/lib/apt/lists/*",
+      "/var/cache/dnf/*",
+      "/var/cache/libdnf5/*",
+      "/var/cache/yum/*",
+      "/var/cache/zypp/*",
+      "/var/cache/pacman/pkg/*",
+      "/var/cache/apk/*",
+      "/etc/apk/cache/*",
+    ],
+  },
+} as const satisfies Record<string, Leftover>;
+
+export type LeftoverName = keyof typeof LEFTOVERS;
+
+export const LEFTOVER_NAMES = Object.keys(LEFTOVERS) as LeftoverName[];
+
+/** What an image leaves out. */
+export interface Leftovers {
+  /** Rows of the tree that are left out with all below them. */
+  readonly without: ReadonlySet<number>;
+  /** What stands in the place of something. */
+  readonly add: readonly Addition[];
+  /** Each kind that was found, with the paths in the tree. */
+  readonly found: readonly { readonly kind: LeftoverName; readonly paths: readonly string[] }[];
+  readonly warnings: readonly string[];
+}
+
+/** Finds the leftovers in a tree, apart from the kinds that are kept. */
+export function findLeftovers(
+  { nodes, machineId }: { readonly nodes: Nodes; readonly machineId?: string },
+  keep: readonly LeftoverName[],
+): Leftovers {
+  const without = new Set<number>();
+  const add: Addition[] = [];
+  const found: { kind: LeftoverName; paths: readonly string[] }[] = [];
+  const warnings: string[] = [];
+  for (const kind of LEFTOVER_NAMES) {
+    if (keep.includes(kind)) continue;
+    const { paths, anywhere, warning }: Leftover = LEFTOVERS[kind];
+    const rows = [
+      ...paths.flatMap((path) => [...matches(nodes, path)]),
+      ...anywhere ? rowsWhere(nodes, anywhere) : [],
+    ];
+    if (kind === "machine-id" && isFilled(machineId)) rows.push(...resetMachineId(nodes, add));
+    if (rows.length === 0) continue;
+    for (const row of rows) without.add(row);
+    found.push({ kind, paths: rows.map((row) => pathOf(nodes, row)) });
+    if (warning) warnings.push(warning);
+  }
+  return { without, add, found, warnings };
+}
+
+function rowsWhere(nodes: Nodes, test: (nodes: Nodes, node: number) => boolean): number[] {
+  const rows: number[] = [];
+  for (let node = 1; node < nodes.count; node++) if (test(nodes, node)) rows.push(node);
+  return rows;
+}
+
+const WHITEOUT = new TextEncoder().encode(".wh.");
+
+/** A `.wh.` file of an image layer, or the character device 0:0 that overlayfs has in its place. */
+function isWhiteout(nodes: Nodes, node: number): boolean {
+  if (typeOf(nodes, node) === "char") return nodes.special[node] === 0;
+  const name = nameBytes(nodes, node);
+  return WHITEOUT.every((byte, i) => name[i] === byte);
+}
+
+/** The entries that a path names; symlinks are followed inside the tree, but not the last one. */
+function* matches(nodes: Nodes, path: string): Generator<number> {
+  const slash = path.lastIndexOf("/");
+  const name = path.slice(slash + 1);
+  if (!name.includes("*")) {
+    const node = lookup(nodes, path, { follow: false });
+    if (node !== undefined) yield node;
+    return;
+  }
+  const directory = lookup(nodes, path.slice(0, slash));
+  if (directory === undefined || typeOf(nodes, directory) !== "directory") return;
+  const [before = "", after = ""] = name.split("*");
+  for (const child of children(nodes, directory)) {
+    const text = nameText(nodes, child) ?? "";
+    if (text.length >= before.length + after.length && text.startsWith(before) && text.endsWith(after)) {
+      yield child;
+    }
+  }
+}
+
+/** Whether it identifies a machine, and does not just say that none has its own ID yet. */
+function isFilled(machineId: string | undefined): boolean {
+  return /^[0-9a-f-]{32,36}\s*$/i.test(machineId ?? "");
+}
+
+/**
+ * Replaces the machine ID as the tree's systemd wants it, or leaves it out where there is no systemd: what
+ * other init systems make it with refuses an empty file.
+ */
+function resetMachineId(nodes: Nodes, add: Addition[]): number[] {
+  const path = "/etc/machine-id";
+  const version = systemdVersion(nodes);
+  if (version !== undefined) add.push({ path, type: "file", text: version >= 247 ? "uninitialized\n" : "" });
+  return [lookup(nodes, path, { follow: false })!];
+}
+
+/** The version of the tree's systemd, which is in the name of its library. */
+export function systemdVersion(nodes: Nodes): number | undefined {
+  const directories = ["/usr/lib", "/lib", "/usr/lib64"].flatMap((path) => [
+    `${path}/systemd`,
+    // Debian's directories of libraries by architecture.
+    ...[...matches(nodes, `${path}/*-linux-*`)].map((node) => `${pathOf(nodes, node)}/systemd`),
+  ]);
+  for (const directory of directories) {
+    for (const library of matches(nodes, `${directory}/libsystemd-shared-*.so`)) {
+      const version = /-shared-(\d+)/.exec(nameText(nodes, library) ?? "")?.[1];
+      if (version) return Number(version);
+    }
+  }
+}
