@@ -82,9 +82,36 @@ const MMDEBSTRAP = [
  * any architecture (Debian's name for it).
  */
 export function unpack(suite: Suite, architecture: string, packages: readonly string[]): Promise<string> {
-  return cached(`packages-${suite}-${architecture}-${packages[0]}`, { packages }, async (dir) => {
+  return cached(`packages-${suite}-${architecture}-${packages[0]}`, { packages, MMDEBSTRAP }, async (dir) => {
     await quiet`mmdebstrap ${MMDEBSTRAP} --variant=extract --architectures=${architecture}
       --include=${packages.join(",")} ${suite} ${dir}`;
+  });
+}
+
+/**
+ * Single packages without what they depend on, unpacked into directories named as in `packages`, which
+ * names them with their architecture: `hostname:riscv64`.
+ */
+export function download(suite: Suite, name: string, packages: readonly string[]): Promise<string> {
+  const recipe = { version: 1, suite, packages, MMDEBSTRAP };
+  return cached(`download-${suite}-${name}`, recipe, async (dir) => {
+    const architectures = new Set(packages.map((each) => each.split(":")[1]));
+    const script = String.raw`mkdir "$1/debs" && cd "$1/debs" &&
+      APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download ${packages.join(" ")}`;
+    // Nothing of the packages is run.
+    await quiet`mmdebstrap ${MMDEBSTRAP} --skip=check/qemu --variant=custom --architectures=${
+      [...architectures].join(",")
+    }
+      ${`--customize-hook=${script}`} ${suite} ${dir}/apt`;
+    for (const each of packages) {
+      const [packageName, architecture] = each.split(":");
+      for await (const { name: deb } of Deno.readDir(`${dir}/apt/debs`)) {
+        if (deb.startsWith(`${packageName}_`) && deb.endsWith(`_${architecture}.deb`)) {
+          await quiet`dpkg-deb --extract ${dir}/apt/debs/${deb} ${dir}/${each}`;
+        }
+      }
+    }
+    await Deno.remove(`${dir}/apt`, { recursive: true });
   });
 }
 
