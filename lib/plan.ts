@@ -103,7 +103,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const seed = settings.seed ?? defaultSeed("disk-image", tree, architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
   const uuid = (name: string) => deriveUuid(seed, name);
-  const kernelOptions = planKernelOptions(tree, uuid("root/partition"));
+  const kernelOptions = planKernelOptions(settings, tree, uuid("root/partition"));
   const { loader, warnings } = chooseLoader(settings, tree);
   const files = loader?.found.files({ options: kernelOptions });
   const { without, add, found, warnings: missed } = findLeftovers(tree, settings.keep);
@@ -158,7 +158,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
       { path: "/efi", type: "directory" },
       { path: "/etc/fstab", type: "file", text: planFstab(tree, uuid) },
       // What kernel-install puts into the entries of later kernels.
-      ...tree.kernelOptions === undefined
+      ...tree.kernelOptions === undefined && settings.kernelCmdline === undefined
         ? []
         : [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const],
     ],
@@ -357,9 +357,9 @@ function chooseLoader(
 /** Options of the tree that say where its root is and how it is mounted: ours say it. */
 const ROOT_OPTION = /^(root=|rootfstype=|rootflags=|ro$|rw$)/;
 
-function planKernelOptions(tree: Tree, rootUuid: string): string {
+function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, rootUuid: string): string {
   const own = (tree.kernelOptions ?? "").split(" ").filter((option) => option && !ROOT_OPTION.test(option));
-  return [`root=PARTUUID=${rootUuid}`, "rw", ...own].join(" ");
+  return [`root=PARTUUID=${rootUuid}`, "rw", ...own, ...kernelCmdline ? [kernelCmdline] : []].join(" ");
 }
 
 /** Mount points that the image's own partitions have. */

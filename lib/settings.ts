@@ -68,6 +68,13 @@ function pattern(regexp: RegExp, accepted: string): (text: string) => string {
   };
 }
 
+/** Kernel options on one line. They end up in boot entries and scripts, where a line break would start another. */
+function parseKernelOptions(text: string): string {
+  if (!/^[\x20-\x7e]{1,2000}$/.test(text)) throw new Error("one line of at most 2000 ASCII characters");
+  if (/(^| )root=/.test(text)) throw new Error("options other than root=, which is that of the image");
+  return text.trim();
+}
+
 const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
 const FORMAT_ALIASES = new Map(
   FORMAT_NAMES.flatMap((name) =>
@@ -124,6 +131,13 @@ export const SETTINGS = {
     default: "auto",
     help: `Boot loader for UEFI machines: ${BOOT_LOADER_CHOICES.join(", ")}`,
     parse: choice(BOOT_LOADER_CHOICES),
+  },
+  kernelCmdline: {
+    env: "KERNEL_CMDLINE",
+    value: "OPTIONS",
+    computed: "what the tree says",
+    help: "Kernel options besides those of the tree, e.g. console=ttyS0",
+    parse: parseKernelOptions,
   },
   keep: {
     env: "KEEP",

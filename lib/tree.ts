@@ -34,7 +34,7 @@ export interface Tree {
   readonly architecture?: ArchitectureName;
   /** Newest first. */
   readonly kernels: readonly Kernel[];
-  /** What `/etc/kernel/cmdline` says, on one line; absent when there is no such file. */
+  /** What `/etc/kernel/cmdline` says, or that of `/usr/lib`, on one line; absent when there is no such file. */
   readonly kernelOptions?: string;
   /** What `/etc/machine-id` says; absent when there is no such file. */
   readonly machineId?: string;
@@ -80,7 +80,8 @@ export async function inspectTree(path: string): Promise<OpenTree> {
   const notices: string[] = [];
   const head = (node: number) => readFile(root, nodes, node, { limit: HEADER_SIZE });
   const architecture = findArchitecture(nodes, head);
-  const kernelOptions = readText(root, nodes, "/etc/kernel/cmdline");
+  const kernelOptions = readText(root, nodes, "/etc/kernel/cmdline") ??
+    readText(root, nodes, "/usr/lib/kernel/cmdline");
   const machineId = readText(root, nodes, "/etc/machine-id");
   return {
     path,

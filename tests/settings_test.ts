@@ -32,6 +32,10 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     good: [["none", "none"], ["systemd-boot", "systemd-boot"]],
     bad: ["lilo", "NONE", "constructor", "auto\n"],
   },
+  kernelCmdline: {
+    good: [["console=ttyS0 quiet", "console=ttyS0 quiet"], [' a="b c" ', 'a="b c"']],
+    bad: ["a\nb", "root=/dev/sda1", "quiet root=LABEL=x", "é", "x".repeat(2001)],
+  },
   keep: {
     good: [
       ["host-keys", ["host-keys"]],
