@@ -120,7 +120,7 @@ export function findLeftovers(
     if (kind === "machine-id" && isFilled(machineId)) rows.push(...resetMachineId(nodes, add));
     if (rows.length === 0) continue;
     for (const row of rows) without.add(row);
-    found.push({ kind, paths: rows.map((row) => pathOf(nodes, row)) });
+    found.push({ kind, paths: rows.map((row) => pathOf(nodes, row)).sort() });
     if (warning) warnings.push(warning);
   }
   return { without, add, found, warnings };
@@ -152,12 +152,9 @@ function* matches(nodes: Nodes, path: string): Generator<number> {
   }
   const directory = lookup(nodes, path.slice(0, slash));
   if (directory === undefined || typeOf(nodes, directory) !== "directory") return;
-  const [before = "", after = ""] = name.split("*");
+  const pattern = new RegExp(`^${name.split("*").map(RegExp.escape).join(".*")}$`, "s");
   for (const child of children(nodes, directory)) {
-    const text = nameText(nodes, child) ?? "";
-    if (text.length >= before.length + after.length && text.startsWith(before) && text.endsWith(after)) {
-      yield child;
-    }
+    if (pattern.test(nameText(nodes, child) ?? "")) yield child;
   }
 }
 

@@ -24,6 +24,8 @@ export function kernel(version: string, more: Partial<Kernel> = {}): Kernel {
 
 export const LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
+export const SYSTEMD = "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so";
+
 /** What a small Debian tree with a kernel and systemd-boot holds. */
 export const DEBIAN: readonly NodeInput[] = [
   { path: "/boot/vmlinuz-6.12.48", size: 12_000_000 },
@@ -33,7 +35,7 @@ export const DEBIAN: readonly NodeInput[] = [
   { path: "/etc/fstab", size: 40 },
   { path: "/etc/machine-id", size: 14, mode: 0o444 },
   { path: "/usr/lib/os-release", size: 267 },
-  { path: "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so", size: 4_000_000 },
+  { path: SYSTEMD, size: 4_000_000 },
   { path: "/usr/sbin/init", size: 100_000, mode: 0o755 },
   { path: LOADER, size: 120_000 },
 ];

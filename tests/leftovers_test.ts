@@ -1,0 +1,220 @@
+import assert from "node:assert/strict";
+import { entryPath, select } from "../lib/contents.ts";
+import {
+  findLeftovers,
+  LEFTOVER_NAMES,
+  type LeftoverName,
+  LEFTOVERS,
+  systemdVersion,
+} from "../lib/leftovers.ts";
+import { planDisk, planPart } from "../lib/plan.ts";
+import type { NodeInput } from "../lib/table.ts";
+import { DEBIAN, factsOf, kernel, settingsOf, SYSTEMD } from "./facts.ts";
+
+const pure = { permissions: "none" } as const;
+const ID = "0123456789abcdef0123456789abcdef\n";
+
+/** For each kind what a tree may have of it, and beside it what looks alike and stays. */
+const EXAMPLES: Record<LeftoverName, { gone: NodeInput[]; kept: NodeInput[] }> = {
+  "whiteouts": {
+    gone: [
+      { path: "/usr/share/.wh.doc" },
+      { path: "/.wh..wh..opq" },
+      { path: "/var/.wh.dir/below" },
+      { path: "/usr/share/zero", type: "char", device: [0, 0] },
+      { path: "/boot/.wh.vmlinuz-1" },
+    ],
+    kept: [
+      { path: "/usr/share/.whx" },
+      { path: "/usr/share/wh.file" },
+      { path: "/dev/null", type: "char", device: [1, 3] },
+      { path: "/dev/zero", type: "block", device: [0, 0] },
+    ],
+  },
+  "container-marks": {
+    gone: [{ path: "/.dockerenv" }, { path: "/run/.containerenv" }],
+    kept: [{ path: "/root/.dockerenv" }],
+  },
+  "machine-id": {
+    gone: [{ path: "/var/lib/dbus/machine-id", size: 33 }],
+    kept: [{ path: "/etc/machine-info" }],
+  },
+  "random-seed": {
+    gone: [
+      { path: "/var/lib/systemd/random-seed", size: 512 },
+      { path: "/boot/loader/random-seed", size: 32 },
+      { path: "/boot/efi/loader/random-seed", size: 32 },
+      { path: "/var/lib/seedrng/seed.credit" },
+    ],
+    kept: [{ path: "/var/lib/systemd/timers/x" }, { path: "/usr/bin/random-seed" }],
+  },
+  "credential-secret": {
+    gone: [{ path: "/var/lib/systemd/credential.secret", mode: 0o400 }],
+    kept: [{ path: "/etc/credstore/x" }],
+  },
+  "host-keys": {
+    gone: [
+      { path: "/etc/ssh/ssh_host_ed25519_key", mode: 0o600 },
+      { path: "/etc/ssh/ssh_host_ed25519_key.pub" },
+      { path: "/etc/ssh/ssh_host_rsa_key", target: "/nowhere" },
+    ],
+    kept: [
+      { path: "/etc/ssh/sshd_config" },
+      { path: "/etc/ssh/ssh_host_key" },
+      { path: "/root/.ssh/id_ed25519" },
+    ],
+  },
+  "package-cache": {
+    gone: [
+      { path: "/var/cache/apt/pkgcache.bin", size: 9_000_000 },
+      { path: "/var/cache/apt/archives/bash_5_amd64.deb" },
+      { path: "/var/lib/apt/lists/deb.debian.org_dists" },
+      { path: "/var/lib/apt/lists/partial", type: "directory" },
+      { path: "/var/cache/dnf/fedora/repodata/x" },
+    ],
+    kept: [
+      { path: "/var/cache/apt/archives/lock" },
+      { path: "/var/lib/apt/extended_states" },
+      { path: "/var/cache/man/index.db" },
+      { path: "/usr/share/x.deb" },
+    ],
+  },
+};
+
+const EVERYTHING = Object.values(EXAMPLES).flatMap(({ gone, kept }) => [...gone, ...kept]);
+
+/** The paths of a plan's filesystems, as they are in the running system. */
+function installed(list: readonly NodeInput[], keep: string, machineId = ID): Set<string> {
+  const { partitions } = planDisk(
+    settingsOf({ KEEP: keep }),
+    factsOf(list, { machineId, kernels: [kernel("6.12.48")] }),
+  );
+  return new Set(partitions.flatMap(({ selection, mountPoint }) =>
+    Array.from(
+      { length: selection.count },
+      (_, entry) => `${mountPoint}${entryPath(selection, entry)}`.replace(/^\/\//, "/"),
+    )
+  ));
+}
+
+for (const kind of LEFTOVER_NAMES) {
+  Deno.test(`LEFTOVERS.${kind} is left out unless KEEP names it`, pure, () => {
+    const { gone, kept } = EXAMPLES[kind];
+    const list = [...DEBIAN, ...EVERYTHING];
+    const others = LEFTOVER_NAMES.filter((name) => name !== kind).join(",");
+    for (const keep of ["none", others]) {
+      const found = installed(list, keep);
+      for (const { path } of gone) assert(!found.has(path), `${path} with KEEP=${keep}`);
+      for (const { path } of kept) assert(found.has(path), `${path} with KEEP=${keep}`);
+    }
+    for (const keep of ["all", kind]) {
+      const found = installed(list, keep);
+      for (const { path } of [...gone, ...kept]) assert(found.has(path), `${path} with KEEP=${keep}`);
+    }
+  });
+}
+
+Deno.test("planPart() leaves out the same", pure, () => {
+  const tree = factsOf([...DEBIAN, ...EVERYTHING], { machineId: ID });
+  const paths = ({ selection }: { selection: ReturnType<typeof select> }) =>
+    Array.from({ length: selection.count }, (_, entry) => entryPath(selection, entry));
+  const found = paths(planPart(settingsOf(), tree));
+  for (const { gone, kept } of Object.values(EXAMPLES)) {
+    for (const { path } of gone) assert(!found.includes(path), path);
+    for (const { path } of kept) assert(found.includes(path), path);
+  }
+  assert.equal(paths(planPart(settingsOf({ KEEP: "all" }), tree)).length, tree.nodes.count);
+});
+
+Deno.test("findLeftovers() says what it found, and nothing of a clean tree", pure, () => {
+  const clean = findLeftovers(factsOf(), []);
+  assert.deepEqual([clean.found, clean.add, clean.warnings, clean.without.size], [[], [], [], 0]);
+  const { found, warnings } = findLeftovers(factsOf([...DEBIAN, ...EVERYTHING], { machineId: ID }), []);
+  assert.deepEqual(found.map(({ kind }) => kind), LEFTOVER_NAMES);
+  const keys = found.find(({ kind }) => kind === "host-keys");
+  assert.deepEqual(keys!.paths, EXAMPLES["host-keys"].gone.map(({ path }) => path).toSorted());
+  assert.deepEqual(warnings, [LEFTOVERS["host-keys"].warning]);
+});
+
+Deno.test(
+  "findLeftovers() follows links on the way inside the tree, and removes the link and not its target",
+  pure,
+  () => {
+    const tree = factsOf([
+      { path: "/etc", target: "../../../usr/etc" },
+      { path: "/usr/etc/ssh/ssh_host_rsa_key" },
+      { path: "/var/lib/systemd/random-seed", target: "/usr/seed" },
+      { path: "/usr/seed" },
+      { path: "/var/lib/apt/lists", target: "/var/lib/apt/lists" },
+      { path: "/var/cache/dnf", size: 5 },
+    ]);
+    const { found } = findLeftovers(tree, []);
+    assert.deepEqual(Object.fromEntries(found.map(({ kind, paths }) => [kind, paths])), {
+      "random-seed": ["/var/lib/systemd/random-seed"],
+      "host-keys": ["/usr/etc/ssh/ssh_host_rsa_key"],
+    });
+  },
+);
+
+/** What becomes of /etc/machine-id: its text, `kept`, or `gone`. */
+function machineId(text: string | undefined, list: readonly NodeInput[]): string {
+  const tree = factsOf(list, text === undefined ? {} : { machineId: text });
+  const { contents, selection } = planPart(settingsOf(), tree);
+  const addition = contents.add.find(({ path }) => path === "/etc/machine-id");
+  if (addition?.type === "file") return addition.text;
+  for (let entry = 0; entry < selection.count; entry++) {
+    if (entryPath(selection, entry) === "/etc/machine-id") return "kept";
+  }
+  return "gone";
+}
+
+const FILE: NodeInput = { path: "/etc/machine-id", size: 33, mode: 0o444 };
+const library = (path: string): NodeInput => ({ path });
+
+Deno.test.each<{ name: string; text: string | undefined; list: NodeInput[]; is: string }>([
+  { name: "systemd 257", text: ID, list: [FILE, library(SYSTEMD)], is: "uninitialized\n" },
+  {
+    name: "systemd 247 of Debian 11",
+    text: ID,
+    list: [FILE, library("/lib/systemd/libsystemd-shared-247.so")],
+    is: "uninitialized\n",
+  },
+  {
+    name: "systemd 246",
+    text: ID,
+    list: [FILE, library("/usr/lib/systemd/libsystemd-shared-246.so")],
+    is: "",
+  },
+  {
+    name: "systemd of Fedora",
+    text: ID,
+    list: [FILE, library("/usr/lib64/systemd/libsystemd-shared-258.1-1.fc43.so")],
+    is: "uninitialized\n",
+  },
+  { name: "no systemd", text: ID, list: [FILE], is: "gone" },
+  {
+    name: "without a newline",
+    text: ID.trim(),
+    list: [FILE, library(SYSTEMD)],
+    is: "uninitialized\n",
+  },
+  { name: "empty", text: "", list: [FILE, library(SYSTEMD)], is: "kept" },
+  { name: "uninitialized", text: "uninitialized\n", list: [FILE, library(SYSTEMD)], is: "kept" },
+  { name: "missing", text: undefined, list: [library(SYSTEMD)], is: "gone" },
+  {
+    name: "a link",
+    text: ID,
+    list: [{ path: "/etc/machine-id", target: "../var/lib/dbus/machine-id" }, library(SYSTEMD)],
+    is: "uninitialized\n",
+  },
+])("findLeftovers() resets the machine ID as systemd recommends: $name", pure, ({ text, list, is }) => {
+  assert.equal(machineId(text, list), is);
+});
+
+Deno.test("systemdVersion() is nothing without systemd", pure, () => {
+  assert.equal(systemdVersion(factsOf([{ path: "/sbin/init" }]).nodes), undefined);
+  assert.equal(
+    systemdVersion(factsOf([{ path: "/usr/lib/systemd/libsystemd-shared-x.so" }]).nodes),
+    undefined,
+  );
+});
