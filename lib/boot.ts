@@ -10,6 +10,7 @@
  * @module
  */
 
+import { resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { identifyType } from "./dps.ts";
 import { BuildError, quote } from "./error.ts";
@@ -23,7 +24,7 @@ import {
   MACHINES,
   qemuCommand,
 } from "./qemu.ts";
-import { sh, shWith } from "./sh.ts";
+import { shWith } from "./sh.ts";
 import { choose, parseFlags, print, runTask } from "./task.ts";
 import { MiB } from "./units.ts";
 
@@ -40,7 +41,9 @@ export async function inspectImage(
   const table = await withTempDir(async (dir) => {
     if (info.format === "raw") return await partitionTypes(image);
     const head = `${dir}/head.raw`;
-    await sh`qemu-img dd -f ${info.format} -O raw bs=${MiB} count=1 if=${image} of=${head}`;
+    await shWith({
+      quiet: true,
+    })`qemu-img dd -f ${info.format} -O raw bs=${MiB} count=1 if=${image} of=${head}`;
     // sfdisk trusts a table only if the partitions lie within the disk.
     await Deno.truncate(head, info["virtual-size"]);
     return await partitionTypes(head);
@@ -99,6 +102,7 @@ const OPTIONS = {
   snapshot: { type: "string", default: "on" },
   disk: { type: "string", default: "nvme" },
   format: { type: "string" },
+  directory: { type: "string", short: "C", default: "." },
   help: { type: "boolean", short: "h", default: false },
 } as const satisfies ParseArgsConfig["options"];
 
@@ -113,21 +117,23 @@ Usage: deno task boot [OPTION…] IMAGE
   Object.keys(DISKS).join(", ")
 } (default: ${OPTIONS.disk.default})
   --format FORMAT     format of the image (default: found from its content)
-  --help              show this text
+  --directory, -C DIR where a relative IMAGE is (default: here)
+  --help, -h          show this text
 `;
 
 async function main(): Promise<void> {
-  const { values, positionals: [image, ...more] } = parseFlags(
+  const { values, positionals: [path, ...more] } = parseFlags(
     "boot",
     () => parseArgs({ args: Deno.args, options: OPTIONS, allowPositionals: true }),
   );
   if (values.help) return await print(HELP);
-  if (image === undefined || more.length > 0) {
+  if (path === undefined || more.length > 0) {
     throw new BuildError(`Cannot boot ${more.length ? "several images at once" : "without an image"}`, {
       kind: "usage",
       hint: "Give one: deno task boot examples/disk.qcow2",
     });
   }
+  const image = resolve(values.directory, path);
   const accel = choose("accel", values.accel, ["tcg", "kvm"]);
   const disk = choose("disk", values.disk, Object.keys(DISKS) as DiskName[]);
   const snapshot = choose("snapshot", values.snapshot, ["on", "off"]) === "on";

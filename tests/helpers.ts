@@ -49,3 +49,24 @@ export async function sha256(path: string): Promise<string> {
   for await (const chunk of file.readable) hash.update(chunk);
   return hash.digest("hex");
 }
+
+const CONFIG = new URL("../deno.json", import.meta.url).pathname;
+
+/**
+ * Runs a script in a process of its own, for what a test must not do to the others: signals, environment,
+ * output. In it `module` of lib/ is imported as `lib`.
+ */
+export async function evaluate(
+  module: string,
+  script: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const url = new URL(`../lib/${module}`, import.meta.url).href;
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--quiet", "--config", CONFIG, `import * as lib from "${url}"; ${script}`],
+    env: { NO_COLOR: "1", ...env },
+    stdin: "null",
+  }).output();
+  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, stdout: decode(stdout), stderr: decode(stderr) };
+}

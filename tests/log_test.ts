@@ -1,24 +1,21 @@
 import assert from "node:assert/strict";
-import { missing, tempDir } from "./helpers.ts";
+import { evaluate, missing, tempDir } from "./helpers.ts";
 import { quiet } from "./trees.ts";
 
 const CONFIG = new URL("../deno.json", import.meta.url).pathname;
 const LOG = new URL("../lib/log.ts", import.meta.url).href;
-const ALL = `log.step("step"); log.detail("one\\ntwo"); log.warn("warning"); log.fail("error");`;
+const ALL = `lib.step("step"); lib.detail("one\\ntwo"); lib.warn("warning"); lib.fail("error");`;
 
-/** Runs a script that imports `log` in a process of its own. */
-async function run(script: string, env: Record<string, string> = {}) {
-  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--quiet", "--config", CONFIG, `import * as log from "${LOG}"; ${script}`],
-    env,
-  }).output();
-  return [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+/** What a script that uses `lib` writes on stdout and stderr. */
+async function run(script: string, env: Record<string, string> = {}): Promise<[string, string]> {
+  const { stdout, stderr } = await evaluate("log.ts", script, { NO_COLOR: "", ...env });
+  return [stdout, stderr];
 }
 
 /** The same, with stderr on a terminal of 40 columns; what the terminal got. */
 async function runOnTerminal(script: string, env: Record<string, string> = {}): Promise<string> {
   return await tempDir(async (dir) => {
-    await Deno.writeTextFile(`${dir}/script.ts`, `import * as log from "${LOG}"; ${script}`);
+    await Deno.writeTextFile(`${dir}/script.ts`, `import * as lib from "${LOG}"; ${script}`);
     const variables = Object.entries({ TERM: "xterm", ...env }).map(([key, value]) => `${key}=${value}`);
     const command = `stty cols 40; env -u NO_COLOR ${variables.join(" ")} "${Deno.execPath()}" run --quiet ` +
       `--allow-env --config ${CONFIG} ${dir}/script.ts`;
@@ -38,7 +35,7 @@ Deno.test(
   "the log has colours on a terminal, unless NO_COLOR is set",
   { ignore: missing("script") },
   async () => {
-    const output = await runOnTerminal(`log.fail("error");`);
+    const output = await runOnTerminal(`lib.fail("error");`);
     assert.ok(output.startsWith("\x1b[1m\x1b[31m[E]\x1b[") && output.endsWith("m error\n"), output);
     assert.equal(
       await runOnTerminal(ALL, { NO_COLOR: "1" }),
@@ -48,16 +45,16 @@ Deno.test(
 );
 
 Deno.test("what comes from outside does not steer the terminal", async () => {
-  const [, stderr] = await run(String.raw`log.detail("a\x1b]0;title\x07b\rc\x9b2Jd\te");`);
+  const [, stderr] = await run(String.raw`lib.detail("a\x1b]0;title\x07b\rc\x9b2Jd\te");`);
   assert.equal(stderr, "[|] a\\x1b]0;title\\x07b\\x0dc\\x9b2Jd\te\n");
 });
 
 Deno.test("the log as JSON is one object per line, for any message", async () => {
   const script =
-    `log.setLogFormat("json"); log.step("one\\ntwo\\u001b", { step: "root", bytes: 4096 }); log.warn("w");`;
+    `lib.setLogFormat("json"); lib.step("one\\ntwo\\u001b", { step: "root", bytes: 4096 }); lib.warn("w");`;
   const [stdout, stderr] = await run(script);
   assert.equal(stdout, "");
-  assert.deepEqual(stderr!.trimEnd().split("\n").map((line) => JSON.parse(line)), [
+  assert.deepEqual(stderr.trimEnd().split("\n").map((line) => JSON.parse(line)), [
     { level: "step", message: "one\ntwo\u001b", step: "root", bytes: 4096 },
     { level: "warning", message: "w" },
   ]);
@@ -66,7 +63,7 @@ Deno.test("the log as JSON is one object per line, for any message", async () =>
 Deno.test("a status line is drawn on a terminal only, below the log and within its width", {
   ignore: missing("script"),
 }, async () => {
-  const script = `log.setStatus("x".repeat(60)); log.warn("w"); log.setStatus("");`;
+  const script = `lib.setStatus("x".repeat(60)); lib.warn("w"); lib.setStatus("");`;
   assert.deepEqual(await run(script), ["", "[W] w\n"]);
   const bar = "x".repeat(39);
   const output = await runOnTerminal(script, { NO_COLOR: "1" });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { isInstalled, packageOf, PACKAGES, packagesFor, searchPath } from "../lib/packages.ts";
-import { missing, stubProgram, tempDir } from "./helpers.ts";
+import { packageOf, PACKAGES, packagesFor, searchPath } from "../lib/packages.ts";
+import { evaluate, missing, stubProgram, tempDir } from "./helpers.ts";
 import { quiet } from "./trees.ts";
 
 Deno.test("packagesFor() grows with the purpose and is sorted", { permissions: "none" }, () => {
@@ -48,18 +48,17 @@ Deno.test(
 
 Deno.test("isInstalled() wants a program that can be run, or a file", () =>
   tempDir(async (dir) => {
-    const path = Deno.env.get("PATH")!;
     await Deno.writeTextFile(`${dir}/raptor-plain`, "");
     await Deno.mkdir(`${dir}/raptor-dir`, { mode: 0o755 });
     await stubProgram(dir, "raptor-stub", "exit 0");
-    Deno.env.set("PATH", `${path}:${dir}`);
-    try {
-      assert.ok(isInstalled("raptor-stub"));
-      assert.ok(!isInstalled("raptor-plain"));
-      assert.ok(!isInstalled("raptor-dir"));
-      assert.ok(isInstalled(`${dir}/raptor-plain`));
-      assert.ok(!isInstalled(`${dir}/raptor-missing`));
-    } finally {
-      Deno.env.set("PATH", path);
-    }
+    const programs = [
+      "raptor-stub",
+      "raptor-plain",
+      "raptor-dir",
+      `${dir}/raptor-plain`,
+      `${dir}/raptor-missing`,
+    ];
+    const script = `console.log(JSON.stringify(${JSON.stringify(programs)}.map(lib.isInstalled)))`;
+    const { stdout } = await evaluate("packages.ts", script, { PATH: `/nonexistent:${dir}` });
+    assert.deepEqual(JSON.parse(stdout), [true, false, false, true, false]);
   }));

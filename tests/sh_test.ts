@@ -1,22 +1,11 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/error.ts";
 import { shWith } from "../lib/sh.ts";
-import { stubProgram, tempDir } from "./helpers.ts";
+import { evaluate, stubProgram, tempDir } from "./helpers.ts";
 
 const quiet = shWith({ quiet: true });
-const CONFIG = new URL("../deno.json", import.meta.url).pathname;
-const SH = new URL("../lib/sh.ts", import.meta.url).href;
-
-/** Runs a script that imports `sh` in a process of its own, as builders do. */
-async function run(script: string, env: Record<string, string> = {}) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--quiet", "--config", CONFIG, `import * as lib from "${SH}"; ${script}`],
-    env: { NO_COLOR: "1", ...env },
-    stdin: "null",
-  }).output();
-  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code, stdout: decode(stdout), stderr: decode(stderr) };
-}
+/** Runs a script that uses `sh` in a process of its own, as builders do. */
+const run = (script: string) => evaluate("sh.ts", script);
 
 /** A program that prints its arguments, each ended by a NUL. */
 const printArguments = (dir: string) => stubProgram(dir, "arguments", `printf '%s\\0' "$@"`);
