@@ -26,6 +26,7 @@ const RESOLVE_NO_MAGICLINKS = 0x02n;
 const RESOLVE_NO_SYMLINKS = 0x04n;
 const RESOLVE_IN_ROOT = 0x10n;
 const POSIX_FADV_WILLNEED = 3;
+const EXDEV = 18, ENOSYS = 38;
 
 /** Two flags are numbered differently on ARM: linux/arch/arm64/include/uapi/asm/fcntl.h. */
 const ARM = Deno.build.arch === "aarch64";
@@ -41,7 +42,14 @@ export const OPEN = {
   readWrite: O_RDWR | O_CLOEXEC,
 } as const;
 
-export const ENOENT = 2, ENXIO = 6, EACCES = 13, EINVAL = 22, ELOOP = 40, ENODATA = 61, EOPNOTSUPP = 95, ERANGE = 34;
+export const ENOENT = 2,
+  ENXIO = 6,
+  EACCES = 13,
+  EINVAL = 22,
+  ELOOP = 40,
+  ENODATA = 61,
+  EOPNOTSUPP = 95,
+  ERANGE = 34;
 
 function load() {
   try {
@@ -104,11 +112,34 @@ export function openAt(directory: Fd, name: Uint8Array<ArrayBuffer>, flags: numb
 
 const how = new BigUint64Array(3);
 
+/** Whether the kernel answers openat2: with `--suppress-sync`, as Raptor runs it, systemd-nspawn does not. */
+let hasOpenat2 = true;
+
 /** Opens a path below `root` that holds no symlink; whatever it holds, it cannot lead out of `root`. */
 export function openInside(root: Fd, path: Uint8Array<ArrayBuffer>, flags: number): Fd {
-  how[0] = BigInt(flags);
-  how[2] = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-  return result(libc().syscall(SYS_openat2, root, path, how, BigInt(how.byteLength)));
+  if (hasOpenat2) {
+    how[0] = BigInt(flags);
+    how[2] = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+    const fd = result(libc().syscall(SYS_openat2, root, path, how, BigInt(how.byteLength)));
+    if (fd !== -ENOSYS) return fd;
+    hasOpenat2 = false;
+  }
+  return openStepwise(root, path, flags);
+}
+
+/** Like {@link openInside}, with one openat for each component, none of which may be a symlink or `..`. */
+export function openStepwise(root: Fd, path: Uint8Array<ArrayBuffer>, flags: number): Fd {
+  for (let at = root, from = 0;;) {
+    const slash = path.indexOf(0x2f, from);
+    const name = new Uint8Array(slash < 0 ? path.length - from : slash - from + 1);
+    name.set(path.subarray(from, slash < 0 ? path.length : slash));
+    const parent = name.length === 3 && name[0] === 0x2e && name[1] === 0x2e;
+    const directory = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    const next = parent ? -EXDEV : openAt(at, name, slash < 0 ? flags | O_NOFOLLOW : directory);
+    if (at !== root) close(at);
+    if (next < 0 || slash < 0) return next;
+    [at, from] = [next, slash + 1];
+  }
 }
 
 export function close(fd: Fd): void {

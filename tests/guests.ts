@@ -116,7 +116,7 @@ export interface NspawnOptions {
  * (nspawn connects to it and reads whose namespace it is in), and the unified cgroup hierarchy.
  * Everything is mounted in a namespace that ends with the script. `$@` is the command.
  */
-const NSPAWN = `set -eu
+export const NSPAWN = `set -eu
 mount -t tmpfs run /run
 mkdir /run/udev
 systemd-socket-activate --seqpacket --listen=/run/udev/control sleep 3600 2>/dev/null &

@@ -38,6 +38,16 @@ export interface Program {
   readonly cmd: readonly string[];
 }
 
+/** Runs `$3…`, which may begin with assignments, in the directory `$2` of the root `$1`. */
+const RUN = `set -e
+mount -t proc proc "$1/proc"
+mount --bind /dev "$1/dev"
+root=$1 directory=$2
+shift 2
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+exec chroot "$root" env -i --chdir="$directory" PATH="$PATH" "$@"
+`;
+
 const STEPS = ["COPY", "ENV", "MKDIR", "RUN", "WORKDIR"];
 
 /** Reads one file. @throws {Error} on what Raptor would refuse, or would take for a template. */
@@ -140,11 +150,9 @@ export async function buildRapt(
       await Deno.copyFile(source, root + destination);
       await Deno.chmod(root + destination, mode);
     } else if (instruction === "RUN") {
-      // As in Raptor's sandbox: the words as they are, the host's network.
+      // As in Raptor's sandbox: the words as they are, and the host's network.
       const assignments = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
-      const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-      const inside = ["env", "-i", path, ...assignments, "sh", "-c", 'cd "$1" && shift && exec "$@"'];
-      await sh`chroot ${root} ${inside} sh ${directory} ${args}`;
+      await sh`unshare --mount --propagation=private sh -c ${RUN} sh ${root} ${directory} ${assignments} ${args}`;
     } else throw new Error(`${file}: ${instruction} is not known here`);
   }
 }
