@@ -195,7 +195,7 @@ function* candidates(nodes: Nodes): Generator<Candidate> {
     }
   };
   for (const name of list("/boot")) {
-    const version = /^(?:vmlinuz|vmlinux|bzImage|kernel|Image|linux)-(.+)$/.exec(name)?.[1];
+    const version = /^(?:vmlinuz|vmlinux|bzImage|kernel|Image|linux)-(.+)$/s.exec(name)?.[1];
     const node = version && !/\.(?:dpkg-\w+|rpm\w+)$/.test(version) && find(`/boot/${name}`);
     if (!node) continue;
     const beside = [
