@@ -8,10 +8,13 @@
  * @module
  */
 
-import { $, type CommandBuilder, KillController } from "dax";
+import { $, type CommandBuilder } from "dax";
 import { BuildError, quote } from "./error.ts";
 import * as log from "./log.ts";
 import { packageOf, searchPath } from "./packages.ts";
+import { runProcess, type Sink, stopSignal } from "./process.ts";
+
+export { interrupt, interrupted, throwIfInterrupted } from "./process.ts";
 
 /** What every program sees: messages that can be parsed, times that do not depend on the machine. */
 const environment = () => ({ LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() });
@@ -36,27 +39,6 @@ export interface ShOptions {
   readonly expected?: RegExp;
   /** Logs neither the command nor its chatter, for questions such as `--version`. */
   readonly quiet?: boolean;
-}
-
-const interruption = new KillController();
-const abort = new AbortController();
-
-/** Aborted by {@link interrupt}, for our own long loops. */
-export const interrupted: AbortSignal = abort.signal;
-
-/**
- * Passes SIGINT or SIGTERM on to all programs that run; those started later fail at once.
- *
- * It signals direct children only: no command line here may start a shell around a program.
- */
-export function interrupt(signal: "SIGINT" | "SIGTERM"): void {
-  abort.abort(new BuildError(`Interrupted by ${signal}`));
-  interruption.kill(signal);
-}
-
-/** Throws when the build was interrupted. */
-export function throwIfInterrupted(): void {
-  abort.signal.throwIfAborted();
 }
 
 /**
@@ -89,12 +71,12 @@ async function run(
   strings: TemplateStringsArray,
   values: readonly Value[],
 ): Promise<string> {
-  throwIfInterrupted();
+  const stop = stopSignal();
+  stop.throwIfAborted();
   const outcome: Outcome = { stdout: "", tail: [] };
   const command = spawnTemplate(strings, values)
-    .registerCommand("spawn", ({ args, env, signal }) => spawn(args, env, signal, options, outcome))
+    .registerCommand("spawn", ({ args, env }) => spawn(args, env, stop, options, outcome))
     .env({ ...environment(), ...options.env })
-    .signal(interruption.signal)
     .noThrow()
     .printCommand(!options.quiet);
   command.setPrintCommandLogger((text) => {
@@ -103,7 +85,7 @@ async function run(
   });
   const { code } = await command;
   const program = strings[0]!.trim().split(/\s/)[0] || String([values[0]].flat()[0]);
-  throwIfInterrupted();
+  stop.throwIfAborted();
   if (outcome.startError !== undefined) throw cannotStart(program, outcome.startError);
   const { status, tail } = outcome;
   if (!status) throw new Error(`dax did not start ${quote(program)} (code ${code})`);
@@ -134,82 +116,36 @@ function spawnTemplate(strings: TemplateStringsArray, values: readonly Value[]):
 async function spawn(
   [program = "", ...args]: string[],
   env: Record<string, string>,
-  signals: KillController["signal"],
+  stop: AbortSignal,
   options: ShOptions,
   outcome: Outcome,
 ): Promise<{ code: number }> {
-  let child: Deno.ChildProcess;
-  try {
-    child = new Deno.Command(program, {
-      args,
-      env,
-      clearEnv: true,
-      stdin: options.stdin === undefined ? "null" : "piped",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-  } catch (error) {
-    outcome.startError = error;
-    return { code: 127 };
-  }
-  const kill: Parameters<typeof signals.addListener>[0] = (signal) => {
-    try {
-      child.kill(signal as Deno.Signal);
-    } catch {
-      // It ended by itself in the meantime.
-    }
+  const streams = {
+    stdin: options.stdin,
+    stdout: collector(options, outcome),
+    stderr: chatter(options, outcome),
   };
-  signals.addListener(kill);
-  try {
-    const [status] = await Promise.all([
-      child.status,
-      feed(child, options.stdin),
-      collect(child.stdout, options, outcome),
-      chatter(child.stderr, options, outcome),
-    ]);
-    outcome.status = status;
-    return { code: status.code };
-  } finally {
-    signals.removeListener(kill);
-  }
+  const status = await runProcess(program, args, env, streams, stop);
+  if (status instanceof Error) outcome.startError = status;
+  else outcome.status = status;
+  return { code: outcome.status?.code ?? 127 };
 }
 
-/** Writes stdin; a program that ends without reading all of it is judged by its exit code, not by EPIPE. */
-async function feed(child: Deno.ChildProcess, stdin: string | undefined): Promise<void> {
-  if (stdin === undefined) return;
-  try {
-    const writer = child.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(stdin));
-    await writer.close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-  }
-}
-
-async function collect(
-  stdout: ReadableStream<Uint8Array>,
-  options: ShOptions,
-  outcome: Outcome,
-): Promise<void> {
-  if (options.onBytes) {
-    for await (const bytes of stdout) options.onBytes(bytes);
-    return;
-  }
+function collector(options: ShOptions, outcome: Outcome): Sink {
   const decoder = new TextDecoder();
   const take = (text: string) => {
     if (options.onStdout) options.onStdout(text);
     else outcome.stdout += text;
   };
-  for await (const bytes of stdout) take(decoder.decode(bytes, { stream: true }));
-  take(decoder.decode());
+  return {
+    write: (bytes) =>
+      options.onBytes ? options.onBytes(bytes) : take(decoder.decode(bytes, { stream: true })),
+    close: () => take(decoder.decode()),
+  };
 }
 
 /** Logs the program's stderr line by line as it comes and keeps the last lines for the error message. */
-async function chatter(
-  stderr: ReadableStream<Uint8Array>,
-  options: ShOptions,
-  outcome: Outcome,
-): Promise<void> {
+function chatter(options: ShOptions, outcome: Outcome): Sink {
   const decoder = new TextDecoder();
   let rest = "";
   const line = (text: string) => {
@@ -218,12 +154,14 @@ async function chatter(
     outcome.tail.push(text.trim());
     if (outcome.tail.length > TAIL_LINES) outcome.tail.shift();
   };
-  for await (const bytes of stderr) {
-    const lines = (rest + decoder.decode(bytes, { stream: true })).split(/[\r\n]/);
-    rest = lines.pop() ?? "";
-    lines.forEach(line);
-  }
-  line(rest + decoder.decode());
+  return {
+    write(bytes) {
+      const lines = (rest + decoder.decode(bytes, { stream: true })).split(/[\r\n]/);
+      rest = lines.pop() ?? "";
+      lines.forEach(line);
+    },
+    close: () => line(rest + decoder.decode()),
+  };
 }
 
 function said(tail: readonly string[]): string {

@@ -1,0 +1,162 @@
+/**
+ * Other programs as processes: which run, and how they are stopped.
+ *
+ * @module
+ */
+
+import { AsyncLocalStorage } from "node:async_hooks";
+import { BuildError } from "./error.ts";
+
+/**
+ * So long a program may take to end after SIGTERM before it gets SIGKILL: mcopy on a FIFO never ends. Less than
+ * the 10 seconds after which container engines kill the builder itself.
+ */
+const GRACE_MS = 3000;
+
+/** How long the pipes of a program that was stopped are read on, in case that a child of its keeps them open. */
+const DRAIN_MS = 200;
+
+const abort = new AbortController();
+
+/** Aborted by {@link interrupt}, for our own long loops. */
+export const interrupted: AbortSignal = abort.signal;
+
+/** Stops all programs that run, for SIGINT or SIGTERM; those started later fail at once. */
+export function interrupt(signal: "SIGINT" | "SIGTERM"): void {
+  abort.abort(new BuildError(`Interrupted by ${signal}`));
+}
+
+/** What stops the programs that are started here and now. */
+export function stopSignal(): AbortSignal {
+  const own = scope.getStore();
+  return own ? AbortSignal.any([interrupted, own]) : interrupted;
+}
+
+const scope = new AsyncLocalStorage<AbortSignal>();
+
+/** Runs `fn`; when `signal` is aborted, the programs that it started are stopped and fail with its reason. */
+export function stoppedBy<T>(signal: AbortSignal, fn: () => Promise<T>): Promise<T> {
+  return scope.run(signal, fn);
+}
+
+const running = new Set<number>();
+const watchers = new Set<(ids: readonly number[]) => void>();
+
+/** Tells `watcher` which programs run, by process ID, now and at every change, until the result is called. */
+export function watchPrograms(watcher: (ids: readonly number[]) => void): () => void {
+  watchers.add(watcher);
+  watcher([...running]);
+  return () => watchers.delete(watcher);
+}
+
+function tellWatchers(): void {
+  watchers.forEach((watcher) => watcher([...running]));
+}
+
+/** Throws when the build was interrupted. */
+export function throwIfInterrupted(): void {
+  abort.signal.throwIfAborted();
+}
+
+/** What goes into a program and what is done with what comes out. */
+export interface Streams {
+  /** Text for its stdin, which is closed otherwise. */
+  readonly stdin: string | undefined;
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+}
+
+/**
+ * Runs a program to its end, or until `stop` is aborted: then it is stopped.
+ *
+ * @returns how it ended, or the error for one that could not be started.
+ */
+export async function runProcess(
+  program: string,
+  args: readonly string[],
+  env: Record<string, string>,
+  { stdin, stdout, stderr }: Streams,
+  stop: AbortSignal,
+): Promise<Deno.CommandStatus | Error> {
+  let child: Deno.ChildProcess;
+  try {
+    child = new Deno.Command(program, {
+      args: [...args],
+      env,
+      clearEnv: true,
+      stdin: stdin === undefined ? "null" : "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+  } catch (error) {
+    return error as Error;
+  }
+  running.add(child.pid);
+  tellWatchers();
+  const pipes = new AbortController();
+  const timers: ReturnType<typeof setTimeout>[] = [];
+  const onStop = () => {
+    kill(child, "SIGTERM");
+    timers.push(setTimeout(() => kill(child, "SIGKILL"), GRACE_MS));
+    child.status.then(() => timers.push(setTimeout(() => pipes.abort(), DRAIN_MS)));
+  };
+  stop.addEventListener("abort", onStop, { once: true });
+  if (stop.aborted) onStop();
+  try {
+    const [status] = await Promise.all([
+      child.status,
+      feed(child, stdin),
+      drain(child.stdout, pipes.signal, stdout),
+      drain(child.stderr, pipes.signal, stderr),
+    ]);
+    return status;
+  } catch (error) {
+    // What was to be done with its output failed: nobody waits for it any more.
+    kill(child, "SIGKILL");
+    throw error;
+  } finally {
+    stop.removeEventListener("abort", onStop);
+    timers.forEach((timer) => clearTimeout(timer));
+    running.delete(child.pid);
+    tellWatchers();
+  }
+}
+
+function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
+  try {
+    child.kill(signal);
+  } catch {
+    // It ended by itself in the meantime.
+  }
+}
+
+/** Writes stdin; a program that ends without reading all of it is judged by its exit code, not by EPIPE. */
+async function feed(child: Deno.ChildProcess, stdin: string | undefined): Promise<void> {
+  if (stdin === undefined) return;
+  try {
+    const writer = child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode(stdin));
+    await writer.close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
+/** What is done with the pieces of a pipe, and at its end. */
+export interface Sink {
+  readonly write: (bytes: Uint8Array) => void;
+  readonly close: () => void;
+}
+
+/** Hands each piece of a pipe to `sink`, until the pipe ends or `signal` is aborted. */
+async function drain(
+  pipe: ReadableStream<Uint8Array>,
+  signal: AbortSignal,
+  { write, close }: Sink,
+): Promise<void> {
+  try {
+    await pipe.pipeTo(new WritableStream({ write, close }), { signal });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
