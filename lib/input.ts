@@ -46,7 +46,7 @@ export async function openInput(
   const options = await archiveOptions(path);
   if (!options) throw notATree(path);
   const contents = await listArchive(path, options);
-  await requireSpace(
+  requireSpace(
     parent,
     contents.size,
     `unpack ${quote(path)}`,

@@ -1,38 +1,79 @@
 /**
- * The output file. It is a bind mount in Raptor's container: it can be truncated and written, but neither
- * renamed nor removed, and it may hold an older, larger image.
+ * The output: a file or a block device. A file is a bind mount in Raptor's container: it can be truncated and
+ * written, but neither renamed nor removed, and it may hold an older, larger image.
  *
  * @module
  */
 
 import { dirname } from "node:path";
 import { BuildError, quote } from "./error.ts";
+import type { FormatName } from "./formats.ts";
+import * as posix from "./posix.ts";
+import { throwIfInterrupted } from "./process.ts";
+import { formatBytes, MiB } from "./units.ts";
 
 const EPOCH = new Date(0);
 
+/** An output that can be written. */
+export interface Output {
+  readonly path: string;
+  /** A block device keeps its size, and its content where no image is written. */
+  readonly isDevice: boolean;
+  /** Bytes of the raw image. */
+  readonly size: number;
+}
+
 /**
- * Checks that the output can be written, and makes it when it does not exist.
+ * Checks that an image can be written to `path`, without changing what is there. A file that does not exist is
+ * made.
  *
- * @throws {BuildError} (usage) when it is no regular file or its directory does not exist.
+ * @param size bytes of the raw image.
+ * @param tree the directory that the image is made from: an image in it would be part of itself.
+ * @throws {BuildError} (usage) naming what is wrong with the output.
  */
-export async function prepareOutput(path: string): Promise<void> {
+export async function checkOutput(
+  path: string,
+  { size, format, tree }: { readonly size: number; readonly format: FormatName; readonly tree: string },
+): Promise<Output> {
   const info = await Deno.stat(path).catch((error) => {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw cannotWrite(path, error);
   });
-  if (info && !info.isFile) {
-    const what = info.isDirectory ? "a directory" : "no regular file";
-    throw new BuildError(`Cannot write the image to ${quote(path)}: it is ${what}`, {
-      kind: "usage",
-      hint: "Name a file with --output",
-    });
+  if (info && !info.isFile && !info.isBlockDevice) {
+    throw refuse(path, info.isDirectory ? "it is a directory" : "it is no regular file and no block device");
   }
   try {
-    const file = await Deno.open(path, { create: true, write: true });
-    file.close();
+    using file = await Deno.open(path, { create: true, read: true, write: true });
+    const real = await Deno.realPath(path);
+    if (real.startsWith(`${await Deno.realPath(tree)}/`)) {
+      throw refuse(path, "it lies in the tree that the image is made from");
+    }
+    if (info?.isBlockDevice) await checkDevice(path, file, size, format);
   } catch (cause) {
+    if (cause instanceof BuildError) throw cause;
     throw cannotWrite(path, cause);
   }
+  return { path, isDevice: info?.isBlockDevice ?? false, size };
+}
+
+async function checkDevice(path: string, file: Deno.FsFile, size: number, format: FormatName): Promise<void> {
+  if (format !== "raw") throw refuse(path, `a block device holds no ${format}`, "Set OUTPUT_FORMAT to raw");
+  const room = await file.seek(0, Deno.SeekMode.End);
+  if (room < size) {
+    throw refuse(
+      path,
+      `the image is of ${formatBytes(size)}, and the device of ${formatBytes(room)}`,
+      `Set SIZE_MB to ${Math.floor(room / MiB)} or less`,
+    );
+  }
+  // The kernel refuses it while the device, or a partition of it, is mounted.
+  const fd = posix.open(posix.cString(path), posix.OPEN.exclusive);
+  if (fd < 0) throw refuse(path, posix.errorText(fd), "Unmount it and all its partitions");
+  posix.close(fd);
+}
+
+function refuse(path: string, reason: string, hint = "Name a file with --output"): BuildError {
+  return new BuildError(`Cannot write the image to ${quote(path)}: ${reason}`, { kind: "usage", hint });
 }
 
 function cannotWrite(path: string, cause: unknown): BuildError {
@@ -56,21 +97,52 @@ export async function dateEmptyOutput(path: string): Promise<void> {
     const { isFile, size } = await Deno.stat(path);
     if (isFile && size === 0) await Deno.utime(path, EPOCH, EPOCH);
   } catch {
-    // It does not exist or may not be changed: prepareOutput() says so when it comes to it.
+    // It does not exist or may not be changed: checkOutput() says so when it comes to it.
   }
 }
 
 /**
- * Empties the output and dates it 1970: Raptor, which takes an output that is newer than its sources for up to
- * date, will build it again.
+ * Throws away what the output holds. Afterwards a file is empty and dated 1970: Raptor, which takes an output
+ * that is newer than its sources for up to date, will build it again. A device reads as zeros where its first
+ * and last structures were, so that nothing is found on it.
  */
-export async function discardOutput(path: string): Promise<void> {
+export async function discardOutput({ path, isDevice, size }: Output): Promise<void> {
+  if (isDevice) {
+    for (const offset of [0, Math.max(0, size - MiB)]) zero(path, offset, Math.min(MiB, size));
+    return;
+  }
   await Deno.truncate(path, 0);
   await Deno.utime(path, EPOCH, EPOCH);
 }
 
+/** So many bytes of a device are zeroed before signals and progress get a turn. */
+const ZERO_BYTES = 64 * MiB;
+
+/** Gives an output that was discarded the size of the image, which then reads as zeros. */
+export async function openImage(
+  { path, isDevice, size }: Output,
+  onProgress: (done: number) => void,
+): Promise<void> {
+  if (!isDevice) return await Deno.truncate(path, size);
+  for (let offset = 0; offset < size; offset += ZERO_BYTES) {
+    zero(path, offset, Math.min(ZERO_BYTES, size - offset));
+    onProgress(offset);
+    await new Promise((resolve) => setTimeout(resolve));
+    throwIfInterrupted();
+  }
+}
+
+/** Makes a part of a device read as zeros: by the device itself if it can do that, else by writing them. */
+function zero(path: string, offset: number, length: number): void {
+  const fd = posix.open(posix.cString(path), posix.OPEN.readWrite);
+  const result = fd < 0 ? fd : posix.zeroRange(fd, offset, length);
+  if (fd >= 0) posix.close(fd);
+  if (result < 0) throw new BuildError(`Cannot write ${quote(path)}: ${posix.errorText(result)}`);
+}
+
 /** Dates the finished image: the very last act of a build. */
-export async function finishOutput(path: string): Promise<void> {
+export async function finishOutput({ path, isDevice }: Output): Promise<void> {
+  if (isDevice) return;
   const now = new Date();
   await Deno.utime(path, now, now);
 }

@@ -32,7 +32,7 @@ const EXDEV = 18, ENOSYS = 38;
 const ARM = Deno.build.arch === "aarch64";
 const O_DIRECTORY = ARM ? 0o40000 : 0o200000;
 const O_NOFOLLOW = ARM ? 0o100000 : 0o400000;
-const O_RDONLY = 0, O_RDWR = 2, O_NONBLOCK = 0o4000, O_CLOEXEC = 0o2000000, O_PATH = 0o10000000;
+const O_RDONLY = 0, O_RDWR = 2, O_EXCL = 0o200, O_NONBLOCK = 0o4000, O_CLOEXEC = 0o2000000, O_PATH = 0o10000000;
 
 /** How a file is opened. `file` never blocks on a FIFO and never follows a symlink. */
 export const OPEN = {
@@ -40,6 +40,8 @@ export const OPEN = {
   directory: O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC,
   place: O_PATH | O_DIRECTORY | O_CLOEXEC,
   readWrite: O_RDWR | O_CLOEXEC,
+  /** Of a block device, when nobody else uses it. */
+  exclusive: O_RDWR | O_EXCL | O_CLOEXEC,
 } as const;
 
 export const ENOENT = 2,
@@ -67,6 +69,8 @@ function load() {
       pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
       pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
       posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
+      fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+      statvfs: { parameters: ["buffer", "buffer"], result: "i32" },
       strerror: { parameters: ["i32"], result: "pointer" },
       __errno_location: { parameters: [], result: "pointer" },
     }).symbols;
@@ -221,4 +225,20 @@ export function pwrite(fd: Fd, buffer: Uint8Array<ArrayBuffer>, offset: number):
 /** Asks the kernel to start reading a file that will be needed soon. A hint: failures do not matter. */
 export function readAhead(fd: Fd, length: number): void {
   libc().posix_fadvise(fd, 0n, BigInt(length), POSIX_FADV_WILLNEED);
+}
+
+const FALLOC_FL_KEEP_SIZE = 0x01, FALLOC_FL_ZERO_RANGE = 0x10;
+
+/** Makes a range of a file or block device read as zeros; a device does it itself if it can. */
+export function zeroRange(fd: Fd, offset: number, length: number): number {
+  const mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+  return result(libc().fallocate(fd, mode, BigInt(offset), BigInt(length)));
+}
+
+/** Bytes that this process may still write to the filesystem that holds `path`, or `-errno`. */
+export function freeBytes(path: Uint8Array<ArrayBuffer>): number {
+  const out = new BigUint64Array(16);
+  const failed = result(libc().statvfs(path, new Uint8Array(out.buffer)));
+  // struct statvfs of glibc, 64 bits: f_bsize, f_frsize, f_blocks, f_bfree, f_bavail.
+  return failed < 0 ? failed : Number(out[1]! * out[4]!);
 }

@@ -5,7 +5,9 @@
  */
 
 import { BuildError, quote } from "./error.ts";
-import { shWith } from "./sh.ts";
+import { startGuard } from "./guard.ts";
+import * as log from "./log.ts";
+import * as posix from "./posix.ts";
 import { formatBytes } from "./units.ts";
 
 /** A directory of our own. `await using` removes it with all it holds. */
@@ -18,22 +20,40 @@ export function scratchParent(): string {
   return Deno.env.get("TMPDIR") || "/var/tmp";
 }
 
-/** Makes a scratch directory. @throws {BuildError} when its parent cannot be written. */
-export async function openScratch(parent = scratchParent()): Promise<Scratch> {
+/**
+ * Makes a scratch directory. Should this process be killed, the guard removes it, and empties `output`.
+ *
+ * @throws {BuildError} when its parent cannot be written.
+ */
+export async function openScratch(parent: string, output?: string): Promise<Scratch> {
+  let path: string;
   try {
-    const path = await Deno.makeTempDir({ dir: parent, prefix: "raptor-builders-" });
-    return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+    path = await Deno.makeTempDir({ dir: parent, prefix: "raptor-builders-" });
   } catch (cause) {
     throw new BuildError(`Cannot write to the scratch directory ${quote(parent)}`, {
       hint: "Set TMPDIR to a directory that can be written",
       cause,
     });
   }
+  const guard = startGuard({ scratch: path, ...output !== undefined && { output } });
+  return {
+    path,
+    async [Symbol.asyncDispose]() {
+      try {
+        await Deno.remove(path, { recursive: true });
+      } catch (error) {
+        log.warn(`Cannot remove the scratch directory ${quote(path)}: ${(error as Error).message}`);
+      }
+      await guard[Symbol.asyncDispose]();
+    },
+  };
 }
 
 /** Bytes that may still be written to the filesystem that holds `path`. */
-export async function freeSpace(path: string): Promise<number> {
-  return Number((await shWith({ quiet: true })`df --output=avail -B1 -- ${path}`).trim().split("\n").at(-1));
+export function freeSpace(path: string): number {
+  const free = posix.freeBytes(posix.cString(path));
+  if (free >= 0) return free;
+  throw new BuildError(`Cannot find how much space ${quote(path)} has left: ${posix.errorText(free)}`);
 }
 
 /**
@@ -42,13 +62,8 @@ export async function freeSpace(path: string): Promise<number> {
  * @param what begins the message: "Cannot WHAT: it needs …".
  * @throws {BuildError} naming both sizes.
  */
-export async function requireSpace(
-  directory: string,
-  needed: number,
-  what: string,
-  hint: string,
-): Promise<void> {
-  const free = await freeSpace(directory);
+export function requireSpace(directory: string, needed: number, what: string, hint: string): void {
+  const free = freeSpace(directory);
   if (free >= needed) return;
   throw new BuildError(
     `Cannot ${what}: it needs ${formatBytes(needed)}, and ${quote(directory)} has ${formatBytes(free)} left`,

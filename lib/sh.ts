@@ -35,6 +35,8 @@ export interface ShOptions {
   readonly onStdout?: (text: string) => void;
   /** Called with each piece of stdout as bytes, which are then not collected. */
   readonly onBytes?: (bytes: Uint8Array) => void;
+  /** Called with each line of stderr. */
+  readonly onStderr?: (line: string) => void;
   /** Lines on stderr that say nothing wrong and are not logged. */
   readonly expected?: RegExp;
   /** Logs neither the command nor its chatter, for questions such as `--version`. */
@@ -149,6 +151,7 @@ function chatter(options: ShOptions, outcome: Outcome): Sink {
   const decoder = new TextDecoder();
   let rest = "";
   const line = (text: string) => {
+    options.onStderr?.(text);
     if (text.trim() === "" || options.expected?.test(text)) return;
     if (!options.quiet) log.detail(`  ${text.trimEnd()}`);
     outcome.tail.push(text.trim());
@@ -177,4 +180,15 @@ function cannotStart(program: string, cause: unknown): BuildError {
   }
   const message = cause instanceof Error ? cause.message : String(cause);
   return new BuildError(`Cannot run ${quote(program)}: ${message}`, { cause });
+}
+
+/** What a program printed as JSON. @throws {BuildError} naming the program when it is none. */
+export function parseJson(program: string, text: string): Record<string, unknown> {
+  try {
+    const value = JSON.parse(text);
+    if (typeof value === "object" && value !== null) return value;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new BuildError(`${program} printed something else than JSON: ${quote(text.slice(0, 60))}`);
 }
