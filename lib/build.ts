@@ -8,43 +8,39 @@
  */
 
 import { createHash } from "node:crypto";
-import { join } from "node:path";
-import { BuildError } from "./error.ts";
+import { dirname, join, resolve } from "node:path";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
-import { convert, type FormatName, isConverted } from "./formats.ts";
+import { compareConverted, convert, type FormatName, isConverted } from "./formats.ts";
 import { verifyTable, writeTable } from "./gpt.ts";
 import * as log from "./log.ts";
-import { discardOutput, finishOutput, prepareOutput } from "./output.ts";
-import { isInstalled, packageOf } from "./packages.ts";
+import { checkOutput, discardOutput, finishOutput, openImage, type Output } from "./output.ts";
 import type { DiskPlan, PartPlan, Volume } from "./plan.ts";
+import { interrupted, stoppedBy, throwIfInterrupted } from "./process.ts";
 import { startProgress } from "./progress.ts";
-import { openScratch } from "./scratch.ts";
-import { interrupted, throwIfInterrupted } from "./sh.ts";
+import { freeSpace, openScratch, requireSpace, scratchParent } from "./scratch.ts";
+import { checkTools } from "./tools.ts";
 import type { OpenTree } from "./tree.ts";
 import { formatBytes } from "./units.ts";
 
 /** Builds a disk image into the file `output`. @throws {BuildError} and leaves `output` empty then. */
 export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string): Promise<void> {
-  requireTools(["sfdisk", ...toolsOf(plan.partitions, plan.format)]);
-  await intoOutput(plan, output, async (image, scratch) => {
-    log.step("Writing the partition table");
+  await checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]);
+  const volumes = plan.partitions;
+  await intoOutput(plan, volumes, tree, output, async (image, scratch) => {
+    await makeAll(volumes, tree, image, scratch);
+    // Last: what is killed before has no partition table, and cannot be taken for a disk.
+    log.step("Writing and checking the partition table");
     const table = { id: plan.id, entries: plan.partitions };
     await writeTable(image, table);
-    log.step(`Making and filling ${plan.partitions.map(({ label }) => label).join(", ")}`);
-    await makeAll(plan.partitions, tree, image, scratch);
-    log.step("Checking the partition table");
     await verifyTable(image, table);
   });
 }
 
 /** Builds the image of one filesystem into the file `output`, like {@link buildDisk}. */
 export async function buildPart(plan: PartPlan, tree: OpenTree, output: string): Promise<void> {
-  requireTools(toolsOf([plan], plan.format));
-  await intoOutput(plan, output, async (image, scratch) => {
-    const { type, label } = plan.filesystem;
-    log.step(`Making and filling the ${type} filesystem ${label}`);
-    await makeAll([{ ...plan, label, offset: 0 }], tree, image, scratch);
-  });
+  await checkTools(toolsOf(plan, [plan]));
+  const volumes = [{ ...plan, label: plan.filesystem.label, offset: 0 }];
+  await intoOutput(plan, volumes, tree, output, (image, scratch) => makeAll(volumes, tree, image, scratch));
 }
 
 /** A volume and where it goes. */
@@ -60,6 +56,11 @@ async function makeAll(
   image: string,
   scratch: string,
 ): Promise<void> {
+  log.step(
+    `Making and filling ${
+      volumes.map(({ label, filesystem }) => `${label} (${filesystem.type})`).join(", ")
+    }`,
+  );
   const failure = new AbortController();
   const signal = AbortSignal.any([interrupted, failure.signal]);
   const results = await Promise.allSettled(volumes.map(async ({ label, offset, size, filesystem }) => {
@@ -68,7 +69,7 @@ async function makeAll(
     const progress = startProgress(label, filesystem.bytes);
     try {
       const context = { root, scratch: own, onProgress: progress.update, signal };
-      await filesystem.make({ path: image, offset, size }, context);
+      await stoppedBy(signal, () => filesystem.make({ path: image, offset, size }, context));
     } catch (error) {
       failure.abort(error);
       throw error;
@@ -87,27 +88,99 @@ async function makeAll(
  * wanted format, or nothing.
  */
 async function intoOutput(
-  { format, size }: { readonly format: FormatName; readonly size: number },
-  output: string,
+  plan: DiskPlan | PartPlan,
+  volumes: readonly Placed[],
+  tree: OpenTree,
+  path: string,
   make: (image: string, scratch: string) => Promise<void>,
 ): Promise<void> {
   const start = performance.now();
-  await prepareOutput(output);
+  const { format, size } = plan;
+  // A relative path could begin with a dash, which programs would take for an option.
+  const output = await checkOutput(resolve(path), { size, format, tree: tree.path });
+  checkSpace(volumes, output, format);
+  await using scratch = await openScratch(scratchParent(), output.isDevice ? undefined : output.path);
+  throwIfInterrupted();
   await discardOutput(output);
   try {
-    await using scratch = await openScratch();
-    const image = isConverted(format) ? join(scratch.path, "image.raw") : output;
-    if (image !== output) await Deno.writeFile(image, new Uint8Array(), { createNew: true });
-    await Deno.truncate(image, size);
+    const image = isConverted(format) ? join(scratch.path, "image.raw") : output.path;
+    if (image !== output.path) {
+      await Deno.writeFile(image, new Uint8Array(), { createNew: true });
+      await Deno.truncate(image, size);
+    } else await withProgress("zeros", output.isDevice ? size : 0, (update) => openImage(output, update));
     await make(image, scratch.path);
-    if (image !== output) await convertInto(image, output, format, size);
+    await verifyAll(volumes, image, scratch.path, plan.verify);
+    if (image !== output.path) {
+      log.step(`Converting to ${format}`);
+      await withProgress(
+        format,
+        size,
+        (update) => convert(image, output.path, format, (share) => update(share * size)),
+      );
+      if (plan.verify === "full") await compareConverted(image, output.path, format);
+    }
     throwIfInterrupted();
     await finishOutput(output);
   } catch (error) {
     await discardOutput(output);
     throw error;
   }
-  await summarize(output, format, (performance.now() - start) / 1000);
+  await summarize(output.path, format, (performance.now() - start) / 1000);
+}
+
+/** Runs a step of `total` bytes under a progress bar; without bytes there is none. */
+async function withProgress(
+  label: string,
+  total: number,
+  step: (update: (done: number) => void) => Promise<void>,
+): Promise<void> {
+  if (total === 0) return await step(() => {});
+  const progress = startProgress(label, total);
+  try {
+    await step(progress.update);
+  } finally {
+    progress.end();
+  }
+}
+
+/** Looks at the finished filesystems once more: a program may have written to the wrong place. */
+async function verifyAll(
+  volumes: readonly Placed[],
+  image: string,
+  scratch: string,
+  verify: "quick" | "full",
+): Promise<void> {
+  if (verify === "full") log.step("Checking the filesystems");
+  for (const { offset, size, filesystem } of volumes) {
+    throwIfInterrupted();
+    await filesystem.verify?.({ path: image, offset, size }, { scratch, full: verify === "full" });
+  }
+}
+
+/** Checks that what will certainly be written has room. The output's old content makes room, too. */
+function checkSpace(volumes: readonly Placed[], output: Output, format: FormatName): void {
+  const bytes = volumes.reduce((sum, { filesystem }) => sum + filesystem.bytes, 0);
+  if (isConverted(format)) {
+    requireSpace(
+      scratchParent(),
+      bytes,
+      `convert an image to ${format}`,
+      "Set TMPDIR to a directory with more space",
+    );
+  }
+  if (output.isDevice) return;
+  const old = (Deno.statSync(output.path).blocks ?? 0) * 512;
+  const directory = dirname(output.path);
+  if (!isConverted(format)) {
+    requireSpace(directory, bytes - old, "write the image", "Make room, or name another file with --output");
+  } else if (freeSpace(directory) + old < bytes) {
+    // Formats compress, or leave out zeros.
+    log.warn(
+      `The image may not fit: ${formatBytes(bytes)} of contents, ${
+        formatBytes(freeSpace(directory) + old)
+      } left`,
+    );
+  }
 }
 
 /** The last line of a build. A checksum takes as long as the build itself, so only programs get it. */
@@ -130,27 +203,11 @@ async function hashFile(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-async function convertInto(image: string, output: string, format: FormatName, size: number): Promise<void> {
-  log.step(`Converting to ${format}`);
-  const progress = startProgress(format, size);
-  try {
-    await convert(image, output, format, (share) => progress.update(share * size));
-  } finally {
-    progress.end();
-  }
-}
-
 /** The programs that a build of these volumes runs. */
-function toolsOf(volumes: readonly Volume[], format: FormatName): string[] {
-  const filesystems = volumes.map(({ filesystem }) => FILESYSTEMS[filesystem.type as FilesystemName]);
-  const tools = filesystems.flatMap(({ tools }): readonly string[] => tools);
+function toolsOf({ format, verify }: DiskPlan | PartPlan, volumes: readonly Volume[]): string[] {
+  const tools = volumes.flatMap(({ filesystem }): readonly string[] => {
+    const row = FILESYSTEMS[filesystem.type as FilesystemName];
+    return verify === "full" ? [...row.tools, row.checker] : row.tools;
+  });
   return [...new Set([...tools, ...isConverted(format) ? ["qemu-img"] : []])];
-}
-
-/** Checks that all programs are there before the first effect. @throws {BuildError} naming the package. */
-function requireTools(programs: readonly string[]): void {
-  for (const program of programs) {
-    if (isInstalled(program)) continue;
-    throw new BuildError(`Cannot find the program ${program}`, { hint: packageOf(program) });
-  }
 }

@@ -41,6 +41,7 @@ export const SUPER = {
   mtime: 0x2c,
   wtime: 0x30,
   mntCount: 0x34,
+  magic: 0x38,
   state: 0x3a,
   errors: 0x3c,
   lastcheck: 0x40,

@@ -7,6 +7,7 @@
 import type { Selection } from "./contents.ts";
 import { type Ext4Plan, MAX_EXT4_SIZE, planExt4 } from "./ext4-plan.ts";
 import { makeExt4 } from "./ext4.ts";
+import { verifyExt4, verifyVfat } from "./verify.ts";
 import { fatEntries } from "./fat-entries.ts";
 import { type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat.ts";
 import { deriveSerial } from "./identity.ts";
@@ -45,6 +46,8 @@ export interface FilesystemPlan {
   /** Bytes of contents that will be written. */
   readonly bytes: number;
   readonly notices: readonly string[];
+  /** Checks what was made; unless `full` is set, in next to no time. @throws {BuildError} */
+  readonly verify?: (target: Target, context: VerifyContext) => Promise<void>;
   /** Makes it. The image reads as zeros where it goes. @throws {BuildError} */
   readonly make: (target: Target, context: MakeContext) => Promise<void>;
 }
@@ -60,10 +63,20 @@ export interface MakeContext {
   readonly signal: AbortSignal;
 }
 
+/** What checking a filesystem needs besides its plan. */
+export interface VerifyContext {
+  /** A directory for a copy of the filesystem. */
+  readonly scratch: string;
+  /** Run the filesystem's own checker, too. */
+  readonly full: boolean;
+}
+
 interface Filesystem {
   readonly summary: string;
   /** Programs that make it. */
   readonly tools: readonly string[];
+  /** The program that checks one. */
+  readonly checker: string;
   /** Bytes. */
   readonly largest: number;
   /** Pure. `undefined` when the entries do not fit. @throws {BuildError} for what it cannot hold. */
@@ -76,6 +89,7 @@ export const FILESYSTEMS = {
   "ext4": {
     summary: "the root filesystem, read and written",
     tools: ["mke2fs"],
+    checker: "e2fsck",
     largest: MAX_EXT4_SIZE,
     plan: planExt4Row,
     smallest: (selection, wish) => planExt4(selection, wish)?.size ?? Infinity,
@@ -83,6 +97,7 @@ export const FILESYSTEMS = {
   "vfat": {
     summary: "what firmware reads: ESP and XBOOTLDR",
     tools: ["mkfs.vfat", "mmd", "mcopy", "mdir"],
+    checker: "fsck.vfat",
     largest: MAX_FAT_SIZE,
     plan: planVfatRow,
     smallest: (selection) => smallestFat(fatEntries(selection, () => {})),
@@ -103,6 +118,7 @@ function planExt4Row(selection: Selection, wish: FilesystemWish): FilesystemPlan
     bytes: plan.bytes,
     notices: [],
     make: (target, context) => makeExt4(target, plan, context.root, context),
+    verify: (target, context) => verifyExt4(target, plan, context),
   };
 }
 
@@ -132,5 +148,6 @@ function planVfatRow(selection: Selection, wish: FilesystemWish): FilesystemPlan
         root,
         nodes: selection.nodes,
       }, scratch),
+    verify: verifyVfat,
   };
 }

@@ -6,7 +6,7 @@
 
 import { BuildError } from "./error.ts";
 import { formatBytes } from "./units.ts";
-import { sh, shWith } from "./sh.ts";
+import { parseJson, sh, shWith } from "./sh.ts";
 
 interface Format {
   readonly summary: string;
@@ -73,11 +73,18 @@ export async function convert(
     },
   })`qemu-img convert -p -f raw -O ${driver} ${option} ${from} ${to}`;
   const { size } = await Deno.stat(from);
-  const info = JSON.parse(await sh`qemu-img info --output=json -f ${driver} ${to}`);
-  if (info["virtual-size"] !== size) {
+  const info = parseJson("qemu-img info", await sh`qemu-img info --output=json -f ${driver} ${to}`);
+  const wrote = Number(info["virtual-size"]);
+  if (wrote !== size) {
     throw new BuildError(
-      `qemu-img wrote a ${format} image of ${formatBytes(info["virtual-size"])} from ${formatBytes(size)}`,
+      `qemu-img wrote a ${format} image of ${formatBytes(wrote)} from ${formatBytes(size)}`,
     );
   }
   if (check) await sh`qemu-img check -q -f ${driver} ${to}`;
+}
+
+/** Compares a converted image with the raw one, byte for byte. @throws {BuildError} when they differ. */
+export async function compareConverted(from: string, to: string, format: FormatName): Promise<void> {
+  const { driver } = FORMATS[format] as Format;
+  await sh`qemu-img compare -q -f raw -F ${driver ?? "raw"} ${from} ${to}`;
 }

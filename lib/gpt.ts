@@ -8,8 +8,8 @@
  */
 
 import { crc32 } from "node:zlib";
-import { BuildError } from "./error.ts";
-import { sh, shWith } from "./sh.ts";
+import { BuildError, quote } from "./error.ts";
+import { parseJson, sh, shWith } from "./sh.ts";
 import { alignUp, MiB } from "./units.ts";
 
 /** Bytes of a logical sector. */
@@ -77,17 +77,9 @@ export async function writeTable(image: string, table: Table): Promise<void> {
   // Without --no-tell-kernel it waits a quarter of a second before it tells a kernel that has no such disk.
   await shWith({
     stdin: sfdiskScript(table),
+    // They have been made already.
+    expected: /^Partition #\d+ contains a \w+ signature/,
   })`sfdisk --quiet --no-tell-kernel --wipe=never --wipe-partitions=never ${image}`;
-}
-
-/** What `sfdisk --json` prints of one partition. */
-interface SfdiskPartition {
-  readonly start: number;
-  readonly size: number;
-  readonly type: string;
-  readonly uuid: string;
-  readonly name?: string;
-  readonly attrs?: string;
 }
 
 /**
@@ -96,21 +88,37 @@ interface SfdiskPartition {
  * @throws {BuildError} when the file has no GPT.
  */
 export async function readTable(image: string): Promise<Table> {
-  const { partitiontable } = JSON.parse(await shWith({ quiet: true })`sfdisk --json ${image}`);
-  if (partitiontable?.label !== "gpt") throw new BuildError(`Cannot find a GPT in ${image}`);
-  const sector: number = partitiontable.sectorsize ?? SECTOR;
-  const partitions: SfdiskPartition[] = partitiontable.partitions ?? [];
-  return {
-    id: partitiontable.id.toLowerCase(),
-    entries: partitions.map(({ start, size, type, uuid, name, attrs }) => ({
+  const json = parseJson("sfdisk", await shWith({ quiet: true })`sfdisk --json ${image}`);
+  const table = parseTable(json.partitiontable);
+  if (!table) throw new BuildError(`Cannot find a GPT in ${quote(image)}`);
+  return table;
+}
+
+/** What `sfdisk --json` calls the partition table; `undefined` when it is no GPT, or something else entirely. */
+export function parseTable(value: unknown): Table | undefined {
+  const { label, id, sectorsize, partitions = [] } = record(value);
+  const sector = sectorsize ?? SECTOR;
+  if (label !== "gpt" || typeof id !== "string" || typeof sector !== "number") return undefined;
+  if (!Array.isArray(partitions)) return undefined;
+  const entries: TableEntry[] = [];
+  for (const partition of partitions) {
+    const { start, size, type, uuid, name = "", attrs = "" } = record(partition);
+    if (typeof start !== "number" || typeof size !== "number" || typeof type !== "string") return undefined;
+    if (typeof uuid !== "string" || typeof name !== "string" || typeof attrs !== "string") return undefined;
+    entries.push({
       type: type.toLowerCase(),
       uuid: uuid.toLowerCase(),
-      label: name ?? "",
-      attributes: [...(attrs ?? "").matchAll(/\d+/g)].map(([bit]) => Number(bit)),
+      label: name,
+      attributes: [...attrs.matchAll(/\d+/g)].map(([bit]) => Number(bit)),
       offset: start * sector,
       size: size * sector,
-    })),
-  };
+    });
+  }
+  return { id: id.toLowerCase(), entries };
+}
+
+function record(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
 }
 
 /**

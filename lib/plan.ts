@@ -71,6 +71,8 @@ interface CommonPlan {
   /** Seconds since 1970: what everything that the build makes is dated. */
   readonly time: number;
   readonly seed: string;
+  /** How the image is checked. */
+  readonly verify: Settings["verify"];
   /** What of the tree is in no filesystem of the image, because no image should have it. */
   readonly leftovers: Leftovers["found"];
   /** What a person should know. */
@@ -192,6 +194,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
     kernelOptions,
     seed,
     time,
+    verify: settings.verify,
     leftovers: found,
     warnings: [...tree.notices, ...warnings, ...missed],
   };
@@ -215,6 +218,7 @@ export function planPart(settings: Settings, tree: Tree): PartPlan {
     size: volume.filesystem.size,
     seed,
     time,
+    verify: settings.verify,
     leftovers: found,
     warnings,
   };

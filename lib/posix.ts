@@ -32,7 +32,12 @@ const EXDEV = 18, ENOSYS = 38;
 const ARM = Deno.build.arch === "aarch64";
 const O_DIRECTORY = ARM ? 0o40000 : 0o200000;
 const O_NOFOLLOW = ARM ? 0o100000 : 0o400000;
-const O_RDONLY = 0, O_RDWR = 2, O_EXCL = 0o200, O_NONBLOCK = 0o4000, O_CLOEXEC = 0o2000000, O_PATH = 0o10000000;
+const O_RDONLY = 0,
+  O_RDWR = 2,
+  O_EXCL = 0o200,
+  O_NONBLOCK = 0o4000,
+  O_CLOEXEC = 0o2000000,
+  O_PATH = 0o10000000;
 
 /** How a file is opened. `file` never blocks on a FIFO and never follows a symlink. */
 export const OPEN = {

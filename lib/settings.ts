@@ -146,6 +146,13 @@ export const SETTINGS = {
     help: `Leftovers of the tree that are kept: all, none, or some of ${LEFTOVER_NAMES.join(",")}`,
     parse: several(LEFTOVER_NAMES),
   },
+  verify: {
+    env: "VERIFY",
+    value: "HOW",
+    default: "quick",
+    help: "How the image is checked: quick, or full for every checker there is, which takes its time",
+    parse: choice(["quick", "full"] as const),
+  },
   seed: {
     env: "SEED",
     value: "TEXT",

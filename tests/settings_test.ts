@@ -44,6 +44,7 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     ],
     bad: ["hostkeys", "host-keys,", "host-keys, whiteouts", "ALL", "constructor", "none,all"],
   },
+  verify: { good: [["full", "full"], ["quick", "quick"]], bad: ["Full", "none", "constructor", "full\n"] },
   seed: {
     good: [["x", "x"], ["random", "random"], ["a b\n", "a b\n"], ["é".repeat(1024), "é".repeat(1024)]],
     bad: ["x".repeat(1025)],

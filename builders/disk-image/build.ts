@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mkfs.vfat,mmd,mcopy,mdir,qemu-img,tar,find,mknod,df
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mkfs.vfat,mmd,mcopy,mdir,qemu-img,tar,e2fsck,fsck.vfat,find,mknod,/bin/sh
 /**
  * `disk-image`: builds the image of a whole disk from an OS tree.
  *
@@ -27,6 +27,7 @@ export const diskImage: Builder<DiskPlan> = {
     "bootloader",
     "kernelCmdline",
     "keep",
+    "verify",
     "seed",
     "sourceDateEpoch",
   ],

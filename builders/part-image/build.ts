@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mkfs.vfat,mmd,mcopy,mdir,qemu-img,tar,find,mknod,df
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mkfs.vfat,mmd,mcopy,mdir,qemu-img,tar,e2fsck,fsck.vfat,find,mknod,/bin/sh
 /**
  * `part-image`: builds the image of a single filesystem from an OS tree.
  *
@@ -17,7 +17,7 @@ export const partImage: Builder<PartPlan> = {
   name: "part-image",
   summary: "Build the image of a single filesystem from an OS tree",
   output: "/output/part.img",
-  settings: ["outputFormat", "freeMb", "usedMb", "sizeMb", "keep", "seed", "sourceDateEpoch"],
+  settings: ["outputFormat", "freeMb", "usedMb", "sizeMb", "keep", "verify", "seed", "sourceDateEpoch"],
   plan: planPart,
   describe: describePart,
   build: buildPart,

@@ -1,0 +1,126 @@
+/**
+ * Checks filesystems in a finished image: what costs next to nothing always, with their own checkers on demand.
+ *
+ * @module
+ */
+
+import { resolve } from "node:path";
+import { crc32c, crc32cWord } from "./crc32c.ts";
+import { BuildError } from "./error.ts";
+import { BLOCK_SIZE, DESCRIPTOR_SIZE } from "./ext4-layout.ts";
+import type { Ext4Plan } from "./ext4-plan.ts";
+import { SUPER, SUPERBLOCK_AT } from "./ext4-super.ts";
+import { sh } from "./sh.ts";
+import { MiB } from "./units.ts";
+import type { Target } from "./vfat.ts";
+
+/** How a filesystem is checked: `full` runs its own checker, for which `scratch` may get a copy. */
+interface Context {
+  readonly scratch: string;
+  readonly full: boolean;
+}
+
+/**
+ * Checks superblock, group descriptors, their checksums and that their counts are those of the plan; with
+ * `full`, everything that e2fsck knows.
+ */
+export async function verifyExt4(target: Target, plan: Ext4Plan, { scratch, full }: Context): Promise<void> {
+  const wrong = ext4Fault(target, plan);
+  if (wrong) throw new BuildError(`The ext4 filesystem is not what was written: ${wrong}`);
+  if (!full) return;
+  // In the argument a question mark begins the options; the path may hold one, too.
+  const link = `${scratch}/ext4-${target.offset}`;
+  await Deno.symlink(resolve(target.path), link);
+  await sh`e2fsck -f -n ${`${link}?offset=${target.offset}`}`;
+}
+
+/** What is wrong with the superblock and the group descriptors of an ext4. */
+function ext4Fault(
+  target: Target,
+  { layout, freeBlocks, freeInodes, wish }: Ext4Plan,
+): string | undefined {
+  const superblock = readPart(target, SUPERBLOCK_AT, 1024);
+  const view = new DataView(superblock.buffer);
+  if (view.getUint16(SUPER.magic, true) !== 0xef53) return "it has no superblock";
+  if (view.getUint32(SUPER.checksum, true) !== crc32c(~0, superblock, 0, SUPER.checksum)) {
+    return "the checksum of the superblock";
+  }
+  const uuid = superblock.slice(SUPER.uuid, SUPER.uuid + 16);
+  if (
+    Array.from(uuid, (byte) => byte.toString(16).padStart(2, "0")).join("") !== wish.uuid.replaceAll("-", "")
+  ) {
+    return "its UUID";
+  }
+  const expected = {
+    blocksCount: layout.blocks,
+    inodesCount: layout.groups * layout.inodesPerGroup,
+    freeBlocksCount: freeBlocks,
+    freeInodesCount: freeInodes,
+  };
+  for (const [name, value] of Object.entries(expected)) {
+    const found = view.getUint32(SUPER[name as keyof typeof expected], true);
+    if (found !== value) return `${name} is ${found} instead of ${value}`;
+  }
+  const table = readPart(target, BLOCK_SIZE, layout.groups * DESCRIPTOR_SIZE);
+  const descriptors = new DataView(table.buffer);
+  const seed = crc32c(~0, uuid);
+  let blocks = 0, inodes = 0;
+  for (let group = 0; group < layout.groups; group++) {
+    const at = group * DESCRIPTOR_SIZE;
+    const stored = descriptors.getUint16(at + 30, true);
+    // The checksum is counted as if its own two bytes were zero.
+    descriptors.setUint16(at + 30, 0, true);
+    const sum = crc32c(crc32cWord(seed, group), table, at, at + DESCRIPTOR_SIZE) & 0xffff;
+    if (sum !== stored) return `the checksum of group ${group}`;
+    blocks += descriptors.getUint16(at + 12, true);
+    inodes += descriptors.getUint16(at + 14, true);
+  }
+  if (blocks !== freeBlocks) return `its groups have ${blocks} free blocks instead of ${freeBlocks}`;
+  if (inodes !== freeInodes) return `its groups have ${inodes} free inodes instead of ${freeInodes}`;
+}
+
+/** Checks the boot sector; with `full`, everything that fsck.vfat knows. The listing was compared already. */
+export async function verifyVfat(target: Target, { scratch, full }: Context): Promise<void> {
+  const sector = readPart(target, 0, 512);
+  if (sector[510] !== 0x55 || sector[511] !== 0xaa) {
+    throw new BuildError("The FAT filesystem is not what was written: it has no boot sector");
+  }
+  if (!full) return;
+  // fsck.vfat knows no offset.
+  const copy = `${scratch}/vfat-${target.offset}`;
+  await copyPart(target, copy);
+  await sh`fsck.vfat -n ${copy}`;
+  await Deno.remove(copy);
+}
+
+/** Reads a part of a filesystem; what lies behind the end of the image reads as zeros. */
+function readPart({ path, offset }: Target, at: number, length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  using file = Deno.openSync(path);
+  file.seekSync(offset + at, Deno.SeekMode.Start);
+  for (let done = 0; done < length;) {
+    const got = file.readSync(bytes.subarray(done));
+    if (got === null) break;
+    done += got;
+  }
+  return bytes;
+}
+
+/** Copies a filesystem into a file of its own, which stays sparse. */
+async function copyPart({ path, offset, size }: Target, to: string): Promise<void> {
+  using source = await Deno.open(path);
+  using copy = await Deno.open(to, { write: true, createNew: true });
+  await copy.truncate(size);
+  await source.seek(offset, Deno.SeekMode.Start);
+  const buffer = new Uint8Array(MiB);
+  for (let at = 0; at < size;) {
+    const got = await source.read(buffer.subarray(0, Math.min(buffer.length, size - at)));
+    if (got === null) break;
+    const piece = buffer.subarray(0, got);
+    if (piece.some((byte) => byte !== 0)) {
+      await copy.seek(at, Deno.SeekMode.Start);
+      for (let done = 0; done < got;) done += await copy.write(piece.subarray(done));
+    }
+    at += got;
+  }
+}
