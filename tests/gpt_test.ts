@@ -186,5 +186,8 @@ Deno.test("readTable() says so when there is no GPT", sfdisk, () =>
     await Deno.writeFile(image, new Uint8Array(4 * MiB));
     await assert.rejects(readTable(image), { name: "BuildError" });
     await shWith({ quiet: true, stdin: "label: dos\nsize=1MiB\n" })`sfdisk --quiet ${image}`;
-    await assert.rejects(readTable(image), { name: "BuildError", message: `Cannot find a GPT in ${image}` });
+    await assert.rejects(readTable(image), {
+      name: "BuildError",
+      message: `Cannot find a GPT in "${image}"`,
+    });
   }));
