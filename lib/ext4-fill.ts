@@ -22,11 +22,20 @@ import {
   writeInode,
 } from "./ext4-inode.ts";
 import { BLOCK_SIZE, INODE_SIZE } from "./ext4-layout.ts";
-import { type Ext4Plan, hashSeedWords } from "./ext4-plan.ts";
+import type { Ext4Plan } from "./ext4-plan.ts";
 import { inodePosition } from "./ext4-super.ts";
 import { flush, type Image, newWriter, room, type Writer } from "./ext4-write.ts";
 import { planXattrs, writeInodeXattrs, xattrBlock } from "./ext4-xattr.ts";
-import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./ext4-read.ts";
+import {
+  assertUnchanged,
+  closeReader,
+  isSlow,
+  newReader,
+  openFile,
+  readAhead,
+  type Reader,
+  readInto,
+} from "./ext4-read.ts";
 import { FILE_TYPES, targetBytes, xattrsOf } from "./nodes.ts";
 import * as posix from "./posix.ts";
 import type { Root } from "./root.ts";
@@ -34,8 +43,9 @@ import { MiB } from "./units.ts";
 
 const S_IFMT = 0o170000;
 
-/** Larger pieces were not faster, smaller ones slower. */
-const DATA_BUFFER = 4 * MiB, INODE_BUFFER = MiB / 4;
+/** Larger pieces were slower: what was read is then no longer in the processor's cache when it is written. */
+const LOOK_AHEAD = 32 * MiB;
+const DATA_BUFFER = MiB, INODE_BUFFER = MiB / 4;
 
 /** The state of one fill. */
 export interface Fill {
@@ -46,6 +56,11 @@ export interface Fill {
   readonly data: Writer;
   readonly inodes: Writer;
   readonly reader: Reader;
+  /** Opens the directories of the files that are asked for ahead of time. */
+  readonly scout: Reader;
+  /** The entry up to which files were asked for, and how many bytes of them were not read yet. */
+  ahead: number;
+  aheadBytes: number;
   readonly time: Time;
 }
 
@@ -57,6 +72,9 @@ export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number):
     data: newWriter(image, DATA_BUFFER),
     inodes: newWriter(image, INODE_BUFFER),
     reader: newReader(root, plan.selection.nodes),
+    scout: newReader(root, plan.selection.nodes),
+    ahead: 0,
+    aheadBytes: 0,
     time: { seconds: plan.wish.time, nanoseconds: 0 },
   };
 }
@@ -69,6 +87,7 @@ export function finishFill(fill: Fill): void {
 
 export function closeFill(fill: Fill): void {
   closeReader(fill.reader);
+  closeReader(fill.scout);
 }
 
 /**
@@ -144,10 +163,10 @@ function blocksOf(fill: Fill, { extents }: Placement): () => Uint8Array<ArrayBuf
 }
 
 function fillDirectory(fill: Fill, entry: number, placement: Placement, seed: number): void {
-  const { demand, selection, wish } = fill.plan;
+  const { demand, selection, hashSeed } = fill.plan;
   writeDirectory(
     selection,
-    planDirectory(selection, entry, hashSeedWords(wish.hashSeed)),
+    planDirectory(selection, entry, hashSeed),
     {
       self: demand.inode[entry]!,
       parent: demand.inode[selection.parent[entry]!]!,
@@ -163,6 +182,7 @@ function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator
   const { plan: { selection }, reader, data } = fill;
   const node = contentsOf(selection, entry);
   const size = sizeOf(selection, entry);
+  if (isSlow(reader)) lookAhead(fill, entry);
   const inMemory = isFile(selection, entry) && node !== undefined
     ? undefined
     : addedOf(selection, entry)?.text ?? targetBytes(selection.nodes, node!);
@@ -184,5 +204,20 @@ function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator
     if (!inMemory) assertUnchanged(reader, node!, fd);
   } finally {
     if (!inMemory) posix.close(fd);
+  }
+}
+
+/** Has the disk busy with the next files while this one is written. */
+function lookAhead(fill: Fill, entry: number): void {
+  const { demand, selection } = fill.plan;
+  if (fill.ahead <= entry) {
+    fill.ahead = entry + 1;
+    fill.aheadBytes = 0;
+  } else fill.aheadBytes -= demand.blocks[entry]! * BLOCK_SIZE;
+  for (; fill.aheadBytes < LOOK_AHEAD && fill.ahead < selection.count; fill.ahead++) {
+    const node = contentsOf(selection, fill.ahead);
+    if (node === undefined || demand.blocks[fill.ahead] === 0 || !isFile(selection, fill.ahead)) continue;
+    readAhead(fill.scout, node);
+    fill.aheadBytes += demand.blocks[fill.ahead]! * BLOCK_SIZE;
   }
 }

@@ -49,6 +49,7 @@ export interface Ext4Plan {
   readonly demand: Demand;
   readonly selection: Selection;
   readonly wish: Ext4Wish;
+  readonly hashSeed: HashSeed;
 }
 
 /** One inode per so many free bytes, as mke2fs makes them by default. */
@@ -66,8 +67,8 @@ const SPARE_INODES = 16;
  */
 export function planExt4(contents: Selection, wish: Ext4Wish): Ext4Plan | undefined {
   const selection = withLostAndFound(contents);
-  const demand = demandOf(selection, hashSeedWords(wish.hashSeed));
-  const request = { selection, demand, wish };
+  const hashSeed = hashSeedWords(wish.hashSeed);
+  const request = { selection, demand: demandOf(selection, hashSeed), wish, hashSeed };
   if (wish.size !== undefined) return planSize(request, Math.floor(wish.size / BLOCK_SIZE), wish.size);
   return planFree(request, wish.free);
 }
@@ -76,10 +77,11 @@ interface Request {
   readonly selection: Selection;
   readonly demand: Demand;
   readonly wish: Ext4Wish;
+  readonly hashSeed: HashSeed;
 }
 
 /** The seed as the four words that are in the superblock. */
-export function hashSeedWords(uuid: string): HashSeed {
+function hashSeedWords(uuid: string): HashSeed {
   const bytes = Uint8Array.from(uuid.replaceAll("-", "").match(/../g) ?? [], (hex) => parseInt(hex, 16));
   const view = new DataView(bytes.buffer);
   return Uint32Array.from({ length: 4 }, (_, i) => view.getUint32(i * 4, true));
@@ -146,12 +148,13 @@ function journalChoices({ journal }: Ext4Wish, blocks: number): number[] {
 
 /** Tries one layout. @returns how many blocks are missing at least, when it does not fit. */
 function attempt(
-  { selection, demand, wish }: Request,
+  request: Request,
   blocks: number,
   size: number,
   journalBlocks: number,
   spare: number,
 ): Ext4Plan | number {
+  const { selection, demand } = request;
   const layout = layoutOf(blocks, demand.lastInode + spare);
   if (!layout) return Math.ceil(blocks / 64);
   const least = demand.totalBlocks + journalBlocks + 1;
@@ -175,9 +178,7 @@ function attempt(
     freeInodes: layout.inodesPerGroup * layout.groups - demand.lastInode,
     journalBlocks,
     layout,
-    demand,
-    selection,
-    wish,
+    ...request,
   };
 }
 

@@ -15,10 +15,29 @@ export interface Reader {
   readonly nodes: Nodes;
   directory: number | undefined;
   fd: posix.Fd;
+  /** How often a read took so long that the file cannot have been in memory, less those that did not. */
+  slowness: number;
 }
 
+/** Reads from memory are faster, and reads from a disk slower. */
+const SLOW_READ_MS = 0.4;
+
 export function newReader(root: Root, nodes: Nodes): Reader {
-  return { root, nodes, directory: undefined, fd: -1 };
+  return { root, nodes, directory: undefined, fd: -1, slowness: 0 };
+}
+
+/** Whether files come from the disk, so that it is worth asking for them ahead of time. */
+export function isSlow({ slowness }: Reader): boolean {
+  return slowness > 3;
+}
+
+/** Asks the kernel to have a file in memory soon. What goes wrong here goes wrong again when it is read. */
+export function readAhead(reader: Reader, node: number): void {
+  const { nodes } = reader;
+  const fd = openBeside(reader, node);
+  if (fd < 0) return;
+  posix.readAhead(fd, nodes.size[node]!);
+  posix.close(fd);
 }
 
 export function closeReader(reader: Reader): void {
@@ -28,6 +47,14 @@ export function closeReader(reader: Reader): void {
 
 /** Opens a regular file. @throws {BuildError} when it is gone or may not be read. */
 export function openFile(reader: Reader, node: number): posix.Fd {
+  const { nodes } = reader;
+  const fd = openBeside(reader, node);
+  if (fd === -posix.ENOENT || fd === -posix.ELOOP) throw changed(nodes, node);
+  if (fd < 0) throw cannotRead(pathOf(nodes, node), fd);
+  return fd;
+}
+
+function openBeside(reader: Reader, node: number): posix.Fd {
   const { root, nodes } = reader;
   const parent = nodes.parent[node]!;
   if (reader.directory !== parent) {
@@ -35,26 +62,27 @@ export function openFile(reader: Reader, node: number): posix.Fd {
     reader.fd = openNode(root, nodes, parent, posix.OPEN.place);
     reader.directory = parent;
   }
-  const fd = posix.openAt(reader.fd, nodes.bytes.subarray(nodes.nameAt[node]!), posix.OPEN.file);
-  if (fd === -posix.ENOENT || fd === -posix.ELOOP) throw changed(nodes, node);
-  if (fd < 0) throw cannotRead(pathOf(nodes, node), fd);
-  return fd;
+  return posix.openAt(reader.fd, nodes.bytes.subarray(nodes.nameAt[node]!), posix.OPEN.file);
 }
 
 /** Fills `bytes` from `offset` on. @throws {BuildError} when the file became shorter or cannot be read. */
 export function readInto(
-  { nodes }: Reader,
+  reader: Reader,
   node: number,
   fd: posix.Fd,
   bytes: Uint8Array<ArrayBuffer>,
   offset: number,
 ): void {
+  const { nodes } = reader;
+  const start = performance.now();
   for (let done = 0; done < bytes.length;) {
     const count = posix.pread(fd, done === 0 ? bytes : bytes.subarray(done), offset + done);
     if (count < 0) throw cannotRead(pathOf(nodes, node), count);
     if (count === 0) throw changed(nodes, node);
     done += count;
   }
+  const slow = performance.now() - start > SLOW_READ_MS;
+  reader.slowness = slow ? Math.min(reader.slowness + 1, 64) : Math.max(reader.slowness - 1 / 16, 0);
 }
 
 /**

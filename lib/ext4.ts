@@ -8,6 +8,7 @@
  * @module
  */
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { BuildError, quote } from "./error.ts";
 import { crc32c } from "./crc32c.ts";
 import { placeSystem } from "./ext4-demand.ts";
@@ -164,7 +165,7 @@ async function fill(
   async function breathe(): Promise<void> {
     if (performance.now() - turn < TURN_MS) return;
     onProgress(state.data.written);
-    await new Promise((resolve) => setTimeout(resolve));
+    await nextTurn();
     signal?.throwIfAborted();
     turn = performance.now();
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
 import * as posix from "./posix.ts";
 import { cannotRead, changed, getNumber64, isUnchanged, openNode, type Root } from "./root.ts";
@@ -72,7 +73,7 @@ export async function walk(root: Root): Promise<Nodes> {
     }
     if (nodes.count - turn < ENTRIES_PER_TURN) continue;
     turn = nodes.count;
-    await new Promise((resolve) => setTimeout(resolve));
+    await nextTurn();
   }
   return nodes;
 }
