@@ -18,21 +18,17 @@
  * @module
  */
 
-import {
-  BOOT_LOADER_CHOICES,
-  type BootLoaderName,
-  BOOTLOADERS,
-  ESP_DIRECTORIES,
-  type FoundLoader,
-} from "./bootloaders.ts";
+import { type BootLoaderName, chooseLoader } from "./bootloaders.ts";
 import { type Contents, select, type Selection } from "./contents.ts";
 import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./dps.ts";
 import { BuildError, quote } from "./error.ts";
 import { type FilesystemName, type FilesystemPlan, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
 import type { FormatName } from "./formats.ts";
 import { placePartitions, TABLE_SIZE } from "./gpt.ts";
+import { grubDefaults } from "./grub.ts";
 import { deriveUuid } from "./identity.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
+import { ESP_DIRECTORIES } from "./loader.ts";
 import { children, lookup, nameText, typeOf } from "./nodes.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
 import type { Tree } from "./tree.ts";
@@ -106,8 +102,11 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const time = settings.sourceDateEpoch ?? tree.newest;
   const uuid = (name: string) => deriveUuid(seed, name);
   const kernelOptions = planKernelOptions(settings, tree, uuid("root/partition"));
-  const { loader, warnings } = chooseLoader(settings, tree);
-  const files = loader?.found.files({ options: kernelOptions });
+  const chosen = chooseLoader(settings.bootloader, tree);
+  const loader = Array.isArray(chosen) ? undefined : chosen;
+  const warnings = bootWarnings(settings, tree, Array.isArray(chosen) ? chosen : []);
+  const boot = loader?.boot ?? "vfat";
+  const files = loader?.files({ options: kernelOptions, bootUuid: uuid("xbootldr/filesystem") });
   const { without, add, found, warnings: missed } = findLeftovers(tree, settings.keep);
 
   const wish = (role: string, label: string): FilesystemWish => ({
@@ -140,7 +139,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const entries = files && listOf(tree, "/boot/loader/entries");
   if (entries) warnings.push("Leaving out the boot entries of /boot/loader/entries: they name another disk");
   const hasEfi = hasOwnEfi(tree);
-  const xbootldr = volume("bootMb", "vfat", wish("xbootldr", "BOOT"), {
+  const xbootldr = volume("bootMb", boot, wish("xbootldr", "BOOT"), {
     ...isDirectory(tree, "/boot") && { from: "/boot" },
     omit: [hasEfi ? "/efi" : "/efi/", ...entries ? ["/loader/entries/"] : []],
     without,
@@ -158,11 +157,12 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
       ...add,
       { path: "/boot", type: "directory" },
       { path: "/efi", type: "directory" },
-      { path: "/etc/fstab", type: "file", text: planFstab(tree, uuid) },
+      { path: "/etc/fstab", type: "file", text: planFstab(tree, boot, uuid) },
       // What kernel-install puts into the entries of later kernels.
       ...tree.kernelOptions === undefined && settings.kernelCmdline === undefined
         ? []
         : [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const],
+      ...grubDefaults(tree, kernelOptions),
     ],
   };
   const around = TABLE_SIZE + esp.filesystem.size + xbootldr.filesystem.size;
@@ -190,7 +190,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
       size: volume.filesystem.size,
       mountPoint,
     })),
-    ...loader && { bootLoader: { name: loader.name, reason: loader.found.reason } },
+    ...loader && { bootLoader: { name: loader.name, reason: loader.reason } },
     kernelOptions,
     seed,
     time,
@@ -323,39 +323,14 @@ function espSource(tree: Tree): { from?: string } {
   return full[0] ? { from: full[0] } : {};
 }
 
-/** The loader to install, and what to say when there is none. */
-function chooseLoader(
-  { bootloader }: Settings,
-  tree: Tree,
-): { loader?: { name: BootLoaderName; found: FoundLoader }; warnings: string[] } {
-  if (bootloader === "none") return { warnings: [] };
-  const names = BOOT_LOADER_CHOICES.filter((name): name is BootLoaderName => name in BOOTLOADERS);
-  const missing: string[] = [];
-  const warnings: string[] = [];
-  if (tree.kernels.length === 0) missing.push("no kernel in /boot or /usr/lib/modules");
-  let loader: { name: BootLoaderName; found: FoundLoader } | undefined;
-  for (const name of bootloader === "auto" ? names : [bootloader]) {
-    const found = BOOTLOADERS[name].find(tree);
-    if (typeof found !== "string") {
-      loader = { name, found };
-      break;
-    }
-    missing.push(found);
-    if (name === bootloader) {
-      throw new BuildError(`Cannot install BOOTLOADER=${bootloader}: ${found}`, {
-        kind: "usage",
-        hint: "Add it to the tree, or set BOOTLOADER to auto or none",
-      });
-    }
-  }
-  if (!loader || tree.kernels.length === 0) {
-    const lacks = loader ? missing.slice(0, 1) : missing;
-    warnings.push(
-      `The image boots in a container, but on no machine; the tree has ${lacks.join(", ")}`,
-      "If that is wanted, set BOOTLOADER=none",
-    );
-  }
-  return { ...loader && { loader }, warnings };
+/** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */
+function bootWarnings({ bootloader }: Settings, tree: Tree, missing: readonly string[]): string[] {
+  const lacks = tree.kernels.length ? missing : ["no kernel in /boot or /usr/lib/modules", ...missing];
+  if (bootloader === "none" || lacks.length === 0) return [];
+  return [
+    `The image boots in a container, but on no machine; the tree has ${lacks.join(", ")}`,
+    "If that is wanted, set BOOTLOADER=none",
+  ];
 }
 
 /** Options of the tree that say where its root is and how it is mounted: ours say it. */
@@ -370,14 +345,16 @@ function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, rootUuid: st
 const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
 
 /** The tree's fstab without lines for the partitions of the image, and with ours. */
-function planFstab(tree: Tree, uuid: (name: string) => string): string {
+function planFstab(tree: Tree, boot: "vfat" | "ext4", uuid: (name: string) => string): string {
   const kept = tree.fstab.split("\n").filter((line) => {
     const [device = "", mountPoint = ""] = line.trim().split(/\s+/);
     if (device.startsWith("#")) return !line.includes("UNCONFIGURED FSTAB");
     return !OWN_MOUNT_POINTS.includes(mountPoint.replace(/(?<=.)\/+$/, ""));
   });
   const lines = [
-    `PARTUUID=${uuid("xbootldr/partition")} /boot vfat umask=0077 0 2`,
+    `PARTUUID=${uuid("xbootldr/partition")} /boot ${
+      boot === "vfat" ? "vfat umask=0077" : "ext4 defaults"
+    } 0 2`,
     `PARTUUID=${uuid("esp/partition")} /boot/efi vfat umask=0077 0 2`,
   ];
   const before = kept.join("\n").trim();

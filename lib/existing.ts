@@ -1,0 +1,54 @@
+/**
+ * The ESP that a tree brings: what `bootctl install` or `grub-install` left in it, or somebody put there by hand.
+ *
+ * @module
+ */
+
+import { grubFiles, grubStub } from "./grub.ts";
+import { ESP_DIRECTORIES, file, firmwareOf, type FoundLoader } from "./loader.ts";
+import { children, lookup, nameText, typeOf } from "./nodes.ts";
+import { bootEntries } from "./systemd-boot.ts";
+import type { Tree } from "./tree.ts";
+
+/** The ESP of the tree as it is, with a loader where firmware looks for one. */
+export function findExisting(tree: Tree): FoundLoader | string {
+  const path = firmwareOf(tree)?.path;
+  if (!path) return "no boot loader for an architecture without UEFI";
+  for (const directory of ESP_DIRECTORIES) {
+    const [found] = findAnyCase(tree, directory, path.split("/"));
+    if (!found) continue;
+    const stubs = grubStubs(tree, directory);
+    return {
+      reason: `the tree has ${found}`,
+      signed: false,
+      boot: stubs.length ? "ext4" : "vfat",
+      files: (context) =>
+        stubs.length
+          ? { esp: stubs.map((path) => file(path, grubStub(context))), xbootldr: grubFiles(tree, context) }
+          : { esp: [], xbootldr: bootEntries(tree, context) },
+    };
+  }
+  return `no ${ESP_DIRECTORIES[0]}/${path}`;
+}
+
+/** The files of GRUB that name the filesystem with its menu: in the image that is another than when they were made. */
+function grubStubs(tree: Tree, directory: string): string[] {
+  return findAnyCase(tree, directory, ["EFI", undefined, "grub.cfg"])
+    .map((path) => path.slice(directory.length));
+}
+
+/** Files of which the names are these in any case, as FAT sees them; `undefined` stands for any name. */
+function findAnyCase({ nodes }: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
+  const top = lookup(nodes, directory);
+  let found: [path: string, node: number][] = top === undefined ? [] : [[directory, top]];
+  for (const wanted of names) {
+    found = found.flatMap(([path, node]) =>
+      typeOf(nodes, node) === "directory"
+        ? [...children(nodes, node)].map((
+          child,
+        ): [string, number] => [`${path}/${nameText(nodes, child)}`, child])
+        : []
+    ).filter(([path]) => wanted === undefined || path.toLowerCase().endsWith(`/${wanted.toLowerCase()}`));
+  }
+  return found.filter(([, node]) => typeOf(nodes, node) === "file").map(([path]) => path);
+}

@@ -1,0 +1,119 @@
+/**
+ * GRUB as the distribution built it: one program with all modules in it, signed or not. Nothing has to be run
+ * to install it, and what grub-install and update-grub write later in the booted system replaces it.
+ *
+ * - https://www.gnu.org/software/grub/manual/grub/grub.html
+ *
+ * @module
+ */
+
+import type { Addition } from "./contents.ts";
+import type { ArchitectureName } from "./dps.ts";
+import {
+  bootableKernels,
+  type BootContext,
+  copy,
+  file,
+  firmwareOf,
+  firstFile,
+  type FoundLoader,
+  titleOf,
+} from "./loader.ts";
+import { findShim } from "./shim.ts";
+import type { Tree } from "./tree.ts";
+
+/** What GRUB calls the architectures that it runs on under UEFI. */
+const TARGETS: { readonly [name in ArchitectureName]?: string } = {
+  "x86-64": "x86_64-efi",
+  "x86": "i386-efi",
+  "arm64": "arm64-efi",
+  "arm": "arm-efi",
+  "riscv64": "riscv64-efi",
+  "loongarch64": "loongarch64-efi",
+};
+
+/** GRUB of the tree, behind shim where both are signed. */
+export function findGrub(tree: Tree): FoundLoader | string {
+  const names = firmwareOf(tree);
+  const target = names && TARGETS[names.architecture];
+  if (!target) return "no GRUB for an architecture without UEFI";
+  const { efi, path } = names;
+  const monolithic = `/usr/lib/grub/${target}/monolithic/grub${efi}.efi`;
+  const signed = firstFile(tree, [`/usr/lib/grub/${target}-signed/grub${efi}.efi.signed`]);
+  const shim = signed && findShim(tree, names);
+  const from = shim ? signed : firstFile(tree, [monolithic]) ?? signed;
+  if (!from) return `no ${monolithic} (in Debian: package grub-efi-*-bin or -unsigned)`;
+  const [directory, first] = [`/${path.replace(/\/[^/]*$/, "")}`, path.split("/").at(-1)!];
+  return {
+    reason: `the tree has ${shim ? `${shim.path} and ` : ""}${from}`,
+    signed: Boolean(shim),
+    // dpkg makes hard links when it replaces a kernel, and FAT has none.
+    boot: "ext4",
+    files: (context) => {
+      const stub = grubStub(context);
+      return {
+        esp: [
+          ...shim ? shim.files(directory, first, from) : [copy(from, `${directory}/${first}`)],
+          // Where the built-in prefix of a distribution's GRUB points to, and where others look first.
+          ...vendors(tree).map((vendor) => file(`/EFI/${vendor}/grub.cfg`, stub)),
+          file(`${directory}/grub.cfg`, stub),
+        ],
+        xbootldr: grubFiles(tree, context),
+      };
+    },
+  };
+}
+
+/** The names that a distribution and those that it derives from may have given to their directory of the ESP. */
+function vendors({ osRelease }: Tree): string[] {
+  const words = `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.split(/\s+/);
+  const names = words.filter((word) => /^[a-z0-9][a-z0-9._-]{0,30}$/.test(word) && word !== "boot");
+  return [...new Set([...names, "debian"])];
+}
+
+/** What GRUB reads first, on the ESP; to the letter what grub-install writes. */
+export function grubStub({ bootUuid }: BootContext): string {
+  return `search.fs_uuid ${bootUuid} root\nset prefix=($root)'/grub'\nconfigfile $prefix/grub.cfg\n`;
+}
+
+/** The menu on XBOOTLDR, and what it needs besides. */
+export function grubFiles(tree: Tree, { options }: BootContext): Addition[] {
+  const { kernels, copies } = bootableKernels(tree);
+  const title = titleOf(tree);
+  const words = splitOptions(options).map(quoteGrub).join(" ");
+  const entries = kernels.map(({ version, linux, initrds }, i) =>
+    [
+      `menuentry ${quoteGrub(i ? `${title}, Linux ${version}` : title)} {`,
+      `  linux ${linux} ${words}`,
+      ...initrds.length ? [`  initrd ${initrds.join(" ")}`] : [],
+      "}",
+      "",
+    ].join("\n")
+  );
+  const text = ["# The menu of the image; update-grub replaces it.", "set default=0", "set timeout=1", ""];
+  return [...copies, file("/grub/grub.cfg", text.join("\n") + entries.join(""))];
+}
+
+/** The words of a kernel command line, in which double quotes keep words together. GRUB quotes them again. */
+export function splitOptions(options: string): string[] {
+  return (options.match(/(?:"[^"]*"|[^\s"])+/g) ?? []).map((word) => word.replaceAll('"', ""));
+}
+
+/** One word of GRUB's script language. */
+export function quoteGrub(word: string): string {
+  return /^[\w.,:=/@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/**
+ * What update-grub in the image has to know: without `rw` it would make entries whose root stays read-only, and
+ * without our options, such as `console=`, later kernels would boot silently.
+ */
+export function grubDefaults(tree: Tree, options: string): Addition[] {
+  if (!firstFile(tree, ["/usr/sbin/grub-mkconfig", "/sbin/grub-mkconfig"])) return [];
+  const own = splitOptions(options).filter((word) => !word.startsWith("root="));
+  const value = own.map((word) => /\s/.test(word) ? `"${word}"` : word).join(" ").replaceAll("'", "'\\''");
+  return [file(
+    "/etc/default/grub.d/50-image.cfg",
+    `# The options of the image.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "'${value}'\n`,
+  )];
+}

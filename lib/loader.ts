@@ -1,0 +1,110 @@
+/**
+ * What all boot loaders share: where they are in a tree, what they are told, and what they answer.
+ *
+ * @module
+ */
+
+import type { Addition } from "./contents.ts";
+import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "./dps.ts";
+import { lookup, typeOf } from "./nodes.ts";
+import type { Tree } from "./tree.ts";
+
+/** What a boot loader needs to know of the disk that it is put on. */
+export interface BootContext {
+  /** The kernel command line, complete with `root=`. */
+  readonly options: string;
+  /** UUID of the filesystem of XBOOTLDR, as GRUB searches for it. */
+  readonly bootUuid: string;
+}
+
+/** The files that make a disk boot, each with its path below the partition's root. */
+export interface BootFiles {
+  readonly esp: readonly Addition[];
+  readonly xbootldr: readonly Addition[];
+}
+
+/** A boot loader that the tree supports. */
+export interface FoundLoader {
+  /** Why it was taken, for the log and `--dry-run`. */
+  readonly reason: string;
+  /** Whether firmware with Microsoft's keys starts it under Secure Boot. */
+  readonly signed: boolean;
+  /** The filesystem that XBOOTLDR needs for it. */
+  readonly boot: "vfat" | "ext4";
+  readonly files: (context: BootContext) => BootFiles;
+}
+
+/** Directories of the tree that may hold the content of an ESP, in the order of preference. */
+export const ESP_DIRECTORIES = ["/boot/efi", "/efi"] as const;
+
+/** What UEFI calls the architecture of the firmware. */
+export interface EfiNames {
+  readonly architecture: ArchitectureName;
+  /** As in `BOOT<ARCH>.EFI`, in lower case: `x64`. */
+  readonly efi: string;
+  /** The path of what firmware starts by itself: `EFI/BOOT/BOOTX64.EFI`. */
+  readonly path: string;
+}
+
+/** The architecture of the firmware: that of the newest kernel, which may be another than that of the tree. */
+export function firmwareOf(tree: Tree): EfiNames | undefined {
+  const architecture = tree.kernels[0]?.architecture ?? tree.architecture;
+  const path = architecture && efiBootPath(architecture);
+  if (!path) return undefined;
+  const { efi } = ARCHITECTURES[architecture] as { efi: string };
+  return { architecture, efi: efi.toLowerCase(), path };
+}
+
+/** The first of the paths that is a file of the tree. */
+export function firstFile(tree: Tree, paths: readonly string[]): string | undefined {
+  return paths.find((path) => {
+    const node = lookup(tree.nodes, path);
+    return node !== undefined && typeOf(tree.nodes, node) === "file";
+  });
+}
+
+/** Puts a file of the tree elsewhere. */
+export function copy(from: string, path: string): Addition {
+  return { path, type: "copy", from };
+}
+
+/** A file with a text of ours. */
+export function file(path: string, text: string): Addition {
+  return { path, type: "file", text };
+}
+
+/** A kernel or initrd on the XBOOTLDR partition: as below `/boot`, or copied there. */
+function onXbootldr(path: string, name: string): { path: string; copies: Addition[] } {
+  // What is below /boot/efi goes to the ESP.
+  if (/^\/boot\/(?!efi\/)/.test(path)) return { path: path.slice("/boot".length), copies: [] };
+  return { path: `/${name}`, copies: [copy(path, `/${name}`)] };
+}
+
+/** A kernel of the tree as a boot loader finds it. */
+export interface BootableKernel {
+  readonly version: string;
+  /** Paths on XBOOTLDR. */
+  readonly linux: string;
+  readonly initrds: readonly string[];
+}
+
+/** The kernels of the tree, newest first, and what must be copied to XBOOTLDR for them. */
+export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies: Addition[] } {
+  const copies: Addition[] = [];
+  const place = (path: string, name: string) => {
+    const placed = onXbootldr(path, name);
+    copies.push(...placed.copies);
+    return placed.path;
+  };
+  const kernels = tree.kernels.map(({ version, image, initrds }) => ({
+    version,
+    linux: place(image, `vmlinuz-${version}`),
+    initrds: initrds.map((path, i) => place(path, `initrd-${version}${i ? `-${i}` : ""}.img`)),
+  }));
+  return { kernels, copies };
+}
+
+/** What a menu shows: the name of the OS in printable characters. */
+export function titleOf({ osRelease }: Tree): string {
+  return (osRelease["PRETTY_NAME"] || osRelease["NAME"] || "Linux").replace(/[^\x20-\x7e\u00a0-\uffff]/g, "");
+}

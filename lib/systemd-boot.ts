@@ -1,0 +1,93 @@
+/**
+ * systemd-boot, and the boot entries that it reads.
+ *
+ * - https://www.freedesktop.org/software/systemd/man/latest/systemd-boot.html
+ * - Boot Loader Specification: https://uapi-group.org/specifications/specs/boot_loader_specification/
+ *
+ * @module
+ */
+
+import type { Addition } from "./contents.ts";
+import {
+  type BootableKernel,
+  bootableKernels,
+  type BootContext,
+  copy,
+  ESP_DIRECTORIES,
+  file,
+  firmwareOf,
+  firstFile,
+  type FoundLoader,
+  titleOf,
+} from "./loader.ts";
+import { findShim } from "./shim.ts";
+import type { Tree } from "./tree.ts";
+
+/** systemd-boot of the tree, behind shim where both are signed. */
+export function findSystemdBoot(tree: Tree): FoundLoader | string {
+  const names = firmwareOf(tree);
+  if (!names) return "no systemd-boot for an architecture without UEFI";
+  const name = `systemd-boot${names.efi}.efi`;
+  const unsigned = `/usr/lib/systemd/boot/efi/${name}`;
+  const signed = firstFile(tree, [`${unsigned}.signed`]);
+  const shim = signed && findShim(tree, names);
+  // Debian 13's package systemd-boot may bring only the signed one, which boots without Secure Boot as well.
+  const from = shim ? signed : firstFile(tree, [unsigned]) ?? signed;
+  if (!from) return `no ${unsigned} (in Debian: package systemd-boot-efi)`;
+  const [directory, first] = [`/${names.path.replace(/\/[^/]*$/, "")}`, names.path.split("/").at(-1)!];
+  return {
+    reason: `the tree has ${shim ? `${shim.path} and ` : ""}${from}`,
+    signed: Boolean(shim),
+    boot: "vfat",
+    files: (context) => ({
+      esp: [
+        ...shim ? shim.files(directory, first, from) : [copy(from, `${directory}/${first}`)],
+        // Where bootctl looks for it: without this one, kernel-install thinks that it is not installed.
+        copy(from, `/EFI/systemd/${name}`),
+        ...loaderConfiguration(tree),
+      ],
+      xbootldr: bootEntries(tree, context),
+    }),
+  };
+}
+
+/** The menu's settings, unless the tree has its own. */
+export function loaderConfiguration(tree: Tree): Addition[] {
+  const own = firstFile(tree, ESP_DIRECTORIES.map((directory) => `${directory}/loader/loader.conf`));
+  return own ? [] : [file("/loader/loader.conf", "timeout 1\nconsole-mode keep\n")];
+}
+
+/** So much of `ID` is enough to tell systems apart, and leaves room for the version in a file's name. */
+const MAX_ID = 64;
+
+/** What entries of this OS are named and sorted by. */
+export function entryToken({ osRelease }: Tree): string {
+  return osRelease["ID"]?.replace(/[^a-z0-9._-]/g, "").slice(0, MAX_ID) || "linux";
+}
+
+/** One type 1 entry per kernel. `sort-key` and `version` are what orders them, not the file's name. */
+export function bootEntries(tree: Tree, { options }: BootContext): Addition[] {
+  const id = entryToken(tree);
+  const title = titleOf(tree);
+  const { kernels, copies } = bootableKernels(tree);
+  return [
+    ...copies,
+    ...kernels.map((kernel) =>
+      file(`/loader/entries/${id}-${kernel.version}.conf`, bootEntry(title, id, kernel, options))
+    ),
+    // Says to bootctl and kernel-install that the entries here are of type 1.
+    file("/loader/entries.srel", "type1\n"),
+  ];
+}
+
+function bootEntry(title: string, sortKey: string, kernel: BootableKernel, options: string): string {
+  const lines: [string, string][] = [
+    ["title", title],
+    ["version", kernel.version],
+    ["sort-key", sortKey],
+    ["linux", kernel.linux],
+    ...kernel.initrds.map((path): [string, string] => ["initrd", path]),
+    ["options", options],
+  ];
+  return lines.map(([key, value]) => `${key.padEnd(10)} ${value}\n`).join("");
+}
