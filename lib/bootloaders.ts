@@ -58,7 +58,7 @@ export function chooseLoader(choice: BootLoaderChoice, tree: Tree): ChosenLoader
     const answer = BOOTLOADERS[name].find(tree);
     if (typeof answer !== "string") found.push({ ...answer, name });
     else if (name === choice) {
-      throw new BuildError(`Cannot install BOOTLOADER=${choice}: the tree has ${answer}`, {
+      throw new BuildError(`Cannot install BOOTLOADER=${choice}: ${answer}`, {
         kind: "usage",
         hint: "Add it to the tree, or set BOOTLOADER to auto or none",
       });

@@ -5,7 +5,7 @@
  */
 
 import { grubFiles, grubStub } from "./grub.ts";
-import { ESP_DIRECTORIES, file, firmwareOf, type FoundLoader } from "./loader.ts";
+import { ESP_DIRECTORIES, file, firmwareOf, firstFile, type FoundLoader } from "./loader.ts";
 import { children, lookup, nameText, typeOf } from "./nodes.ts";
 import { bootEntries } from "./systemd-boot.ts";
 import type { Tree } from "./tree.ts";
@@ -38,17 +38,17 @@ function grubStubs(tree: Tree, directory: string): string[] {
 }
 
 /** Files of which the names are these in any case, as FAT sees them; `undefined` stands for any name. */
-function findAnyCase({ nodes }: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
-  const top = lookup(nodes, directory);
-  let found: [path: string, node: number][] = top === undefined ? [] : [[directory, top]];
+function findAnyCase(tree: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
+  const { nodes } = tree;
+  let paths = [directory];
   for (const wanted of names) {
-    found = found.flatMap(([path, node]) =>
-      typeOf(nodes, node) === "directory"
-        ? [...children(nodes, node)].map((
-          child,
-        ): [string, number] => [`${path}/${nameText(nodes, child)}`, child])
-        : []
-    ).filter(([path]) => wanted === undefined || path.toLowerCase().endsWith(`/${wanted.toLowerCase()}`));
+    paths = paths.flatMap((path) => {
+      const node = lookup(nodes, path);
+      if (node === undefined || typeOf(nodes, node) !== "directory") return [];
+      const found = [...children(nodes, node)].map((child) => nameText(nodes, child) ?? "");
+      return found.filter((name) => wanted === undefined || name.toLowerCase() === wanted.toLowerCase())
+        .map((name) => `${path}/${name}`);
+    });
   }
-  return found.filter(([, node]) => typeOf(nodes, node) === "file").map(([path]) => path);
+  return paths.filter((path) => firstFile(tree, [path]));
 }

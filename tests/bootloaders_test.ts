@@ -1,14 +1,8 @@
 import assert from "node:assert/strict";
-import {
-  BOOT_LOADER_CHOICES,
-  type BootFiles,
-  type BootLoaderName,
-  BOOTLOADERS,
-  firmwareArchitecture,
-  type FoundLoader,
-} from "../lib/bootloaders.ts";
+import { BOOT_LOADER_CHOICES, type BootLoaderName, BOOTLOADERS } from "../lib/bootloaders.ts";
 import type { Addition } from "../lib/contents.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/dps.ts";
+import { type BootFiles, firmwareOf, type FoundLoader } from "../lib/loader.ts";
 import { lookup, typeOf } from "../lib/nodes.ts";
 import type { NodeInput } from "../lib/table.ts";
 import type { Tree } from "../lib/tree.ts";
@@ -21,6 +15,7 @@ const OPTIONS = "root=PARTUUID=1 rw quiet";
 const LEAST: Record<BootLoaderName, readonly NodeInput[]> = {
   "existing": [{ path: "/boot/efi/EFI/BOOT/BOOTX64.EFI", size: 5 }],
   "systemd-boot": [{ path: LOADER, size: 5 }],
+  "grub": [{ path: "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", size: 5 }],
 };
 
 function found(name: BootLoaderName, tree: Tree): FoundLoader {
@@ -30,7 +25,7 @@ function found(name: BootLoaderName, tree: Tree): FoundLoader {
 }
 
 function files(name: BootLoaderName, tree: Tree): BootFiles {
-  return found(name, tree).files({ options: OPTIONS });
+  return found(name, tree).files({ options: OPTIONS, bootUuid: "0" });
 }
 
 function text(additions: readonly Addition[], path: string): string {
@@ -60,20 +55,15 @@ for (const name of Object.keys(BOOTLOADERS) as BootLoaderName[]) {
         const node = lookup(tree.nodes, addition.from);
         assert(node !== undefined && typeOf(tree.nodes, node) === "file", addition.from);
       }
-      assert.equal(
-        text(xbootldr, "/loader/entries/debian-2.conf"),
-        [
-          "title      Debian GNU/Linux 13 (trixie)",
-          "version    2",
-          "sort-key   debian",
-          "linux      /vmlinuz-2",
-          "initrd     /initrd.img-2",
-          `options    ${OPTIONS}`,
-          "",
-        ].join("\n"),
-      );
-      assert.doesNotMatch(text(xbootldr, "/loader/entries/debian-1.conf"), /^initrd/m);
-      assert.equal(text(xbootldr, "/loader/entries.srel"), "type1\n");
+      const written = xbootldr.map((addition) => addition.type === "file" ? addition.text : "").join("\n");
+      assert.deepEqual(written.match(/^ *linux .*/gm)!.map((line) => line.trim().split(/ +/)[1]), [
+        "/vmlinuz-2",
+        "/vmlinuz-1",
+      ]);
+      assert.deepEqual(written.match(/^ *initrd .*/gm)!.map((line) => line.trim().split(/ +/)[1]), [
+        "/initrd.img-2",
+      ]);
+      assert.equal(written.split(OPTIONS).length, 3);
     },
   );
 
@@ -95,6 +85,25 @@ for (const name of Object.keys(BOOTLOADERS) as BootLoaderName[]) {
   });
 }
 
+Deno.test("BOOTLOADERS.systemd-boot writes entries after the Boot Loader Specification", pure, () => {
+  const tree = factsOf(LEAST["systemd-boot"], { kernels: [kernel("2"), kernel("1", { initrds: [] })] });
+  const { xbootldr } = files("systemd-boot", tree);
+  assert.equal(
+    text(xbootldr, "/loader/entries/debian-2.conf"),
+    [
+      "title      Debian GNU/Linux 13 (trixie)",
+      "version    2",
+      "sort-key   debian",
+      "linux      /vmlinuz-2",
+      "initrd     /initrd.img-2",
+      `options    ${OPTIONS}`,
+      "",
+    ].join("\n"),
+  );
+  assert.doesNotMatch(text(xbootldr, "/loader/entries/debian-1.conf"), /^initrd/m);
+  assert.equal(text(xbootldr, "/loader/entries.srel"), "type1\n");
+});
+
 Deno.test("BOOTLOADERS.existing finds the loader in any spelling that FAT takes for the same", pure, () => {
   for (
     const path of ["/boot/efi/EFI/BOOT/BOOTX64.efi", "/efi/efi/boot/bootx64.efi", "/efi/EFI/BOOT/BOOTX64.EFI"]
@@ -113,7 +122,7 @@ for (const architecture of Object.keys(ARCHITECTURES) as ArchitectureName[]) {
     const loader = BOOTLOADERS["systemd-boot"].find(factsOf([{ path: from }], { architecture }));
     if (!path) return assert.equal(typeof loader, "string");
     assert(typeof loader !== "string", String(loader));
-    assert.deepEqual(loader.files({ options: "" }).esp.slice(0, 2), [
+    assert.deepEqual(loader.files({ options: "", bootUuid: "0" }).esp.slice(0, 2), [
       { path: `/${path}`, type: "copy", from },
       { path: `/EFI/systemd/${name}`, type: "copy", from },
     ]);
@@ -121,12 +130,12 @@ for (const architecture of Object.keys(ARCHITECTURES) as ArchitectureName[]) {
 }
 
 Deno.test(
-  "firmwareArchitecture() is that of the newest kernel, which may be another than the tree's",
+  "firmwareOf() is that of the newest kernel, which may be another than the tree's",
   pure,
   () => {
     const kernels = [kernel("2", { architecture: "x86-64" }), kernel("1", { architecture: "x86" })];
-    assert.equal(firmwareArchitecture(factsOf(DEBIAN, { architecture: "x86", kernels })), "x86-64");
-    assert.equal(firmwareArchitecture(factsOf(DEBIAN, { architecture: "x86", kernels: [] })), "x86");
+    assert.equal(firmwareOf(factsOf(DEBIAN, { architecture: "x86", kernels }))?.architecture, "x86-64");
+    assert.equal(firmwareOf(factsOf(DEBIAN, { architecture: "x86", kernels: [] }))?.architecture, "x86");
   },
 );
 
