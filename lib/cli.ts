@@ -6,6 +6,7 @@
  * @module
  */
 
+import { resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import config from "../deno.json" with { type: "json" };
 import { type Description, renderDescription, renderTable } from "./describe.ts";
@@ -22,7 +23,7 @@ import {
   settingRows,
   type Settings,
 } from "./settings.ts";
-import { interrupt, interrupted } from "./sh.ts";
+import { interrupt, interrupted, throwIfInterrupted } from "./sh.ts";
 import { inspectTree, type OpenTree, type Tree } from "./tree.ts";
 
 /** A kind of image. */
@@ -118,7 +119,8 @@ async function runBuilder<Plan>(
   const flags = parseFlags(builder, args);
   if (flags.help) return print(helpText(builder));
   if (flags.version) return print(`${builder.name} ${VERSION}\n`);
-  const output = flags.output as string | undefined ?? builder.output;
+  // Absolute, since programs take "-x" for an option and qemu-img "nbd:x" for a network.
+  const output = resolve(flags.output as string | undefined ?? builder.output);
   if (!flags["dry-run"]) await dateEmptyOutput(output);
   const form = log.LOG_FORMATS.find((form) => form === (flags.log ?? "text"));
   if (!form) {
@@ -139,6 +141,7 @@ async function runBuilder<Plan>(
   log.step(`Reading ${path}`);
   await using input = await openInput(path);
   const tree = await inspectTree(input.directory);
+  throwIfInterrupted();
   try {
     const seed = settings.seed === "random" ? crypto.randomUUID() : settings.seed;
     const plan = builder.plan({ ...settings, seed }, tree);
