@@ -61,6 +61,7 @@ export const PACKAGES = {
   "podman": { purpose: "test", has: ["podman"], why: "to run the container" },
   "runc": { purpose: "test", has: ["runc"], why: "to run the container where crun may not" },
   "uidmap": { purpose: "test", has: ["newuidmap"], why: "to run the container without root" },
+  "catatonit": { purpose: "test", has: ["catatonit"], why: "to run pods" },
   "slirp4netns": { purpose: "test", has: ["slirp4netns"], why: "for its network without root" },
 } as const satisfies Record<string, Package>;
 

@@ -31,6 +31,7 @@ const FLAGS = {
   "file": { type: "string", short: "f" },
   "force": { type: "boolean" },
   "input": { type: "string", multiple: true },
+  "index": { type: "string" },
   "help": { type: "boolean", short: "h" },
   "version": { type: "boolean" },
   ...SHARED_FLAGS,
@@ -62,7 +63,7 @@ export async function runSuite(
   const names = Object.keys(builders);
   const file = values.file ?? "Raptor.toml";
   const project = parseProject(await readProject(file, names), file, names);
-  const jobs = selectJobs(project, positionals);
+  const jobs = pick(selectJobs(project, positionals), values.index);
   for (const [name, target] of positionals.length ? [] : project.others) {
     log.detail(`${name} is left out: ${quote(target)} is not one of our builders`);
   }
@@ -114,6 +115,17 @@ async function readProject(path: string, builders: readonly string[]): Promise<s
   }
 }
 
+/** The one job with that number, counted from 0 as Kubernetes numbers the pods of an Indexed Job. */
+function pick(jobs: readonly Job[], index: string | undefined): readonly Job[] {
+  if (index === undefined) return jobs;
+  const job = /^\d+$/.test(index) ? jobs[Number(index)] : undefined;
+  if (job) return [job];
+  throw new BuildError(`Cannot use --index=${quote(index)}`, {
+    kind: "usage",
+    hint: `Accepted: 0 to ${jobs.length - 1}, for ${jobs.map(({ name }) => name).join(", ")}`,
+  });
+}
+
 /** `--input test=PATH`, as often as there are inputs. */
 function readInputs(given: readonly string[], jobs: readonly Job[]): Map<string, string> {
   const inputs = new Map<string, string>();
@@ -155,6 +167,7 @@ Flags for jobs:
 
   -f, --file=FILE     The file with the jobs [Raptor.toml]
   --input=NAME=PATH   The tree of input NAME [NAME, NAME.tar, NAME.tar.gz or NAME.tar.zst beside the file]
+  --index=N           Only the Nth of the jobs, from 0: one for each pod of a Kubernetes Indexed Job
   --force             Build images that are up to date too
   --dry-run, --json, --log=FORMAT
                       As for a builder

@@ -8,6 +8,7 @@
  */
 
 import { join } from "node:path";
+import { stubProgram } from "./helpers.ts";
 import { cached, exclusively, quiet } from "./trees.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -48,6 +49,14 @@ export async function podman(args: readonly string[], options: { stdin?: string 
     env: { CONTAINERS_CONF: `${dir}/containers.conf` },
     ...options,
   });
+}
+
+/** Writes a `podman` for the `PATH` of scripts that works on the same storage. */
+export async function stubPodman(dir: string): Promise<void> {
+  const own = await home();
+  const words = storage(own).map((word) => `'${word}'`).join(" ");
+  const program = `CONTAINERS_CONF='${own}/containers.conf' exec /usr/bin/podman ${words} "$@"`;
+  await stubProgram(dir, "podman", program);
 }
 
 /** podman refuses a runroot of more than 50 characters, and remembers it in the storage. */
