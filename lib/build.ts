@@ -12,6 +12,7 @@ import { dirname, join, resolve } from "node:path";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
 import { compareConverted, convert, type FormatName, isConverted } from "./formats.ts";
 import { verifyTable, writeTable } from "./gpt.ts";
+import { imageSize, readPieces } from "./image.ts";
 import * as log from "./log.ts";
 import { checkOutput, discardOutput, finishOutput, openImage, type Output } from "./output.ts";
 import type { DiskPlan, PartPlan, Volume } from "./plan.ts";
@@ -26,13 +27,13 @@ import { formatBytes } from "./units.ts";
 export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string): Promise<void> {
   await checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]);
   const volumes = plan.partitions;
-  await intoOutput(plan, volumes, tree, output, async (image, scratch) => {
-    await makeAll(volumes, tree, image, scratch);
+  await intoOutput(plan, volumes, tree, output, async (site) => {
+    await makeAll(volumes, tree, site);
     // Last: what is killed before has no partition table, and cannot be taken for a disk.
     log.step("Writing and checking the partition table");
     const table = { id: plan.id, entries: plan.partitions };
-    await writeTable(image, table);
-    await verifyTable(image, table);
+    await writeTable(site.image, table);
+    await verifyTable(site.image, table);
   });
 }
 
@@ -40,7 +41,15 @@ export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string):
 export async function buildPart(plan: PartPlan, tree: OpenTree, output: string): Promise<void> {
   await checkTools(toolsOf(plan, [plan]));
   const volumes = [{ ...plan, label: plan.filesystem.label, offset: 0 }];
-  await intoOutput(plan, volumes, tree, output, (image, scratch) => makeAll(volumes, tree, image, scratch));
+  await intoOutput(plan, volumes, tree, output, (site) => makeAll(volumes, tree, site));
+}
+
+/** Where the filesystems of a build go: the image, and a scratch directory. */
+interface Site {
+  readonly image: string;
+  readonly scratch: string;
+  /** The image is a block device. */
+  readonly isDevice: boolean;
 }
 
 /** A volume and where it goes. */
@@ -53,8 +62,7 @@ type Placed = Volume & { readonly label: string; readonly offset: number; readon
 async function makeAll(
   volumes: readonly Placed[],
   { root }: OpenTree,
-  image: string,
-  scratch: string,
+  { image, scratch, isDevice }: Site,
 ): Promise<void> {
   log.step(
     `Making and filling ${
@@ -63,7 +71,7 @@ async function makeAll(
   );
   const failure = new AbortController();
   const signal = AbortSignal.any([interrupted, failure.signal]);
-  const results = await Promise.allSettled(volumes.map(async ({ label, offset, size, filesystem }) => {
+  const make = async ({ label, offset, size, filesystem }: Placed) => {
     const own = join(scratch, label);
     await Deno.mkdir(own);
     const progress = startProgress(label, filesystem.bytes);
@@ -76,7 +84,13 @@ async function makeAll(
     } finally {
       progress.end();
     }
-  }));
+  };
+  if (isDevice) {
+    // Programs want a device for themselves.
+    for (const volume of volumes) await make(volume);
+    return;
+  }
+  const results = await Promise.allSettled(volumes.map(make));
   // The first to fail says why; the others may only say that they were stopped.
   if (failure.signal.aborted) throw failure.signal.reason;
   const failed = results.find((result) => result.status === "rejected");
@@ -92,7 +106,7 @@ async function intoOutput(
   volumes: readonly Placed[],
   tree: OpenTree,
   path: string,
-  make: (image: string, scratch: string) => Promise<void>,
+  make: (site: Site) => Promise<void>,
 ): Promise<void> {
   const start = performance.now();
   const { format, size } = plan;
@@ -108,7 +122,7 @@ async function intoOutput(
       await Deno.writeFile(image, new Uint8Array(), { createNew: true });
       await Deno.truncate(image, size);
     } else await withProgress("zeros", output.isDevice ? size : 0, (update) => openImage(output, update));
-    await make(image, scratch.path);
+    await make({ image, scratch: scratch.path, isDevice: output.isDevice });
     await verifyAll(volumes, image, scratch.path, plan.verify);
     if (image !== output.path) {
       log.step(`Converting to ${format}`);
@@ -122,10 +136,14 @@ async function intoOutput(
     throwIfInterrupted();
     await finishOutput(output);
   } catch (error) {
-    await discardOutput(output);
+    try {
+      await discardOutput(output);
+    } catch (second) {
+      log.fail(`Cannot empty the output, which is not finished: ${(second as Error).message}`);
+    }
     throw error;
   }
-  await summarize(output.path, format, (performance.now() - start) / 1000);
+  await summarize(output, format, (performance.now() - start) / 1000);
 }
 
 /** Runs a step of `total` bytes under a progress bar; without bytes there is none. */
@@ -184,22 +202,19 @@ function checkSpace(volumes: readonly Placed[], output: Output, format: FormatNa
 }
 
 /** The last line of a build. A checksum takes as long as the build itself, so only programs get it. */
-async function summarize(output: string, format: FormatName, seconds: number): Promise<void> {
-  const { size, blocks } = await Deno.stat(output);
-  const onDisk = (blocks ?? 0) * 512;
-  const sha256 = log.isJson() ? await hashFile(output) : undefined;
+async function summarize({ path, isDevice }: Output, format: FormatName, seconds: number): Promise<void> {
+  const size = imageSize(path);
+  const onDisk = isDevice ? size : ((await Deno.stat(path)).blocks ?? 0) * 512;
+  const sha256 = log.isJson() ? await hashFile(path) : undefined;
   log.step(
-    `Done: ${output}, ${format}, ${formatBytes(size)}, ${formatBytes(onDisk)} on disk, ${
-      seconds.toFixed(1)
-    } s`,
-    { event: "done", output, format, size, onDisk, seconds: Number(seconds.toFixed(3)), sha256 },
+    `Done: ${path}, ${format}, ${formatBytes(size)}, ${formatBytes(onDisk)} on disk, ${seconds.toFixed(1)} s`,
+    { event: "done", output: path, format, size, onDisk, seconds: Number(seconds.toFixed(3)), sha256 },
   );
 }
 
 async function hashFile(path: string): Promise<string> {
   const hash = createHash("sha256");
-  using file = await Deno.open(path);
-  for await (const chunk of file.readable) hash.update(chunk);
+  for await (const piece of readPieces(path, 0, imageSize(path))) hash.update(piece);
   return hash.digest("hex");
 }
 

@@ -81,6 +81,9 @@ export function run<Plan>(
   return report(() => runBuilder(builder, args, env));
 }
 
+/** Errors of system calls that no code can foresee: the machine has run out of something, or is broken. */
+const ENVIRONMENT = ["EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC"];
+
 /** Runs `task` under the signal handlers, logs its error, and returns the exit code. */
 export async function report(task: () => Promise<void>): Promise<number> {
   let caught: "SIGINT" | "SIGTERM" | undefined;
@@ -102,6 +105,10 @@ export async function report(task: () => Promise<void>): Promise<number> {
       log.fail(error.message);
       if (error.hint) log.fail(error.hint);
       return error.kind === "usage" ? 2 : 1;
+    }
+    if (error instanceof Error && "code" in error && ENVIRONMENT.includes(String(error.code))) {
+      log.fail(error.message);
+      return 1;
     }
     log.fail(error instanceof Error ? error.stack ?? error.message : String(error));
     log.fail("This is a bug in raptor-builders; please report it with the lines above");

@@ -9,6 +9,7 @@
 
 import { crc32 } from "node:zlib";
 import { BuildError, quote } from "./error.ts";
+import { imageSize, readImage } from "./image.ts";
 import { parseJson, sh, shWith } from "./sh.ts";
 import { alignUp, MiB } from "./units.ts";
 
@@ -148,19 +149,15 @@ function key({ type, uuid, label, attributes, offset, size }: TableEntry): strin
  * damaged is worth a warning, but no failure.
  */
 function verifyHeaders(image: string): void {
-  using file = Deno.openSync(image);
-  const { size } = file.statSync();
-  const last = size / SECTOR - 1;
+  const last = imageSize(image) / SECTOR - 1;
   const sums = [1, last].map((lba) => {
-    const header = readAt(file, lba * SECTOR, SECTOR);
+    const header = readImage(image, lba * SECTOR, SECTOR);
     const view = new DataView(header.buffer);
     const sum = view.getUint32(16, true);
     view.setUint32(16, 0, true);
-    const entries = readAt(
-      file,
-      Number(view.getBigUint64(72, true)) * SECTOR,
-      view.getUint32(80, true) * view.getUint32(84, true),
-    );
+    // What is damaged may say anything.
+    const length = Math.min(view.getUint32(80, true) * view.getUint32(84, true), GRAIN);
+    const entries = readImage(image, Number(view.getBigUint64(72, true)) * SECTOR, length);
     const sound = new TextDecoder().decode(header.subarray(0, 8)) === "EFI PART" &&
       crc32(header.subarray(0, view.getUint32(12, true))) === sum &&
       Number(view.getBigUint64(24, true)) === lba &&
@@ -169,16 +166,4 @@ function verifyHeaders(image: string): void {
     return crc32(entries);
   });
   if (sums[0] !== sums[1]) throw new BuildError("sfdisk wrote a backup that differs from the table");
-}
-
-/** Reads up to `length` bytes, less than a table at most has. */
-function readAt(file: Deno.FsFile, offset: number, length: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(Math.min(length, GRAIN));
-  file.seekSync(offset, Deno.SeekMode.Start);
-  for (let done = 0; done < bytes.length;) {
-    const got = file.readSync(bytes.subarray(done));
-    if (got === null) break;
-    done += got;
-  }
-  return bytes;
 }

@@ -44,6 +44,9 @@ export const OPEN = {
   file: O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
   directory: O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC,
   place: O_PATH | O_DIRECTORY | O_CLOEXEC,
+  read: O_RDONLY | O_CLOEXEC,
+  /** Of whatever type: only to look at it. */
+  path: O_PATH | O_CLOEXEC,
   readWrite: O_RDWR | O_CLOEXEC,
   /** Of a block device, when nobody else uses it. */
   exclusive: O_RDWR | O_EXCL | O_CLOEXEC,
@@ -211,9 +214,12 @@ export function getxattr(
   return result(libc().lgetxattr(path, name, out, BigInt(out.length)));
 }
 
-/** `lseek` with SEEK_DATA or SEEK_HOLE: the next data or hole at or after `offset`; `-ENXIO` past the last. */
-export function seek(fd: Fd, offset: number, to: "data" | "hole"): number {
-  const at = Number(libc().lseek(fd, BigInt(offset), to === "data" ? 3 : 4));
+/** Where `lseek` goes: to the next data or hole at or after `offset`, or by `offset` from the end. */
+const WHENCE = { end: 2, data: 3, hole: 4 } as const;
+
+/** `lseek`; for data and holes `-ENXIO` past the last. */
+export function seek(fd: Fd, offset: number, to: keyof typeof WHENCE): number {
+  const at = Number(libc().lseek(fd, BigInt(offset), WHENCE[to]));
   return at === -1 ? result(-1) : at;
 }
 

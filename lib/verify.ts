@@ -10,8 +10,8 @@ import { BuildError } from "./error.ts";
 import { BLOCK_SIZE, DESCRIPTOR_SIZE } from "./ext4-layout.ts";
 import type { Ext4Plan } from "./ext4-plan.ts";
 import { SUPER, SUPERBLOCK_AT } from "./ext4-super.ts";
+import { readImage, readPieces } from "./image.ts";
 import { sh } from "./sh.ts";
-import { MiB } from "./units.ts";
 import type { Target } from "./vfat.ts";
 
 /** How a filesystem is checked: `full` runs its own checker, for which `scratch` may get a copy. */
@@ -93,34 +93,21 @@ export async function verifyVfat(target: Target, { scratch, full }: Context): Pr
   await Deno.remove(copy);
 }
 
-/** Reads a part of a filesystem; what lies behind the end of the image reads as zeros. */
+/** Reads a part of a filesystem. */
 function readPart({ path, offset }: Target, at: number, length: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(length);
-  using file = Deno.openSync(path);
-  file.seekSync(offset + at, Deno.SeekMode.Start);
-  for (let done = 0; done < length;) {
-    const got = file.readSync(bytes.subarray(done));
-    if (got === null) break;
-    done += got;
-  }
-  return bytes;
+  return readImage(path, offset + at, length);
 }
 
 /** Copies a filesystem into a file of its own, which stays sparse. */
 async function copyPart({ path, offset, size }: Target, to: string): Promise<void> {
-  using source = await Deno.open(path);
   using copy = await Deno.open(to, { write: true, createNew: true });
   await copy.truncate(size);
-  await source.seek(offset, Deno.SeekMode.Start);
-  const buffer = new Uint8Array(MiB);
-  for (let at = 0; at < size;) {
-    const got = await source.read(buffer.subarray(0, Math.min(buffer.length, size - at)));
-    if (got === null) break;
-    const piece = buffer.subarray(0, got);
+  let at = 0;
+  for await (const piece of readPieces(path, offset, size)) {
     if (piece.some((byte) => byte !== 0)) {
       await copy.seek(at, Deno.SeekMode.Start);
-      for (let done = 0; done < got;) done += await copy.write(piece.subarray(done));
+      for (let done = 0; done < piece.length;) done += await copy.write(piece.subarray(done));
     }
-    at += got;
+    at += piece.length;
   }
 }

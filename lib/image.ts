@@ -1,0 +1,69 @@
+/**
+ * Reads an image, be it a file or a block device. Through libc: Deno opens no device without `--allow-all`.
+ *
+ * @module
+ */
+
+import { BuildError, quote } from "./error.ts";
+import * as posix from "./posix.ts";
+import { throwIfInterrupted } from "./process.ts";
+import { MiB } from "./units.ts";
+
+/** Runs `fn` on an open image. @throws {BuildError} when it cannot be opened. */
+function withImage<T>(path: string, fn: (fd: posix.Fd) => T): T {
+  const fd = posix.open(posix.cString(path), posix.OPEN.read);
+  if (fd < 0) throw cannotRead(path, fd);
+  try {
+    return fn(fd);
+  } finally {
+    posix.close(fd);
+  }
+}
+
+function cannotRead(path: string, errno: number): BuildError {
+  return new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(errno)}`);
+}
+
+/** Bytes of a file or block device. */
+export function imageSize(path: string): number {
+  return withImage(path, (fd) => posix.seek(fd, 0, "end"));
+}
+
+/** Reads `length` bytes at `offset`; what lies behind the end reads as zeros. */
+export function readImage(path: string, offset: number, length: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(length);
+  withImage(path, (fd) => {
+    for (let done = 0; done < length;) {
+      const got = posix.pread(fd, bytes.subarray(done), offset + done);
+      if (got < 0) throw cannotRead(path, got);
+      if (got === 0) break;
+      done += got;
+    }
+  });
+  return bytes;
+}
+
+/** Reads `length` bytes at `offset` in pieces of up to a MiB, which are good until the next one. */
+export async function* readPieces(
+  path: string,
+  offset: number,
+  length: number,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const fd = posix.open(posix.cString(path), posix.OPEN.read);
+  if (fd < 0) throw cannotRead(path, fd);
+  try {
+    const buffer = new Uint8Array(MiB);
+    for (let done = 0; done < length;) {
+      const piece = buffer.subarray(0, Math.min(MiB, length - done));
+      const got = posix.pread(fd, piece, offset + done);
+      if (got < 0) throw cannotRead(path, got);
+      if (got === 0) break;
+      yield piece.subarray(0, got);
+      done += got;
+      await new Promise((resolve) => setTimeout(resolve));
+      throwIfInterrupted();
+    }
+  } finally {
+    posix.close(fd);
+  }
+}
