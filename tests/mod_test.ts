@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BUILDERS } from "../builders/mod.ts";
-import { tempDir } from "./helpers.ts";
+import { sha256, stubProgram, tempDir } from "./helpers.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 
@@ -17,11 +17,12 @@ async function suite(args: readonly string[], options: { cwd?: string; env?: Rec
   return { code, out: out!, err: err! };
 }
 
-/** A tree that is enough for a part-image: a directory with an os-release and an ELF program. */
+/** A tree that is enough for an image: an os-release, and an init of some architecture. */
 async function makeTree(tree: string): Promise<void> {
-  await Deno.mkdir(`${tree}/usr/bin`, { recursive: true });
+  await Deno.mkdir(`${tree}/usr/sbin`, { recursive: true });
   await Deno.mkdir(`${tree}/usr/lib`);
-  await Deno.copyFile("/bin/true", `${tree}/usr/bin/true`);
+  await Deno.copyFile("/bin/true", `${tree}/usr/sbin/init`);
+  await Deno.symlink("usr/sbin", `${tree}/sbin`);
   await Deno.writeTextFile(`${tree}/usr/lib/os-release`, "ID=test\nVERSION_ID=1\n");
 }
 
@@ -139,6 +140,15 @@ Deno.test("mod.ts builds the jobs of a Raptor.toml, once", async (t) => {
       assert.equal(wrong.code, 2);
       assert.match(wrong.err, /^\[E\] Cannot use --input "tset=elsewhere"\n\[E\] Write --input test=PATH;/);
     });
+    await t.step("one of several jobs by its number", async () => {
+      await Deno.remove(`${dir}/named.img`);
+      const { code, err } = await suite(["--index=1"], { cwd: dir });
+      assert.equal(code, 0, err);
+      assert.ok(await size("named.img") > 0);
+      const wrong = await suite(["--index=2"], { cwd: dir });
+      assert.equal(wrong.code, 2);
+      assert.match(wrong.err, /^\[E\] Accepted: 0 to 1, for small, part-image$/m);
+    });
     await t.step("a builder by its name, with the settings of the environment", async () => {
       const args = ["part-image", "--input", "test", "--output", "direct.img"];
       const { code, err } = await suite(args, { cwd: dir, env: { SIZE_MB: "16" } });
@@ -157,6 +167,46 @@ Deno.test("mod.ts stops at the first job that fails and returns its exit code", 
     assert.match(err, /^\[E\] Cannot use SIZE_MB="x"$/m);
     assert.match(err, /^\[E\] The job small failed; not built: part-image$/m);
     await assert.rejects(Deno.stat(`${dir}/named.img`), Deno.errors.NotFound);
+  });
+});
+
+Deno.test("mod.ts names the program that failed and what it said", async () => {
+  await tempDir(async (dir) => {
+    await makeTree(`${dir}/test`);
+    await Deno.writeTextFile(`${dir}/Raptor.toml`, JOBS);
+    await stubProgram(dir, "mke2fs", "echo 'mke2fs: the disk is on fire' >&2; exit 7");
+    const env = { PATH: `${dir}:${Deno.env.get("PATH")}` };
+    const text = await suite(["small"], { cwd: dir, env });
+    assert.equal(text.code, 1, text.err);
+    assert.match(text.err, /^\[E\] .*mke2fs failed with exit code 7: .*the disk is on fire$/m);
+    await assert.rejects(Deno.stat(`${dir}/small.img`), Deno.errors.NotFound);
+    // The same for a machine that reads the log.
+    const json = await suite(["small", "--log=json"], { cwd: dir, env });
+    assert.equal(json.code, 1, json.err);
+    const lines = json.err.trimEnd().split("\n").map((line) => JSON.parse(line));
+    assert.ok(lines.some((line) => JSON.stringify(line).includes("the disk is on fire")), json.err);
+  });
+});
+
+Deno.test("mod.ts many times at once, with one scratch directory, makes the same images", async () => {
+  await tempDir(async (dir) => {
+    await makeTree(`${dir}/tree`);
+    await Deno.mkdir(`${dir}/scratch`);
+    await new Deno.Command("tar", { args: ["-cf", `${dir}/tree.tar`, "-C", `${dir}/tree`, "."] }).output();
+    const build = async (number: number) => {
+      // Every other one unpacks an archive; all of them convert, which takes a scratch image.
+      const input = number % 2 ? `${dir}/tree.tar` : `${dir}/tree`;
+      const output = `${dir}/${number}.qcow2`;
+      const args = ["disk-image", "--input", input, "--output", output, "--output-format=qcow2"];
+      const { code, err } = await suite(args, { env: { TMPDIR: `${dir}/scratch`, BOOTLOADER: "none" } });
+      assert.equal(code, 0, err);
+      return await sha256(output);
+    };
+    const sums = await Promise.all(Array.from({ length: 6 }, (_, number) => build(number)));
+    // An archive of tar keeps whole seconds, so those differ from the directory, but not from each other.
+    assert.equal(new Set(sums.filter((_, number) => number % 2 === 0)).size, 1);
+    assert.equal(new Set(sums.filter((_, number) => number % 2 === 1)).size, 1);
+    assert.deepEqual(await Array.fromAsync(Deno.readDir(`${dir}/scratch`)), []);
   });
 });
 
