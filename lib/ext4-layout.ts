@@ -58,10 +58,23 @@ export function hasSuperblock(group: number): boolean {
 
 /**
  * The layout of `blocks` blocks with room for at least `inodes` inodes, or `undefined` when they are too
- * few for that. Follows `ext2fs_initialize()` of e2fsprogs.
+ * few for that. A group has as many blocks as one bitmap counts, but fewer where the inodes, of which one
+ * bitmap counts no more either, need more groups to stand in.
  */
 export function layoutOf(blocks: number, inodes: number): Layout | undefined {
-  const blocksPerGroup = groupSize(blocks, inodes);
+  const groups = Math.max(1, Math.ceil(blocks / BITS_PER_BLOCK), Math.ceil(inodes / BITS_PER_BLOCK));
+  const sizes = [groups, groups + 1].map((count) =>
+    Math.max(256, Math.floor(Math.ceil(blocks / count) / 8) * 8)
+  );
+  for (const blocksPerGroup of [BITS_PER_BLOCK, ...sizes]) {
+    const layout = layoutWith(blocksPerGroup, blocks, inodes);
+    if (layout) return layout;
+  }
+  return undefined;
+}
+
+/** Follows `ext2fs_initialize()` of e2fsprogs. */
+function layoutWith(blocksPerGroup: number, blocks: number, inodes: number): Layout | undefined {
   for (;;) {
     const groups = Math.ceil(blocks / blocksPerGroup);
     if (groups === 0) return undefined;
@@ -89,13 +102,6 @@ export function layoutOf(blocks: number, inodes: number): Layout | undefined {
     };
     return placeTables({ ...shape, inodeTableBlocks }, copy);
   }
-}
-
-/** Blocks per group: as many as one bitmap counts, but fewer where the inodes need more groups to stand in. */
-function groupSize(blocks: number, inodes: number): number {
-  const groups = Math.ceil(inodes / BITS_PER_BLOCK);
-  if (groups <= Math.ceil(blocks / BITS_PER_BLOCK)) return BITS_PER_BLOCK;
-  return Math.max(256, Math.floor(Math.ceil(blocks / groups) / 8) * 8);
 }
 
 /** Room for the filesystem to become 1024 times as large, as far as the resize inode can point. */

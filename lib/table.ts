@@ -179,8 +179,9 @@ export function buildNodes(list: readonly NodeInput[]): Nodes {
   for (const [path, names] of Map.groupBy(links, ([, path]) => path)) {
     const other = byPath.get(path);
     if (other === undefined) throw new Error(`No entry ${path} to link to`);
-    const group = [other, ...names.map(([node]) => node)];
-    for (const node of group) nodes.link[node] = Math.min(...group);
+    const first = names.reduce((least, [node]) => Math.min(least, node), other);
+    nodes.link[other] = first;
+    for (const [node] of names) nodes.link[node] = first;
   }
   return nodes;
 }
