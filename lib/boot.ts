@@ -20,7 +20,8 @@ import {
   checkInstalled,
   type DiskName,
   DISKS,
-  firmwareOf,
+  firmwareFiles,
+  FIRMWARES,
   MACHINES,
   qemuCommand,
 } from "./qemu.ts";
@@ -101,6 +102,7 @@ const OPTIONS = {
   memory: { type: "string", default: "2048" },
   snapshot: { type: "string", default: "on" },
   disk: { type: "string", default: "nvme" },
+  firmware: { type: "string", default: "uefi" },
   format: { type: "string" },
   directory: { type: "string", short: "C", default: "." },
   help: { type: "boolean", short: "h", default: false },
@@ -116,6 +118,7 @@ Usage: deno task boot [OPTION…] IMAGE
   --disk NAME         how the disk is attached: ${
   Object.keys(DISKS).join(", ")
 } (default: ${OPTIONS.disk.default})
+  --firmware NAME     what it starts with: ${FIRMWARES.join(", ")} (default: ${OPTIONS.firmware.default})
   --format FORMAT     format of the image (default: found from its content)
   --directory, -C DIR where a relative IMAGE is (default: here)
   --help, -h          show this text
@@ -136,6 +139,7 @@ async function main(): Promise<void> {
   const image = resolve(values.directory, path);
   const accel = choose("accel", values.accel, ["tcg", "kvm"]);
   const disk = choose("disk", values.disk, Object.keys(DISKS) as DiskName[]);
+  const firmware = choose("firmware", values.firmware, FIRMWARES);
   const snapshot = choose("snapshot", values.snapshot, ["on", "off"]) === "on";
   if (!/^[1-9]\d{1,6}$/.test(values.memory)) {
     throw new BuildError(`Cannot use --memory=${values.memory}`, {
@@ -145,13 +149,16 @@ async function main(): Promise<void> {
   }
   const memory = Number(values.memory);
   const { architecture, format } = await inspectImage(image, values.format);
-  checkInstalled(architecture);
+  checkInstalled(architecture, firmware);
   await withTempDir(async (dir) => {
     const variables = `${dir}/variables.fd`;
-    await Deno.copyFile(firmwareOf(architecture).variables, variables);
-    await Deno.chmod(variables, 0o600);
+    const files = firmwareFiles(architecture, firmware);
+    if (files) {
+      await Deno.copyFile(files.variables, variables);
+      await Deno.chmod(variables, 0o600);
+    }
     const serial = "mon:stdio";
-    const guest = { architecture, image, format, disk, accel, memory, snapshot, variables, serial };
+    const guest = { architecture, image, format, disk, accel, memory, snapshot, firmware, variables, serial };
     log.step(`Booting ${quote(image)} (${architecture}, ${format}); leave with Ctrl-A X`);
     if (accel === "tcg") log.detail("Emulated: this takes a minute; try --accel kvm where KVM works");
     await runOnTerminal(qemuCommand(guest));

@@ -9,6 +9,7 @@ import { findExisting } from "./existing.ts";
 import { findGrub } from "./grub.ts";
 import type { FoundLoader } from "./loader.ts";
 import { findSystemdBoot } from "./systemd-boot.ts";
+import { findUki } from "./uki.ts";
 import type { Tree } from "./tree.ts";
 
 interface BootLoader {
@@ -30,6 +31,10 @@ export const BOOTLOADERS = {
   "grub": {
     summary: "GRUB of the tree, behind shim where both are signed; `/boot` is ext4 then",
     find: findGrub,
+  },
+  "uki": {
+    summary: "a UKI of each kernel: a single one is the loader, several are in systemd-boot's menu",
+    find: findUki,
   },
 } as const satisfies Record<string, BootLoader>;
 

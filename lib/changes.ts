@@ -16,6 +16,7 @@ import {
   targetBytes,
   typeOf,
 } from "./nodes.ts";
+import { recipeSize } from "./recipes.ts";
 
 /** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
 export interface Change {
@@ -162,6 +163,11 @@ function applyAddition(
     const copy = lookup(nodes, addition.from);
     if (!isFile(copy)) throw new BuildError(`Cannot find the file ${quote(addition.from)} in the tree`);
     change.added = { name, mode: nodes.mode[copy!]!, like: copy, copy, text: undefined };
+  } else if (addition.type === "made") {
+    const like = isFile(change.node) ? change.node : undefined;
+    const mode = like === undefined ? FILE_TYPES.file | 0o644 : nodes.mode[like]!;
+    const made = { recipe: addition.recipe, size: recipeSize(nodes, addition.recipe) };
+    change.added = { name, mode, like, copy: undefined, text: undefined, made };
   } else {
     const like = isFile(change.node) ? change.node : undefined;
     const permissions = addition.mode ?? (like === undefined ? 0o644 : nodes.mode[like]! & 0o7777);

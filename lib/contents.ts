@@ -8,6 +8,7 @@
  */
 
 import { type Change, countChanges, isDirectory, key, planChanges } from "./changes.ts";
+import type { Recipe } from "./recipes.ts";
 import { children, compareNames, nameBytes, type Nodes } from "./nodes.ts";
 
 /** Plain data. Paths of `omit` and `add` start at the root of the filesystem, not at that of the tree. */
@@ -25,6 +26,8 @@ export interface Contents {
 export type Addition =
   | { readonly path: string; readonly type: "directory"; readonly mode?: number }
   | { readonly path: string; readonly type: "file"; readonly mode?: number; readonly text: string }
+  /** Made of files of the tree when the filesystem is. */
+  | { readonly path: string; readonly type: "made"; readonly recipe: Recipe }
   /** A file of the tree under another name; symlinks on the way to it are followed inside the tree. */
   | { readonly path: string; readonly type: "copy"; readonly from: string };
 
@@ -39,6 +42,8 @@ export interface Added {
   readonly copy: number | undefined;
   /** The contents of a file that was written by the plan. */
   readonly text: Uint8Array<ArrayBuffer> | undefined;
+  /** What makes the contents, and their size in bytes. */
+  readonly made?: { readonly recipe: Recipe; readonly size: number };
 }
 
 /** The entries of one filesystem, in the same order as {@link Nodes}: entry 0 is the root. */
@@ -78,8 +83,9 @@ export function modeOf(selection: Selection, entry: number): number {
 
 /** Bytes of a file or of a link's target; 0 for everything else. */
 export function sizeOf(selection: Selection, entry: number): number {
-  const text = addedOf(selection, entry)?.text;
+  const { text, made } = addedOf(selection, entry) ?? {};
   const node = contentsOf(selection, entry);
+  if (made) return made.size;
   return text ? text.length : node === undefined ? 0 : selection.nodes.size[node]!;
 }
 

@@ -38,6 +38,7 @@ import {
 } from "./ext4-read.ts";
 import { FILE_TYPES, targetBytes, xattrsOf } from "./nodes.ts";
 import * as posix from "./posix.ts";
+import { makeRecipe } from "./recipes.ts";
 import type { Root } from "./root.ts";
 import { MiB } from "./units.ts";
 
@@ -177,6 +178,12 @@ function fillDirectory(fill: Fill, entry: number, placement: Placement, seed: nu
   );
 }
 
+/** The contents of a file that the tree does not have. */
+function addedBytes({ plan: { selection }, reader: { root } }: Fill, entry: number) {
+  const { text, made } = addedOf(selection, entry) ?? {};
+  return made ? makeRecipe(root, selection.nodes, made.recipe) : text;
+}
+
 /** The contents of a file, or the target of a long symlink. */
 function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator<void, void> {
   const { plan: { selection }, reader, data } = fill;
@@ -185,7 +192,7 @@ function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator
   if (isSlow(reader)) lookAhead(fill, entry);
   const inMemory = isFile(selection, entry) && node !== undefined
     ? undefined
-    : addedOf(selection, entry)?.text ?? targetBytes(selection.nodes, node!);
+    : addedBytes(fill, entry) ?? targetBytes(selection.nodes, node!);
   const fd = inMemory ? -1 : openFile(reader, node!);
   try {
     for (let at = 0; at < extents.length; at += 3) {

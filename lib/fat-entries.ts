@@ -76,12 +76,17 @@ function fatEntry(
 ): FatEntry | undefined {
   const type = modeOf(selection, entry) & 0o170000;
   const size = sizeOf(selection, entry);
-  const text = addedOf(selection, entry)?.text;
+  const { text, made } = addedOf(selection, entry) ?? {};
   const node = contentsOf(selection, entry);
   if (type === FILE_TYPES.directory) return { path, type: "directory", size: 0 };
   if (type === FILE_TYPES.file) {
     checkSize(path, size);
-    return { path, type: "file", size, ...text ? { text } : { node: node! } };
+    return {
+      path,
+      type: "file",
+      size,
+      ...text ? { text } : made ? { recipe: made.recipe } : { node: node! },
+    };
   }
   const { nodes } = selection;
   if (type !== FILE_TYPES.symlink || node === undefined) {

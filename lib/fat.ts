@@ -7,6 +7,7 @@
  */
 
 import { BuildError, quote } from "./error.ts";
+import type { Recipe } from "./recipes.ts";
 import { formatBytes, GiB, MiB } from "./units.ts";
 
 const SECTOR = 512;
@@ -47,9 +48,10 @@ export interface FatEntry {
   readonly path: string;
   readonly type: "directory" | "file";
   readonly size: number;
-  /** The row of the tree that a file has its contents from, or its text. */
+  /** The row of the tree that a file has its contents from, its text, or what makes it. */
   readonly node?: number;
   readonly text?: Uint8Array<ArrayBuffer>;
+  readonly recipe?: Recipe;
 }
 
 /**

@@ -18,6 +18,7 @@
  * @module
  */
 
+import { readSigner, type Signer } from "./authenticode.ts";
 import { type BootLoaderName, chooseLoader } from "./bootloaders.ts";
 import { type Contents, select, type Selection } from "./contents.ts";
 import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./dps.ts";
@@ -30,6 +31,7 @@ import { deriveUuid } from "./identity.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { ESP_DIRECTORIES } from "./loader.ts";
 import { children, lookup, nameText, typeOf } from "./nodes.ts";
+import { signFiles } from "./secure-boot.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
 import type { Tree } from "./tree.ts";
 import { formatBytes, MiB } from "./units.ts";
@@ -106,7 +108,9 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const loader = Array.isArray(chosen) ? undefined : chosen;
   const warnings = bootWarnings(settings, tree, Array.isArray(chosen) ? chosen : []);
   const boot = loader?.boot ?? "vfat";
-  const files = loader?.files({ options: kernelOptions, bootUuid: uuid("xbootldr/filesystem") });
+  const plain = loader?.files({ options: kernelOptions, bootUuid: uuid("xbootldr/filesystem") });
+  const signer = signerOf(settings);
+  const files = plain && signer ? signFiles(plain, loader!, tree, signer) : plain;
   const { without, add, found, warnings: missed } = findLeftovers(tree, settings.keep);
 
   const wish = (role: string, label: string): FilesystemWish => ({
@@ -321,6 +325,16 @@ function espSource(tree: Tree): { from?: string } {
     });
   }
   return full[0] ? { from: full[0] } : {};
+}
+
+/** Who signs what boots; nobody unless asked for. */
+function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings): Signer | undefined {
+  if (key === undefined && certificate === undefined) return undefined;
+  if (key !== undefined && certificate !== undefined) return readSigner(key, certificate);
+  throw new BuildError("Cannot sign with only one of SECURE_BOOT_KEY and SECURE_BOOT_CERT", {
+    kind: "usage",
+    hint: "Set both, or neither",
+  });
 }
 
 /** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */

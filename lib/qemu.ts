@@ -10,10 +10,24 @@ import { BuildError, quote } from "./error.ts";
 import { isInstalled, packageOf } from "./packages.ts";
 
 /** Where UEFI comes from: the program, and the variables of which each guest needs a copy. */
-interface Firmware {
+interface Uefi {
   readonly code: string;
   readonly variables: string;
+  /** Added to `-machine`. */
+  readonly machine?: string;
+  readonly args?: readonly string[];
 }
+
+/** What a guest starts with: UEFI, UEFI with Secure Boot and somebody's keys, or QEMU's own BIOS. */
+export const FIRMWARES = ["uefi", "microsoft", "snakeoil", "bios"] as const;
+
+export type FirmwareName = (typeof FIRMWARES)[number];
+
+/** Secure Boot needs memory that the system cannot write. */
+const SECURE = {
+  machine: "smm=on",
+  args: ["-global", "driver=cfi.pflash01,property=secure,value=on"],
+} as const;
 
 interface Machine {
   /** QEMU's program for the architecture. */
@@ -22,9 +36,8 @@ interface Machine {
   readonly machine: string;
   /** `-cpu` under TCG; under KVM it is always `host`. */
   readonly cpu: string;
-  readonly firmware: Firmware;
-  /** Firmware with Microsoft's keys and Secure Boot on, and what else it takes. */
-  readonly secureBoot?: Firmware & { readonly machine: string; readonly args: readonly string[] };
+  /** An empty one is QEMU's own. */
+  readonly firmware: { readonly uefi: Uefi } & { readonly [name in FirmwareName]?: Uefi | null };
 }
 
 /** One row per architecture that can be booted. */
@@ -34,19 +47,29 @@ export const MACHINES = {
     machine: "q35",
     // The cmpxchg16b of QEMU 7.2's TCG breaks Linux now and then: double faults in 1 of 8 boots.
     cpu: "qemu64,-cx16",
-    firmware: { code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/usr/share/OVMF/OVMF_VARS_4M.fd" },
-    secureBoot: {
-      code: "/usr/share/OVMF/OVMF_CODE_4M.ms.fd",
-      variables: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
-      machine: "q35,smm=on",
-      args: ["-global", "driver=cfi.pflash01,property=secure,value=on"],
+    firmware: {
+      uefi: { code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/usr/share/OVMF/OVMF_VARS_4M.fd" },
+      microsoft: {
+        ...SECURE,
+        code: "/usr/share/OVMF/OVMF_CODE_4M.ms.fd",
+        variables: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
+      },
+      // Of the package's own key, whose secret part is in the package as well.
+      snakeoil: {
+        ...SECURE,
+        code: "/usr/share/OVMF/OVMF_CODE_4M.snakeoil.fd",
+        variables: "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd",
+      },
+      bios: null,
     },
   },
   "arm64": {
     program: "qemu-system-aarch64",
     machine: "virt",
     cpu: "cortex-a57",
-    firmware: { code: "/usr/share/AAVMF/AAVMF_CODE.fd", variables: "/usr/share/AAVMF/AAVMF_VARS.fd" },
+    firmware: {
+      uefi: { code: "/usr/share/AAVMF/AAVMF_CODE.fd", variables: "/usr/share/AAVMF/AAVMF_VARS.fd" },
+    },
   },
 } as const satisfies Partial<Record<ArchitectureName, Machine>>;
 
@@ -56,6 +79,7 @@ export type BootableName = keyof typeof MACHINES;
 export const DISKS = {
   // Built into Debian's kernels, cloud kernels included: boots without an initrd.
   "nvme": ["-device", "nvme,serial=raptor,drive=disk"],
+  "nvme-4k": ["-device", "nvme,serial=raptor,drive=disk,logical_block_size=4096,physical_block_size=4096"],
   "virtio": ["-device", "virtio-blk-pci,drive=disk"],
   "sata": ["-device", "ich9-ahci,id=sata", "-device", "ide-hd,bus=sata.0,drive=disk"],
   "usb": ["-device", "qemu-xhci", "-device", "usb-storage,drive=disk"],
@@ -75,35 +99,39 @@ export interface Guest {
   readonly memory: number;
   /** Whether writes of the guest are thrown away. */
   readonly snapshot: boolean;
-  readonly secureBoot?: boolean;
-  /** Copy of the firmware's variables, which the guest writes. */
+  readonly firmware?: FirmwareName;
+  /** Copy of the firmware's variables, which the guest writes; BIOS has none. */
   readonly variables: string;
   /** QEMU's argument for the serial console: `mon:stdio` on a terminal, `stdio` for a log. */
   readonly serial: string;
 }
 
-/** The files of UEFI firmware for an architecture. */
-export function firmwareOf(architecture: BootableName, secureBoot = false): Firmware {
-  const machine: Machine = MACHINES[architecture];
-  if (!secureBoot) return machine.firmware;
-  if (machine.secureBoot) return machine.secureBoot;
-  throw new BuildError(`Cannot boot ${architecture} with Secure Boot`, { kind: "usage" });
+/** The files of UEFI firmware for an architecture; `undefined` for BIOS. */
+export function firmwareFiles(architecture: BootableName, name: FirmwareName = "uefi"): Uefi | undefined {
+  const found = (MACHINES[architecture] as Machine).firmware[name];
+  if (found === undefined) {
+    throw new BuildError(`Cannot boot ${architecture} with the firmware ${name}`, { kind: "usage" });
+  }
+  return found ?? undefined;
 }
 
 /** QEMU's command line for a guest, program first. The only place that knows QEMU's options. */
 export function qemuCommand(guest: Guest): string[] {
   const row: Machine = MACHINES[guest.architecture];
-  const secure = guest.secureBoot ? row.secureBoot : undefined;
-  const firmware = firmwareOf(guest.architecture, guest.secureBoot);
-  const machine = secure?.machine ?? row.machine;
+  const firmware = firmwareFiles(guest.architecture, guest.firmware);
+  const machine = [row.machine, ...firmware?.machine ? [firmware.machine] : []].join(",");
   return [
     row.program,
     ...["-machine", `${machine},accel=${guest.accel}`],
     ...["-cpu", guest.accel === "kvm" ? "host" : row.cpu],
     // More than one processor lets TCG of QEMU 7.2 race when the kernel patches its own code.
     ...["-smp", "1", "-m", String(guest.memory)],
-    ...["-drive", drive({ if: "pflash", format: "raw", readonly: "on", file: firmware.code })],
-    ...["-drive", drive({ if: "pflash", format: "raw", file: guest.variables })],
+    ...firmware
+      ? [
+        ...["-drive", drive({ if: "pflash", format: "raw", readonly: "on", file: firmware.code })],
+        ...["-drive", drive({ if: "pflash", format: "raw", file: guest.variables })],
+      ]
+      : [],
     ...[
       "-drive",
       drive({
@@ -115,7 +143,7 @@ export function qemuCommand(guest: Guest): string[] {
       }),
     ],
     ...DISKS[guest.disk],
-    ...(secure?.args ?? []),
+    ...(firmware?.args ?? []),
     ...["-nodefaults", "-display", "none", "-no-reboot"],
     ...["-serial", guest.serial],
   ];
@@ -127,9 +155,9 @@ function drive(options: Record<string, string>): string {
 }
 
 /** Throws when the program or the firmware of an architecture is not installed. */
-export function checkInstalled(architecture: BootableName, secureBoot = false): void {
-  const { code, variables } = firmwareOf(architecture, secureBoot);
-  for (const needed of [MACHINES[architecture].program, code, variables]) {
+export function checkInstalled(architecture: BootableName, firmware?: FirmwareName): void {
+  const files = firmwareFiles(architecture, firmware);
+  for (const needed of [MACHINES[architecture].program, ...files ? [files.code, files.variables] : []]) {
     if (isInstalled(needed)) continue;
     throw new BuildError(`Cannot boot an ${architecture} image: ${quote(needed)} is missing`, {
       hint: packageOf(needed),

@@ -68,6 +68,23 @@ function pattern(regexp: RegExp, accepted: string): (text: string) => string {
   };
 }
 
+/** PEM: the text itself, as pipelines have their secrets, or the file that holds it. */
+function pem(label: string): (text: string) => string {
+  return (text) => {
+    const read = text.startsWith("-----BEGIN ") ? text : readIfThere(text);
+    if (!read?.includes(`${label}-----`)) throw new Error(`a PEM file with a ${label}, or its text`);
+    return read;
+  };
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    // No such file, or not for us: the message is the same.
+  }
+}
+
 /** Kernel options on one line. They end up in boot entries and scripts, where a line break would start another. */
 function parseKernelOptions(text: string): string {
   if (!/^[\x20-\x7e]{1,2000}$/.test(text)) throw new Error("one line of at most 2000 ASCII characters");
@@ -131,6 +148,20 @@ export const SETTINGS = {
     default: "auto",
     help: `Boot loader for UEFI machines: ${BOOT_LOADER_CHOICES.join(", ")}`,
     parse: choice(BOOT_LOADER_CHOICES),
+  },
+  secureBootKey: {
+    env: "SECURE_BOOT_KEY",
+    value: "FILE",
+    computed: "no signatures of one's own",
+    help: "RSA key (PEM, a file or its text) that signs boot loader, UKI and kernels",
+    parse: pem("PRIVATE KEY"),
+  },
+  secureBootCert: {
+    env: "SECURE_BOOT_CERT",
+    value: "FILE",
+    computed: "none",
+    help: "X.509 certificate (PEM) of SECURE_BOOT_KEY, which the firmware knows",
+    parse: pem("CERTIFICATE"),
   },
   kernelCmdline: {
     env: "KERNEL_CMDLINE",
@@ -211,8 +242,10 @@ export function readSettings(
     try {
       return row.parse(text);
     } catch (error) {
+      // A secret is not for the log.
+      const shown = text.startsWith("-----BEGIN ") ? "(a text in PEM)" : quote(text);
       const source = flag === undefined ? `${row.env}=` : `--${flagOf(name)}=`;
-      throw new BuildError(`Cannot use ${source}${quote(text)}`, {
+      throw new BuildError(`Cannot use ${source}${shown}`, {
         kind: "usage",
         hint: `Accepted: ${(error as Error).message}`,
         cause: error,

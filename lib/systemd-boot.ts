@@ -20,6 +20,7 @@ import {
   type FoundLoader,
   titleOf,
 } from "./loader.ts";
+import { children, lookup, nameText, pathOf, typeOf } from "./nodes.ts";
 import { findShim } from "./shim.ts";
 import type { Tree } from "./tree.ts";
 
@@ -44,11 +45,27 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
         ...shim ? shim.files(directory, first, from) : [copy(from, `${directory}/${first}`)],
         // Where bootctl looks for it: without this one, kernel-install thinks that it is not installed.
         copy(from, `/EFI/systemd/${name}`),
+        ...unifiedImages(tree).map(([path, name]) => copy(path, `/EFI/Linux/${name}`)),
         ...loaderConfiguration(tree),
       ],
       xbootldr: bootEntries(tree, context),
     }),
   };
+}
+
+/** UKIs as image-based systems ship them: `/usr/lib/modules/VERSION/*.efi`, with the names for the ESP. */
+function unifiedImages(tree: Tree): [path: string, name: string][] {
+  const top = lookup(tree.nodes, "/usr/lib/modules");
+  if (top === undefined) return [];
+  return [...children(tree.nodes, top)].flatMap((version) =>
+    [...children(tree.nodes, version)].flatMap((child): [string, string][] => {
+      const [name, directory] = [nameText(tree.nodes, child), nameText(tree.nodes, version)];
+      const wanted = name && directory && /^[\w.+~-]+\.efi$/.test(name) && /^[\w.+~-]+$/.test(directory);
+      return wanted && typeOf(tree.nodes, child) === "file"
+        ? [[pathOf(tree.nodes, child), `${entryToken(tree)}-${directory}-${name}`]]
+        : [];
+    })
+  );
 }
 
 /** The menu's settings, unless the tree has its own. */

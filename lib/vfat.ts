@@ -11,6 +11,7 @@ import { basename, dirname, join } from "node:path";
 import { BuildError, quote } from "./error.ts";
 import { FAT_ROOT_ENTRIES, type FatEntry, type FatGeometry } from "./fat.ts";
 import type { Nodes } from "./nodes.ts";
+import { makeRecipe } from "./recipes.ts";
 import { realPath, type Root } from "./root.ts";
 import { shWith } from "./sh.ts";
 import { KiB } from "./units.ts";
@@ -73,7 +74,7 @@ export async function makeVfat(
   const directories = entries.filter(({ type }) => type === "directory").map(({ path }) => `::${path}`);
   for (const batch of batches(directories)) await run`mmd -i ${image} ${batch}`;
 
-  const commands = await stage(entries, scratch, now, (node) => realPath(root, nodes, node), nodes);
+  const commands = await stage(entries, scratch, now, { root, nodes });
   for (const { directory, keepTimes, sources } of commands) {
     const flag = keepTimes ? ["-m"] : [];
     for (const batch of batches(sources)) {
@@ -92,25 +93,24 @@ interface Copy {
 
 /**
  * Gathers the files of each directory for one command, since starting a program costs more than copying most
- * files. mcopy takes the names of its sources: what has another name, or is text, gets a stand-in in `scratch`.
+ * files. mcopy takes the names of its sources: what has another name, or is text or made, gets a stand-in in `scratch`.
  */
 async function stage(
   entries: readonly FatEntry[],
   scratch: string,
   now: number,
-  pathOf: (node: number) => string,
-  { mtimeSeconds }: Nodes,
+  { root, nodes }: { readonly root: Root; readonly nodes: Nodes },
 ): Promise<Iterable<Copy>> {
   const copies = new Map<string, Copy>();
-  for (const { path, type, node, text } of entries) {
+  for (const { path, type, node, text, recipe } of entries) {
     if (type !== "file") continue;
     const directory = dirname(path);
-    const mtime = node === undefined ? now : mtimeSeconds[node]!;
+    const mtime = node === undefined ? now : nodes.mtimeSeconds[node]!;
     const keepTimes = mtime >= FIRST_TIME && mtime <= now;
     const key = `${keepTimes} ${directory}`;
     const copy = copies.get(key) ?? { directory, keepTimes, sources: [] };
     copies.set(key, copy);
-    const source = node === undefined ? undefined : pathOf(node);
+    const source = node === undefined ? undefined : realPath(root, nodes, node);
     if (source !== undefined && basename(source) === basename(path)) {
       copy.sources.push(source);
       continue;
@@ -120,7 +120,7 @@ async function stage(
     if (source !== undefined) {
       await Deno.symlink(source, standIn);
     } else {
-      await Deno.writeFile(standIn, text!);
+      await Deno.writeFile(standIn, recipe ? makeRecipe(root, nodes, recipe) : text!);
       await Deno.utime(standIn, now, now);
     }
     copy.sources.push(standIn);

@@ -3,7 +3,7 @@ import { inspectImage } from "../lib/boot.ts";
 import { partitionType } from "../lib/dps.ts";
 import { BuildError } from "../lib/error.ts";
 import { convert, type FormatName, FORMATS, isConverted } from "../lib/formats.ts";
-import { DISKS, firmwareOf, type Guest, MACHINES, qemuCommand } from "../lib/qemu.ts";
+import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../lib/qemu.ts";
 import { shWith } from "../lib/sh.ts";
 import { MiB } from "../lib/units.ts";
 import { build } from "./builds.ts";
@@ -56,15 +56,15 @@ Deno.test("qemuCommand() uses the host's processor under KVM only", { permission
 });
 
 Deno.test("qemuCommand() takes Secure Boot's firmware where there is one", { permissions: "none" }, () => {
-  const command = qemuCommand({ ...GUEST, secureBoot: true }).join(" ");
+  const command = qemuCommand({ ...GUEST, firmware: "microsoft" }).join(" ");
   assert.match(command, /smm=on.*OVMF_CODE_4M\.ms\.fd.*property=secure,value=on/);
-  assert.equal(firmwareOf("x86-64", true).variables, "/usr/share/OVMF/OVMF_VARS_4M.ms.fd");
-  assert.throws(() => firmwareOf("arm64", true), { name: "BuildError", kind: "usage" });
+  assert.equal(firmwareFiles("x86-64", "microsoft")?.variables, "/usr/share/OVMF/OVMF_VARS_4M.ms.fd");
+  assert.throws(() => firmwareFiles("arm64", "microsoft"), { name: "BuildError", kind: "usage" });
 });
 
 for (const [name, machine] of Object.entries(MACHINES)) {
   for (const disk of Object.keys(DISKS) as (keyof typeof DISKS)[]) {
-    const { code, variables } = machine.firmware;
+    const { code, variables } = machine.firmware.uefi;
     Deno.test(`QEMU accepts the options for ${name} with an ${disk} disk`, {
       ignore: missing(machine.program, code, variables, "qemu-img"),
     }, () =>
@@ -171,7 +171,7 @@ async function boot(dir: string, args: readonly string[]) {
 }
 
 Deno.test("boot starts the right QEMU with a copy of the firmware's variables", {
-  ignore: NO_TOOLS || missing(...Object.values(MACHINES.arm64.firmware)),
+  ignore: NO_TOOLS || missing(...Object.values(MACHINES.arm64.firmware.uefi)),
 }, () =>
   tempDir(async (dir) => {
     await Deno.mkdir(`${dir}/bin`);

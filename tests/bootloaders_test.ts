@@ -16,6 +16,10 @@ const LEAST: Record<BootLoaderName, readonly NodeInput[]> = {
   "existing": [{ path: "/boot/efi/EFI/BOOT/BOOTX64.EFI", size: 5 }],
   "systemd-boot": [{ path: LOADER, size: 5 }],
   "grub": [{ path: "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", size: 5 }],
+  "uki": [
+    { path: "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", size: 5 },
+    { path: LOADER, size: 5 },
+  ],
 };
 
 function found(name: BootLoaderName, tree: Tree): FoundLoader {
@@ -50,6 +54,14 @@ for (const name of Object.keys(BOOTLOADERS) as BootLoaderName[]) {
     () => {
       const tree = factsOf(LEAST[name], { kernels: [kernel("2"), kernel("1", { initrds: [] })] });
       const { esp, xbootldr } = files(name, tree);
+      if (name === "uki") {
+        const made = esp.flatMap((addition) => addition.type === "made" ? [addition] : []);
+        assert.deepEqual(made.map(({ path }) => path), [
+          "/EFI/Linux/debian-2.efi",
+          "/EFI/Linux/debian-1.efi",
+        ]);
+        return;
+      }
       for (const addition of esp) {
         if (addition.type !== "copy") continue;
         const node = lookup(tree.nodes, addition.from);

@@ -6,7 +6,14 @@
  * @module
  */
 
-import { type BootableName, checkInstalled, type DiskName, firmwareOf, qemuCommand } from "../lib/qemu.ts";
+import {
+  type BootableName,
+  checkInstalled,
+  type DiskName,
+  firmwareFiles,
+  type FirmwareName,
+  qemuCommand,
+} from "../lib/qemu.ts";
 import { inspectImage } from "../lib/boot.ts";
 import { shWith } from "../lib/sh.ts";
 import { tempDir } from "./helpers.ts";
@@ -22,7 +29,9 @@ export interface QemuOptions {
   readonly disk?: DiskName;
   /** In seconds, for each of two tries. */
   readonly timeout?: number;
-  readonly secureBoot?: boolean;
+  readonly firmware?: FirmwareName;
+  /** How often it may fail, since emulation under load does now and then (2). */
+  readonly tries?: number;
   /** In MiB. */
   readonly memory?: number;
   /** Whether what the guest writes is thrown away (default). */
@@ -36,18 +45,22 @@ export interface QemuOptions {
  * @throws when the guest's report is not complete, twice: emulation under load fails now and then.
  */
 export async function bootQemu(image: string, options: QemuOptions = {}): Promise<string> {
-  const { disk = "nvme", timeout = 120, secureBoot = false, memory = 1024, snapshot = true } = options;
+  const { disk = "nvme", timeout = 120, firmware = "uefi", memory = 1024, snapshot = true, tries = 2 } =
+    options;
   const found = options.format && options.architecture
     ? undefined
     : await inspectImage(image, options.format);
   const format = options.format ?? found!.format;
   const architecture = options.architecture ?? found!.architecture;
-  checkInstalled(architecture, secureBoot);
+  checkInstalled(architecture, firmware);
   const attempt = () =>
     tempDir(async (dir) => {
       const variables = `${dir}/variables.fd`;
-      await Deno.copyFile(firmwareOf(architecture, secureBoot).variables, variables);
-      await Deno.chmod(variables, 0o600);
+      const files = firmwareFiles(architecture, firmware);
+      if (files) {
+        await Deno.copyFile(files.variables, variables);
+        await Deno.chmod(variables, 0o600);
+      }
       const command = qemuCommand({
         architecture,
         image,
@@ -56,7 +69,7 @@ export async function bootQemu(image: string, options: QemuOptions = {}): Promis
         accel: "tcg",
         memory,
         snapshot,
-        secureBoot,
+        firmware,
         variables,
         serial: "stdio",
       });
@@ -71,10 +84,10 @@ export async function bootQemu(image: string, options: QemuOptions = {}): Promis
       return { output: plain(output), failure };
     });
   return await exclusively("qemu", async () => {
-    for (let tries = 1;; tries++) {
+    for (let attempts = 1;; attempts++) {
       const { output, failure } = await attempt();
       if (!failure && output.includes(END)) return output;
-      if (tries < 2) continue;
+      if (attempts < tries) continue;
       const tail = output.trimEnd().split("\n").slice(-60).join("\n");
       throw new Error(`Guest of ${image} did not report within ${timeout} s; its last lines:\n${tail}`, {
         cause: failure,
@@ -173,7 +186,13 @@ async function hasVfat(): Promise<boolean> {
  * dynamic loader: what Debian 12's does not know yet (`--image-policy`, `--validate`) can be asked there.
  */
 export async function newerSystemd(program: string): Promise<string[]> {
-  const dir = await unpack("trixie", "amd64", ["systemd", "systemd-container", "udev", "libcryptsetup12"]);
+  const dir = await unpack("trixie", "amd64", [
+    "systemd",
+    "systemd-boot-tools",
+    "systemd-container",
+    "udev",
+    "libcryptsetup12",
+  ]);
   const lib = `${dir}/usr/lib/x86_64-linux-gnu`;
   return [
     `${dir}/usr/lib64/ld-linux-x86-64.so.2`,

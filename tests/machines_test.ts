@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { build } from "./builds.ts";
-import { bootQemu, report } from "./guests.ts";
+import { bootQemu, newerSystemd, report } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { copyTree, quiet, tinyTree, unpack } from "./trees.ts";
 
@@ -87,7 +87,9 @@ for (const [name, { files, boot, info }] of Object.entries(VENDOR_SIGNED)) {
       const image = `${dir}/disk.img`;
       const { stderr } = await build("disk-image", await treeWith(dir, files), image, SMALL);
       assert.match(stderr, new RegExp(`boot loader: ${name}, since the tree has .*shim.*signed`));
-      const seen = report(await bootQemu(image, { architecture: "x86-64", format: "raw", secureBoot: true }));
+      const seen = report(
+        await bootQemu(image, { architecture: "x86-64", format: "raw", firmware: "microsoft" }),
+      );
       assert.match(seen.get("efi")!, /^SecureBoot=1$/m);
       assert.match(seen.get("efi")!, info);
       assert.match(seen.get("mounts")!, new RegExp(`^\\S+p2 /boot ${boot} rw`, "m"));
@@ -96,3 +98,76 @@ for (const [name, { files, boot, info }] of Object.entries(VENDOR_SIGNED)) {
     });
   });
 }
+
+/** The key of Debian's package ovmf, whose passphrase is its name, without it. */
+async function snakeoil(dir: string) {
+  const key = `${dir}/key.pem`;
+  await quiet`openssl pkey -in /usr/share/ovmf/PkKek-1-snakeoil.key -passin pass:snakeoil -out ${key}`;
+  return { SECURE_BOOT_KEY: key, SECURE_BOOT_CERT: "/usr/share/ovmf/PkKek-1-snakeoil.pem" };
+}
+
+const STUB = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+
+const OWN_SIGNED = {
+  "systemd-boot": { files: [SYSTEMD_BOOT], expected: /^LoaderInfo=systemd-boot/m },
+  "grub": { files: [...SHIM, GRUB], expected: /^SecureBoot=1$/m },
+  "uki": { files: [STUB], expected: /^StubInfo=systemd-stub/m },
+} as const;
+
+for (const [name, { files, expected }] of Object.entries(OWN_SIGNED)) {
+  Deno.test(`SECURE_BOOT_KEY signs what BOOTLOADER=${name} starts, for firmware that knows only this key`, {
+    ignore: ignore || missing(...QEMU, "/usr/share/ovmf/PkKek-1-snakeoil.key", "openssl", "sbverify"),
+  }, async () => {
+    await tempDir(async (dir) => {
+      const image = `${dir}/disk.img`;
+      const env = { ...SMALL, BOOTLOADER: name, ...await snakeoil(dir) };
+      await build("disk-image", await treeWith(dir, files), image, env);
+      const { esp } = await partitionsOf(image);
+      await quiet`mcopy -i ${`${image}@@${esp!.start * 512}`} ::/EFI/BOOT/BOOTX64.EFI ${dir}/loader.efi`;
+      await quiet`sbverify --cert ${env.SECURE_BOOT_CERT} ${dir}/loader.efi`;
+      const guest = { architecture: "x86-64", format: "raw", firmware: "snakeoil" } as const;
+      const seen = report(await bootQemu(image, guest));
+      assert.match(seen.get("efi")!, /^SecureBoot=1$/m);
+      assert.match(seen.get("efi")!, expected);
+    });
+  });
+}
+
+Deno.test("Secure Boot refuses a loader that nobody signed: the tests above mean something", {
+  ignore: ignore || missing(...QEMU),
+}, async () => {
+  await tempDir(async (dir) => {
+    const image = `${dir}/disk.img`;
+    await build("disk-image", await treeWith(dir, [SYSTEMD_BOOT]), image, SMALL);
+    const guest = { architecture: "x86-64", format: "raw", firmware: "snakeoil" } as const;
+    await assert.rejects(bootQemu(image, { ...guest, timeout: 30, tries: 1 }), /Access Denied/);
+  });
+});
+
+Deno.test("BOOTLOADER=uki makes a UKI that systemd's own tools read, and systemd-boot's menu shows", {
+  ignore: ignore || missing(...QEMU, "objcopy"),
+}, async () => {
+  await tempDir(async (dir) => {
+    const image = `${dir}/disk.img`;
+    const tree = await treeWith(dir, [SYSTEMD_BOOT, STUB]);
+    const [kernel] = (await Array.fromAsync(Deno.readDir(`${tree}/usr/lib/modules`))).map(({ name }) => name);
+    await Deno.copyFile(`${tree}/boot/vmlinuz-${kernel}`, `${tree}/boot/vmlinuz-1.0-old`);
+    await build("disk-image", tree, image, { ...SMALL, BOOTLOADER: "uki" });
+    const { esp, root } = await partitionsOf(image);
+    const uki = `${dir}/uki.efi`;
+    await quiet`mcopy -i ${`${image}@@${esp!.start * 512}`} ${`::/EFI/Linux/tiny-${kernel}.efi`} ${uki}`;
+    const options = `root=PARTUUID=${root!.uuid.toLowerCase()} rw console=ttyS0 panic=-1`;
+    const inspected = await quiet`${await newerSystemd("bootctl")} kernel-inspect ${uki}`;
+    assert.match(inspected, /^ *Kernel Type: uki$/m);
+    assert.match(inspected, new RegExp(`^ *Cmdline: ${options}$`, "m"));
+    assert.match(inspected, /^ *OS: Tiny 1\.0/m);
+    await quiet`objcopy --dump-section ${`.linux=${dir}/linux`} ${uki} ${dir}/copy.efi`;
+    const original = `${tree}/boot/vmlinuz-${kernel}`;
+    await quiet`cmp --bytes ${(await Deno.stat(original)).size} ${dir}/linux ${original}`;
+    const seen = report(await bootQemu(image, { architecture: "x86-64", format: "raw" }));
+    assert.equal(seen.get("cmdline"), options);
+    assert.match(seen.get("kernel")!, new RegExp(`^${kernel!.replaceAll("+", "\\+")} `));
+    assert.match(seen.get("efi")!, /^LoaderInfo=systemd-boot/m);
+    assert.match(seen.get("efi")!, /^StubInfo=systemd-stub/m);
+  });
+});

@@ -32,6 +32,14 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     good: [["none", "none"], ["systemd-boot", "systemd-boot"]],
     bad: ["lilo", "NONE", "constructor", "auto\n"],
   },
+  secureBootKey: {
+    good: [["-----BEGIN PRIVATE KEY-----\nx", "-----BEGIN PRIVATE KEY-----\nx"]],
+    bad: ["-----BEGIN CERTIFICATE-----", "/nowhere/key.pem"],
+  },
+  secureBootCert: {
+    good: [["-----BEGIN CERTIFICATE-----\nx", "-----BEGIN CERTIFICATE-----\nx"]],
+    bad: ["-----BEGIN PRIVATE KEY-----", "/nowhere/cert.pem"],
+  },
   kernelCmdline: {
     good: [["console=ttyS0 quiet", "console=ttyS0 quiet"], [' a="b c" ', 'a="b c"']],
     bad: ["a\nb", "root=/dev/sda1", "quiet root=LABEL=x", "é", "x".repeat(2001)],

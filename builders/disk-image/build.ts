@@ -25,6 +25,8 @@ export const diskImage: Builder<DiskPlan> = {
     "usedMb",
     "sizeMb",
     "bootloader",
+    "secureBootKey",
+    "secureBootCert",
     "kernelCmdline",
     "keep",
     "verify",

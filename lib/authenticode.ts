@@ -1,0 +1,206 @@
+/**
+ * Signs UEFI programs for Secure Boot, as `sbsign` does: but with the same bytes each time, since nothing
+ * dates the signature, and of a size that is known before.
+ *
+ * - Windows Authenticode Portable Executable Signature Format (Authenticode_PE.docx); UEFI 2.10, section 32.2.4
+ * - PKCS #7: RFC 2315; DER: ITU-T X.690
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
+import { BuildError } from "./error.ts";
+import { readPe, viewOf } from "./pe.ts";
+import { alignUp } from "./units.ts";
+
+/** Who signs. */
+export interface Signer {
+  /** The certificate, DER. */
+  readonly certificate: Uint8Array<ArrayBuffer>;
+  /** PEM. */
+  readonly key: string;
+  /** Bytes of a signature: those of the key. */
+  readonly length: number;
+}
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+function concat(...parts: readonly Uint8Array[]): Bytes {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  parts.reduce((at, part) => (bytes.set(part, at), at + part.length), 0);
+  return bytes;
+}
+
+/** One value of DER. */
+function der(tag: number, ...parts: readonly Uint8Array[]): Bytes {
+  const contents = concat(...parts);
+  const size: number[] = [];
+  for (let rest = contents.length; rest > 0; rest = Math.floor(rest / 256)) size.unshift(rest % 256);
+  const length = contents.length < 128 ? [contents.length] : [0x80 | size.length, ...size];
+  return concat(Uint8Array.from([tag, ...length]), contents);
+}
+
+const TAG = { integer: 2, bits: 3, octets: 4, nothing: 5, id: 6, sequence: 0x30, set: 0x31, context: 0xa0 };
+
+function hex(text: string): Bytes {
+  return Uint8Array.from(text.match(/../g)!, (byte) => parseInt(byte, 16));
+}
+
+/** Object identifiers, encoded. */
+const OID = {
+  signedData: der(TAG.id, hex("2a864886f70d010702")),
+  contentType: der(TAG.id, hex("2a864886f70d010903")),
+  messageDigest: der(TAG.id, hex("2a864886f70d010904")),
+  rsa: der(TAG.id, hex("2a864886f70d010101")),
+  sha256: der(TAG.id, hex("608648016503040201")),
+  indirectData: der(TAG.id, hex("2b060104018237020104")),
+  peImageData: der(TAG.id, hex("2b06010401823702010f")),
+};
+
+const NOTHING = der(TAG.nothing);
+const ONE = der(TAG.integer, Uint8Array.of(1));
+const SHA256 = der(TAG.sequence, OID.sha256, NOTHING);
+
+/** What stands for a file in SpcPeImageData: the text "<<<Obsolete>>>" in UTF-16, as everybody writes it. */
+const OBSOLETE = der(
+  TAG.context,
+  der(
+    TAG.context + 2,
+    der(0x80, Uint8Array.from([..."<<<Obsolete>>>"].flatMap((c) => [0, c.charCodeAt(0)]))),
+  ),
+);
+
+/** One value within DER: where its contents are, and where it ends. */
+function readDer(bytes: Uint8Array, at: number): { from: number; to: number } {
+  const first = bytes[at + 1]!;
+  const count = first < 128 ? 0 : first & 0x7f;
+  let length = count ? 0 : first;
+  for (let i = 0; i < count; i++) length = length * 256 + bytes[at + 2 + i]!;
+  const from = at + 2 + count;
+  if (!(from + length <= bytes.length)) throw new RangeError("cut off");
+  return { from, to: from + length };
+}
+
+/** Issuer and serial number of a certificate, which name it. */
+function nameOf(certificate: Bytes): Bytes {
+  const body = readDer(certificate, readDer(certificate, 0).from);
+  let at = body.from;
+  // The version stands first where it is not the oldest.
+  if (certificate[at] === TAG.context) at = readDer(certificate, at).to;
+  const serial = readDer(certificate, at);
+  const algorithm = readDer(certificate, serial.to);
+  const issuer = readDer(certificate, algorithm.to);
+  return der(
+    TAG.sequence,
+    certificate.subarray(algorithm.to, issuer.to),
+    certificate.subarray(at, serial.to),
+  );
+}
+
+/**
+ * A signer from PEM texts.
+ *
+ * @throws {BuildError} (usage) when either is none, or they do not belong together, or the key is not RSA.
+ */
+export function readSigner(key: string, certificate: string): Signer {
+  const fail = (reason: string, cause?: unknown) =>
+    new BuildError(`Cannot sign with SECURE_BOOT_KEY and SECURE_BOOT_CERT: ${reason}`, {
+      kind: "usage",
+      hint: "Give an RSA key without a passphrase and its X.509 certificate, both as PEM",
+      cause,
+    });
+  const [, base64] = /-----BEGIN CERTIFICATE-----([\sA-Za-z0-9+/=]+)-----END/.exec(certificate) ?? [];
+  if (!base64) throw fail("the certificate is not PEM");
+  try {
+    const body = Uint8Array.from(Buffer.from(base64, "base64"));
+    nameOf(body);
+    const secret = createPrivateKey(key);
+    const [own, certified] = [createPublicKey(secret), createPublicKey(certificate)]
+      .map((key) => key.export({ type: "spki", format: "der" }).toString("base64"));
+    if (secret.asymmetricKeyType !== "rsa") throw new Error("the key is not RSA");
+    if (own !== certified) throw new Error("the certificate is that of another key");
+    return { certificate: body, key, length: sign("sha256", new Uint8Array(), secret).length };
+  } catch (error) {
+    throw fail((error as Error).message, error);
+  }
+}
+
+/** The digest of a program without what a signature changes, padded to a multiple of eight bytes. */
+function digest(bytes: Bytes, path: string): Uint8Array {
+  const { optional, certificates } = readPe(bytes, path);
+  const table = viewOf(bytes).getUint32(certificates, true);
+  const hash = createHash("sha256");
+  hash.update(bytes.subarray(0, optional + 64)).update(bytes.subarray(optional + 68, certificates));
+  return hash.update(bytes.subarray(certificates + 8, table || bytes.length)).digest();
+}
+
+/** The PKCS #7 message for a digest. */
+function message(
+  { certificate, length }: Signer,
+  digest: Uint8Array,
+  signature?: (text: Bytes) => Uint8Array,
+): Bytes {
+  const image = der(
+    TAG.sequence,
+    OID.peImageData,
+    der(TAG.sequence, der(TAG.bits, Uint8Array.of(0)), OBSOLETE),
+  );
+  const content = concat(image, der(TAG.sequence, SHA256, der(TAG.octets, digest)));
+  const contentDigest = createHash("sha256").update(content).digest();
+  const attributes = concat(
+    der(TAG.sequence, OID.contentType, der(TAG.set, OID.indirectData)),
+    der(TAG.sequence, OID.messageDigest, der(TAG.set, der(TAG.octets, contentDigest))),
+  );
+  // What is signed has the tag of a set; in the message it is tagged by its place.
+  const signed = signature?.(der(TAG.set, attributes)) ?? new Uint8Array(length);
+  const signer = der(
+    TAG.sequence,
+    ONE,
+    nameOf(certificate),
+    SHA256,
+    der(TAG.context, attributes),
+    der(TAG.sequence, OID.rsa, NOTHING),
+    der(TAG.octets, signed),
+  );
+  const data = der(
+    TAG.sequence,
+    ONE,
+    der(TAG.set, SHA256),
+    der(TAG.sequence, OID.indirectData, der(TAG.context, der(TAG.sequence, content))),
+    der(TAG.context, certificate),
+    der(TAG.set, signer),
+  );
+  return der(TAG.sequence, OID.signedData, der(TAG.context, data));
+}
+
+/** An entry of the certificate table has its length, revision 2.0 and type 2 (PKCS #7) before the message. */
+const ENTRY = 8;
+
+/** The size of a program of `size` bytes when it is signed. */
+export function signedSize(signer: Signer, size: number): number {
+  return alignUp(size, 8) + alignUp(ENTRY + message(signer, new Uint8Array(32)).length, 8);
+}
+
+/** Signs a program; signatures that it has already stay and stay valid. */
+export function signProgram(signer: Signer, program: Uint8Array, path: string): Bytes {
+  const padded = concat(program, new Uint8Array(alignUp(program.length, 8) - program.length));
+  const key = createPrivateKey(signer.key);
+  const text = message(signer, digest(padded, path), (attributes) => sign("sha256", attributes, key));
+  const entry = new Uint8Array(alignUp(ENTRY + text.length, 8));
+  const header = viewOf(entry);
+  header.setUint32(0, ENTRY + text.length, true);
+  header.setUint16(4, 0x200, true);
+  header.setUint16(6, 2, true);
+  entry.set(text, ENTRY);
+  const signed = concat(padded, entry);
+  const view = viewOf(signed);
+  const { certificates } = readPe(signed, path);
+  const table = view.getUint32(certificates, true);
+  if (table && table + view.getUint32(certificates + 4, true) !== padded.length) {
+    throw new BuildError(`Cannot sign ${path}: there is something behind its signatures`);
+  }
+  view.setUint32(certificates, table || padded.length, true);
+  view.setUint32(certificates + 4, signed.length - (table || padded.length), true);
+  return signed;
+}

@@ -1,0 +1,132 @@
+/**
+ * PE files, the programs of UEFI: where their headers say what.
+ *
+ * - https://learn.microsoft.com/windows/win32/debug/pe-format
+ *
+ * @module
+ */
+
+import { BuildError } from "./error.ts";
+import { alignUp } from "./units.ts";
+
+/** Positions are those in the file, in bytes. */
+export interface PeHeaders {
+  /** The optional header: magic number, then sizes and alignments. */
+  readonly optional: number;
+  /** The row of the data directory for certificates: where they are (4 bytes) and how long (4). */
+  readonly certificates: number;
+  /** The section table. */
+  readonly sections: number;
+  readonly count: number;
+  readonly sectionAlignment: number;
+  readonly fileAlignment: number;
+  readonly headersSize: number;
+  readonly imageSize: number;
+}
+
+/** Of a row of the section table: name (8 bytes), then these, and relocations that no image has. */
+export const SECTION = { size: 40, virtualSize: 8, address: 12, rawSize: 16, raw: 20, flags: 36 } as const;
+
+/** Of the optional header. */
+export const OPTIONAL = { imageSize: 56, checksum: 64 } as const;
+
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Reads the headers. @throws {BuildError} naming `path` when it is no PE file, or a broken one. */
+export function readPe(bytes: Uint8Array, path: string): PeHeaders {
+  try {
+    const view = viewOf(bytes);
+    const pe = view.getUint32(0x3c, true);
+    if (view.getUint16(0, true) !== 0x5a4d || view.getUint32(pe, true) !== 0x4550) throw new RangeError();
+    const optional = pe + 24;
+    // PE32+ has wider addresses than PE32, which move the data directory.
+    const directory = optional + (view.getUint16(optional, true) === 0x20b ? 112 : 96);
+    if (view.getUint32(directory - 4, true) < 5) throw new RangeError();
+    const headers = {
+      optional,
+      certificates: directory + 4 * 8,
+      sections: optional + view.getUint16(pe + 20, true),
+      count: view.getUint16(pe + 6, true),
+      sectionAlignment: view.getUint32(optional + 32, true),
+      fileAlignment: view.getUint32(optional + 36, true),
+      headersSize: view.getUint32(optional + 60, true),
+      imageSize: view.getUint32(optional + OPTIONAL.imageSize, true),
+    };
+    if (headers.sections + headers.count * SECTION.size > bytes.length) throw new RangeError();
+    return headers;
+  } catch (cause) {
+    throw new BuildError(`Cannot read ${path}: it is no program for UEFI`, { cause });
+  }
+}
+
+/** The names of the sections, e.g. `.linux`. */
+export function sectionNames(bytes: Uint8Array, { sections, count }: PeHeaders): string[] {
+  return Array.from({ length: count }, (_, i) => {
+    const at = sections + i * SECTION.size;
+    return new TextDecoder().decode(bytes.subarray(at, at + 8)).replace(/\0+$/, "");
+  });
+}
+
+/** A section to append. */
+export interface Section {
+  /** At most eight characters. */
+  readonly name: string;
+  readonly contents: Uint8Array;
+  /** Bytes in memory; those of the contents unless it is more. */
+  readonly memory?: number;
+}
+
+/** Alignment of sections in the file, the least that the format allows and what all linkers use. */
+export const FILE_ALIGNMENT = 512;
+
+/** The size of a program with sections appended. */
+export function sizeWithSections(size: number, sections: readonly number[]): number {
+  return [size, ...sections].reduce((sum, size) => sum + alignUp(size, FILE_ALIGNMENT), 0);
+}
+
+/** Initialised data that is read. */
+const READ_DATA = 0x40000040;
+
+/** A program with sections appended, as `objcopy --add-section` and ukify do it. */
+export function appendSections(
+  program: Uint8Array,
+  sections: readonly Section[],
+  path: string,
+): Uint8Array<ArrayBuffer> {
+  const headers = readPe(program, path);
+  const end = headers.sections + (headers.count + sections.length) * SECTION.size;
+  if (headers.fileAlignment !== FILE_ALIGNMENT || end > headers.headersSize) {
+    throw new BuildError(`Cannot add sections to ${path}: its headers have no room for them`);
+  }
+  const bytes = new Uint8Array(
+    sizeWithSections(program.length, sections.map(({ contents }) => contents.length)),
+  );
+  bytes.set(program);
+  const view = viewOf(bytes);
+  let row = headers.sections + headers.count * SECTION.size;
+  let raw = alignUp(program.length, FILE_ALIGNMENT);
+  let address = headers.imageSize;
+  for (const { name, contents, memory = 0 } of sections) {
+    bytes.fill(0, row, row + SECTION.size);
+    bytes.set(new TextEncoder().encode(name).subarray(0, 8), row);
+    const size = Math.max(contents.length, memory);
+    view.setUint32(row + SECTION.virtualSize, size, true);
+    view.setUint32(row + SECTION.address, address, true);
+    view.setUint32(row + SECTION.rawSize, alignUp(contents.length, FILE_ALIGNMENT), true);
+    view.setUint32(row + SECTION.raw, raw, true);
+    view.setUint32(row + SECTION.flags, READ_DATA, true);
+    bytes.set(contents, raw);
+    raw += alignUp(contents.length, FILE_ALIGNMENT);
+    address = alignUp(address + size, headers.sectionAlignment);
+    row += SECTION.size;
+  }
+  // The number of sections, two bytes into the header before the optional one, which has 20.
+  view.setUint16(headers.optional - 18, headers.count + sections.length, true);
+  view.setUint32(headers.optional + OPTIONAL.imageSize, address, true);
+  view.setUint32(headers.optional + OPTIONAL.checksum, 0, true);
+  // A signature of the program is none of the result.
+  bytes.fill(0, headers.certificates, headers.certificates + 8);
+  return bytes;
+}

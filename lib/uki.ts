@@ -1,0 +1,72 @@
+/**
+ * Unified kernel images: kernel, initrd, options and os-release in one program, which firmware starts itself.
+ *
+ * - https://uapi-group.org/specifications/specs/unified_kernel_image/
+ * - systemd-stub: https://www.freedesktop.org/software/systemd/man/latest/systemd-stub.html
+ *
+ * @module
+ */
+
+import type { Addition } from "./contents.ts";
+import { type BootContext, firmwareOf, firstFile, type FoundLoader } from "./loader.ts";
+import type { Recipe } from "./recipes.ts";
+import { entryToken, findSystemdBoot } from "./systemd-boot.ts";
+import type { Kernel, Tree } from "./tree.ts";
+
+/** UKIs of the tree's kernels: a single one is the loader itself, several get systemd-boot as their menu. */
+export function findUki(tree: Tree): FoundLoader | string {
+  const names = firmwareOf(tree);
+  if (!names) return "no UKI for an architecture without UEFI";
+  const stub = `/usr/lib/systemd/boot/efi/linux${names.efi}.efi.stub`;
+  if (!firstFile(tree, [stub])) return `no ${stub} (in Debian: package systemd-boot-efi)`;
+  const [kernel, ...others] = tree.kernels;
+  if (!kernel) return "no kernel for a UKI";
+  const image = (kernel: Kernel, context: BootContext, path: string): Addition => ({
+    path,
+    type: "made",
+    recipe: ukiRecipe(tree, kernel, stub, context),
+  });
+  if (others.length === 0) {
+    return {
+      reason: `the tree has ${stub} and one kernel`,
+      signed: false,
+      boot: "vfat",
+      files: (context) => ({ esp: [image(kernel, context, `/${names.path}`)], xbootldr: [] }),
+    };
+  }
+  const menu = findSystemdBoot(tree);
+  if (typeof menu === "string") return `several kernels, but ${menu}`;
+  return {
+    // Shim would refuse UKIs without a signature of the vendor.
+    ...menu,
+    reason: `the tree has ${stub} and several kernels`,
+    signed: false,
+    files: (context) => ({
+      // On the ESP, since /boot/EFI could not be seen below the mount point /boot/efi.
+      esp: [
+        ...menu.files(context).esp,
+        ...tree.kernels.map((kernel) =>
+          image(kernel, context, `/EFI/Linux/${entryToken(tree)}-${kernel.version}.efi`)
+        ),
+      ],
+      xbootldr: [],
+    }),
+  };
+}
+
+function ukiRecipe(tree: Tree, kernel: Kernel, stub: string, { options }: BootContext): Recipe {
+  const osRelease = firstFile(tree, ["/etc/os-release", "/usr/lib/os-release"]);
+  return {
+    type: "uki",
+    stub,
+    sections: [
+      // Without it systemd-boot does not take the file for a UKI.
+      { name: ".osrel", content: osRelease ? [osRelease] : "ID=linux\nNAME=Linux\n" },
+      { name: ".cmdline", content: options },
+      { name: ".uname", content: kernel.version },
+      ...kernel.initrds.length ? [{ name: ".initrd", content: kernel.initrds } as const] : [],
+      // The last: its size in memory is larger than in the file.
+      { name: ".linux", content: [kernel.image] },
+    ],
+  };
+}
