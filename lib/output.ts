@@ -93,10 +93,16 @@ function refuse(path: string, reason: string, hint = "Name a file with --output"
 
 function cannotWrite(path: string, cause: unknown): BuildError {
   const missing = cause instanceof Deno.errors.NotFound;
+  const denied = cause instanceof Deno.errors.PermissionDenied;
+  const hint = missing
+    ? "Make the directory, or name another file with --output"
+    : denied
+    ? "In a container the file must belong to its user, or add --cap-add=DAC_OVERRIDE"
+    : undefined;
   const reason = missing ? `there is no directory ${quote(dirname(path))}` : (cause as Error).message;
   return new BuildError(`Cannot write the image to ${quote(path)}: ${reason}`, {
     kind: "usage",
-    hint: missing ? "Make the directory, or name another file with --output" : undefined,
+    hint,
     cause,
   });
 }

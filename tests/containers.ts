@@ -104,6 +104,8 @@ let built: Promise<string> | undefined;
 /** Builds the image of the Containerfile, once, and returns its name. */
 export function builderImage(): Promise<string> {
   return built ??= exclusively("podman", async () => {
+    // Images that earlier versions of the code left.
+    await must(["image", "prune", "--force"]);
     const debian = "docker.io/library/debian:trixie-slim";
     const deno = `docker.io/denoland/deno:bin-${Deno.version.deno}`;
     if ((await podman(["image", "exists", debian])).code !== 0) {

@@ -112,6 +112,13 @@ Deno.test("The container needs one capability, and makes the same image as its p
       const { format } = JSON.parse(await quiet`qemu-img info --output=json ${dir}/disk.img`);
       assert.equal(format, "qcow2");
     });
+    await t.step("an output that belongs to somebody else", async () => {
+      await Deno.writeTextFile(`${dir}/other.img`, "");
+      await Deno.chown(`${dir}/other.img`, 1000, 1000);
+      const { code, err } = await build("part-image", `${dir}/other.img`, [...LEAST, input]);
+      assert.equal(code, 2, err);
+      assert.match(err, /^\[E\] In a container the file must belong to its user/m);
+    });
     await t.step(
       "without the capability it says which one is missing, and its output looks as old as 1970",
       async () => {
@@ -188,7 +195,11 @@ Deno.test("The container stops when it is told to, and leaves nothing that looks
   await builderImage();
   await tempDir(async (dir) => {
     const marker = "hangs until it is stopped";
-    await stubProgram(dir, "mke2fs", `echo '${marker}' >&2; exec sleep 60`);
+    await stubProgram(
+      dir,
+      "mke2fs",
+      `test "$1" = -V && { echo 'mke2fs 1.47.2' >&2; exit; }; echo '${marker}' >&2; exec sleep 60`,
+    );
     await Deno.writeTextFile(`${dir}/part.img`, "old");
     const name = `raptor-builders-test-${crypto.randomUUID()}`;
     const volumes = [
@@ -197,15 +208,20 @@ Deno.test("The container stops when it is told to, and leaves nothing that looks
       `${dir}/part.img:/output/part.img`,
     ].map((volume) => `--volume=${volume}`);
     const run = podman(["run", "--rm", "--name", name, ...volumes, IMAGE, "part-image"]);
-    for (let tries = 0; !(await podman(["logs", name])).err.includes(marker); tries++) {
-      assert.ok(tries < 100, "it never came to mke2fs");
-      await new Promise((resolve) => setTimeout(resolve, 100));
+    let stopped = 0;
+    try {
+      for (let tries = 0; !(await podman(["logs", name])).err.includes(marker); tries++) {
+        assert.ok(tries < 300, "it never came to mke2fs");
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      stopped = Date.now();
+      await podman(["stop", "--time=30", name]);
+    } finally {
+      await podman(["rm", "--force", "--ignore", name]);
     }
-    const started = Date.now();
-    await podman(["stop", "--time=20", name]);
     const { code, err } = await run;
     assert.equal(code, 143, err);
-    assert.ok(Date.now() - started < 10_000, "it had to be killed");
+    assert.ok(Date.now() - stopped < 20_000, "it had to be killed");
     assert.match(err, /^\[E\] Interrupted by SIGTERM$/m);
     const { size, mtime } = await Deno.stat(`${dir}/part.img`);
     assert.deepEqual([size, mtime?.getTime()], [0, 0]);
