@@ -28,7 +28,6 @@ import { FILE_TYPES } from "./nodes.ts";
 
 /** The superblock is 1024 bytes long and, in the first group, 1024 bytes behind the start. */
 export const SUPERBLOCK_AT = 1024;
-const SUPERBLOCK_SIZE = 1024;
 
 /** Offsets in `struct ext4_super_block`, by their names without `s_`. */
 export const SUPER = {
@@ -83,6 +82,8 @@ const DOUBLE_INDIRECT = I_BLOCK + 13 * 4;
 
 /** What the counts of the finished filesystem are made of. */
 export interface Finished {
+  /** As mke2fs wrote it. */
+  readonly superblock: Uint8Array<ArrayBuffer>;
   readonly layout: Layout;
   readonly uuid: Uint8Array<ArrayBuffer>;
   readonly time: Time;
@@ -162,13 +163,13 @@ function journalSuperblock(blocks: number, uuid: Uint8Array<ArrayBuffer>): Uint8
   return block;
 }
 
-/** Writes bitmaps, descriptors and superblocks with all their copies. */
+/** Writes bitmaps, descriptors and superblocks with all their copies, the superblock itself last. */
 export function writeSummary(image: Image, finished: Finished): void {
   const { layout } = finished;
   const descriptors = writeBitmaps(image, finished);
-  const superblock = finishSuperblock(readAt(image, SUPERBLOCK_SIZE, SUPERBLOCK_AT), finished);
+  const superblock = finishSuperblock(finished);
   const view = new DataView(superblock.buffer);
-  for (let group = 0; group < layout.groups; group++) {
+  for (let group = layout.groups - 1; group >= 0; group--) {
     if (!hasSuperblock(group)) continue;
     const start = group * layout.blocksPerGroup * BLOCK_SIZE;
     writeAt(image, descriptors, start + BLOCK_SIZE);
@@ -180,8 +181,8 @@ export function writeSummary(image: Image, finished: Finished): void {
   }
 }
 
-function finishSuperblock(bytes: Uint8Array<ArrayBuffer>, finished: Finished): Uint8Array<ArrayBuffer> {
-  const { layout, time, freeBlocks, lastInode, journal, journalBlocks } = finished;
+function finishSuperblock(finished: Finished): Uint8Array<ArrayBuffer> {
+  const { superblock: bytes, layout, time, freeBlocks, lastInode, journal, journalBlocks } = finished;
   const view = new DataView(bytes.buffer);
   const set = (at: number, value: number) => view.setUint32(at, value, true);
   set(SUPER.freeBlocksCount, freeBlocks);

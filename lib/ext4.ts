@@ -125,6 +125,8 @@ async function fill(
   assertLayout(image, layout, new DataView(superblock.buffer));
   const uuid = superblock.slice(SUPER.uuid, SUPER.uuid + 16);
   clearDirectories(image, layout);
+  // It comes back last of all: without it, nobody takes a half-filled filesystem for one.
+  writeAt(image, new Uint8Array(superblock.length), SUPERBLOCK_AT);
   const state = newFill(image, plan, root, crc32c(~0, uuid));
   const directories = new Uint32Array(layout.groups);
   const { time, space } = state;
@@ -146,6 +148,7 @@ async function fill(
       throw new Error(`${freeBlocks} blocks are free, not ${plan.freeBlocks}`);
     }
     const finished = {
+      superblock,
       layout,
       uuid,
       time,
