@@ -18,6 +18,7 @@
  * @module
  */
 
+import { normalize } from "node:path";
 import { readSigner, type Signer } from "./authenticode.ts";
 import { type BootLoaderName, chooseLoader } from "./bootloaders.ts";
 import { type Contents, select, type Selection } from "./contents.ts";
@@ -358,12 +359,18 @@ function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, rootUuid: st
 /** Mount points that the image's own partitions have. */
 const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
 
+/** A mount point of an fstab as mount takes it: with octal escapes, and a path that can be written in many ways. */
+function mountPointOf(field: string): string {
+  const path = field.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+  return normalize(path).replace(/(?<=.)\/+$/, "");
+}
+
 /** The tree's fstab without lines for the partitions of the image, and with ours. */
 function planFstab(tree: Tree, boot: "vfat" | "ext4", uuid: (name: string) => string): string {
   const kept = tree.fstab.split("\n").filter((line) => {
-    const [device = "", mountPoint = ""] = line.trim().split(/\s+/);
+    const [device = "", mountPoint = ""] = line.replace(/^[ \t]+/, "").split(/[ \t]+/);
     if (device.startsWith("#")) return !line.includes("UNCONFIGURED FSTAB");
-    return !OWN_MOUNT_POINTS.includes(mountPoint.replace(/(?<=.)\/+$/, ""));
+    return !OWN_MOUNT_POINTS.includes(mountPointOf(mountPoint));
   });
   const lines = [
     `PARTUUID=${uuid("xbootldr/partition")} /boot ${

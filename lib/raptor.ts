@@ -108,7 +108,7 @@ export function parseProject(text: string, path: string, builders: readonly stri
     if (root && !links.has(root)) {
       throw problem(
         `${key}.target = ${quote(target)} names no link of [raptor.link]`,
-        `Write ${root} = "raptor-builders" below [raptor.link]`,
+        `Write ${/^[\w-]+$/.test(root) ? root : quote(root)} = "raptor-builders" below [raptor.link]`,
       );
     }
     const unknown = Object.keys(run).find((item) => !JOB_KEYS.includes(item));

@@ -128,13 +128,13 @@ export async function waitFor(condition: () => Promise<boolean>): Promise<boolea
   return await condition();
 }
 
-/** Prints how many cases had which outcome. */
-export async function printOutcomes(title: string, outcomes: Iterable<string>): Promise<void> {
+/** Shows how many cases had which outcome, as the name of a step. */
+export async function showOutcomes(t: Deno.TestContext, outcomes: Iterable<string>): Promise<void> {
   const counts = new Map<string, number>();
   for (const outcome of outcomes) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
   const total = [...counts.values()].reduce((sum, count) => sum + count, 0);
   const parts = [...counts].sort().map(([outcome, count]) => `${count} ${outcome}`);
-  await Deno.stdout.write(new TextEncoder().encode(`${title}: ${total} cases: ${parts.join(", ")}\n`));
+  await t.step(`${total} cases: ${parts.join(", ")}`, () => {});
 }
 
 /** Runs `fn` on all items, two at a time, and returns the results in their order. */
