@@ -55,12 +55,15 @@ export type ChosenLoader = FoundLoader & { readonly name: BootLoaderName };
  * @returns as a list what is missing when there is none, for a warning.
  * @throws {BuildError} (usage) when the one that was asked for cannot be installed.
  */
-export function chooseLoader(choice: BootLoaderChoice, tree: Tree): ChosenLoader | string[] {
+export function chooseLoader(
+  { bootloader: choice, sectorSize }: { readonly bootloader: BootLoaderChoice; readonly sectorSize: number },
+  tree: Tree,
+): ChosenLoader | string[] {
   if (choice === "none") return [];
   const missing: string[] = [];
   const found: ChosenLoader[] = [];
   for (const name of choice === "auto" ? Object.keys(BOOTLOADERS) as BootLoaderName[] : [choice]) {
-    const answer = BOOTLOADERS[name].find(tree);
+    const answer = suits(BOOTLOADERS[name].find(tree), sectorSize);
     if (typeof answer !== "string") found.push({ ...answer, name });
     else if (name === choice) {
       throw new BuildError(`Cannot install BOOTLOADER=${choice}: ${answer}`, {
@@ -71,4 +74,11 @@ export function chooseLoader(choice: BootLoaderChoice, tree: Tree): ChosenLoader
   }
   return found.find(({ name }) => name === "existing") ?? found.find(({ signed }) => signed) ?? found[0] ??
     missing;
+}
+
+/** systemd-boot 257 and earlier read the partition table in units of 512 bytes, and then find no XBOOTLDR. */
+function suits(answer: FoundLoader | string, sectorSize: number): FoundLoader | string {
+  return typeof answer !== "string" && answer.readsXbootldr && sectorSize !== 512
+    ? `no systemd-boot that finds the boot entries on a disk with sectors of ${sectorSize} bytes (GRUB and UKIs work)`
+    : answer;
 }

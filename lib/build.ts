@@ -11,7 +11,7 @@ import { createHash } from "node:crypto";
 import { dirname, join, resolve } from "node:path";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
 import { compareConverted, convert, type FormatName, isConverted } from "./formats.ts";
-import { verifyTable, writeTable } from "./gpt.ts";
+import { checkSectors, verifyTable, writeTable } from "./gpt.ts";
 import { imageSize, readPieces } from "./image.ts";
 import * as log from "./log.ts";
 import { checkOutput, discardOutput, finishOutput, openImage, type Output } from "./output.ts";
@@ -25,15 +25,16 @@ import { formatBytes } from "./units.ts";
 
 /** Builds a disk image into the file `output`. @throws {BuildError} and leaves `output` empty then. */
 export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string): Promise<void> {
-  await checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]);
+  const versions = await checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]);
+  checkSectors(plan.sectorSize, versions.get("sfdisk"));
   const volumes = plan.partitions;
   await intoOutput(plan, volumes, tree, output, async (site) => {
     await makeAll(volumes, tree, site);
     // Last: what is killed before has no partition table, and cannot be taken for a disk.
     log.step("Writing and checking the partition table");
     const table = { id: plan.id, entries: plan.partitions };
-    await writeTable(site.image, table);
-    await verifyTable(site.image, table);
+    await writeTable(site.image, table, plan.sectorSize);
+    await verifyTable(site.image, table, plan.sectorSize);
   });
 }
 

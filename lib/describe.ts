@@ -54,6 +54,7 @@ export interface DiskDescription extends CommonDescription {
   readonly builder: "disk-image";
   readonly architecture: string;
   readonly diskId: string;
+  readonly sectorSize: number;
   readonly bootLoader: string | null;
   readonly bootLoaderReason?: string;
   readonly kernelOptions: string;
@@ -99,6 +100,7 @@ export function describeDisk(plan: DiskPlan): DiskDescription {
     ...describeCommon(plan),
     architecture: plan.architecture,
     diskId: plan.id,
+    sectorSize: plan.sectorSize,
     bootLoader: plan.bootLoader?.name ?? null,
     ...plan.bootLoader && { bootLoaderReason: plan.bootLoader.reason },
     kernelOptions: plan.kernelOptions,

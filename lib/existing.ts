@@ -22,6 +22,7 @@ export function findExisting(tree: Tree): FoundLoader | string {
       reason: `the tree has ${found}`,
       signed: false,
       boot: stubs.length ? "ext4" : "vfat",
+      readsXbootldr: stubs.length === 0,
       files: (context) =>
         stubs.length
           ? { esp: stubs.map((path) => file(path, grubStub(context))), xbootldr: grubFiles(tree, context) }

@@ -10,7 +10,11 @@ import { BuildError, quote } from "./error.ts";
 import type { Recipe } from "./recipes.ts";
 import { formatBytes, GiB, MiB } from "./units.ts";
 
-const SECTOR = 512;
+/** Bytes of a sector, unless the disk has larger ones. */
+export const FAT_SECTOR = 512;
+
+/** The largest cluster that everybody reads. */
+const MAX_CLUSTER = 32768;
 
 /** Entries of the root directory of FAT12 and FAT16, where its size is fixed. */
 export const FAT_ROOT_ENTRIES = 512;
@@ -36,6 +40,8 @@ const MAX_SLOTS = 65536;
 
 export interface FatGeometry {
   readonly bits: 12 | 16 | 32;
+  /** Bytes of a sector. */
+  readonly sector: number;
   /** Sectors per cluster. */
   readonly perCluster: number;
   readonly reserved: number;
@@ -59,8 +65,12 @@ export interface FatEntry {
  *
  * @throws {BuildError} when no filesystem could hold one of the directories.
  */
-export function fatGeometry(size: number, entries: readonly FatEntry[]): FatGeometry | undefined {
-  return layOut(size, demandOf(entries));
+export function fatGeometry(
+  size: number,
+  entries: readonly FatEntry[],
+  sector: number = FAT_SECTOR,
+): FatGeometry | undefined {
+  return layOut(size, sector, demandOf(entries));
 }
 
 /**
@@ -68,10 +78,10 @@ export function fatGeometry(size: number, entries: readonly FatEntry[]): FatGeom
  *
  * @throws {BuildError} when that would be more than {@link MAX_FAT_SIZE}.
  */
-export function smallestFat(entries: readonly FatEntry[]): number {
+export function smallestFat(entries: readonly FatEntry[], sector: number = FAT_SECTOR): number {
   const demand = demandOf(entries);
   let [low, high] = [0, MAX_FAT_SIZE / MiB];
-  if (!layOut(high * MiB, demand)) {
+  if (!layOut(high * MiB, sector, demand)) {
     const bytes = entries.reduce((sum, { size }) => sum + size, 0);
     throw new BuildError(
       `Cannot fit ${formatBytes(bytes)} in ${entries.length} entries into a FAT filesystem`,
@@ -80,26 +90,33 @@ export function smallestFat(entries: readonly FatEntry[]): number {
   }
   while (low + 1 < high) {
     const middle = (low + high) >>> 1;
-    if (layOut(middle * MiB, demand)) high = middle;
+    if (layOut(middle * MiB, sector, demand)) high = middle;
     else low = middle;
   }
   return high * MiB;
 }
 
 /** The first layout that holds what is demanded. Larger clusters come first: their tables are smaller. */
-function layOut(size: number, { rootSlots, clusters: needed }: Demand): FatGeometry | undefined {
+function layOut(
+  size: number,
+  sector: number,
+  { rootSlots, clusters: needed }: Demand,
+): FatGeometry | undefined {
   if (size > MAX_FAT_SIZE) return undefined;
   for (const { bits, reserved, min, max, clusters: choices } of VARIANTS) {
     if (bits === 32 ? size <= MAX_FAT16 : rootSlots > FAT_ROOT_ENTRIES) continue;
     for (const perCluster of choices) {
-      const rootSectors = bits === 32 ? 0 : FAT_ROOT_ENTRIES * SLOT / SECTOR;
-      const sectors = Math.floor(size / SECTOR) - reserved - rootSectors;
+      if (perCluster * sector > MAX_CLUSTER) continue;
+      const rootSectors = bits === 32 ? 0 : FAT_ROOT_ENTRIES * SLOT / sector;
+      const sectors = Math.floor(size / sector) - reserved - rootSectors;
       // Two tables of `bits` per cluster; mkfs.vfat rounds each up, by less than four sectors.
-      const tables = 2 * (Math.ceil(sectors / perCluster * bits / 8 / SECTOR) + 4);
+      const tables = 2 * (Math.ceil(sectors / perCluster * bits / 8 / sector) + 4);
       const clusters = Math.floor((sectors - tables) / perCluster);
       if (clusters < min || clusters > max) continue;
-      const root = bits === 32 ? Math.ceil(rootSlots * SLOT / (perCluster * SECTOR)) : 0;
-      if (root + needed(perCluster * SECTOR) <= clusters) return { bits, perCluster, reserved, clusters };
+      const root = bits === 32 ? Math.ceil(rootSlots * SLOT / (perCluster * sector)) : 0;
+      if (root + needed(perCluster * sector) <= clusters) {
+        return { bits, sector, perCluster, reserved, clusters };
+      }
     }
   }
 }

@@ -9,7 +9,7 @@ import { type Ext4Plan, MAX_EXT4_SIZE, planExt4 } from "./ext4-plan.ts";
 import { makeExt4 } from "./ext4.ts";
 import { verifyExt4, verifyVfat } from "./verify.ts";
 import { fatEntries } from "./fat-entries.ts";
-import { type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat.ts";
+import { FAT_SECTOR, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat.ts";
 import { deriveSerial } from "./identity.ts";
 import type { Root } from "./root.ts";
 import { MiB } from "./units.ts";
@@ -24,6 +24,8 @@ export interface FilesystemWish {
   readonly seed: string;
   /** Seconds since 1970. */
   readonly time: number;
+  /** Bytes of a sector of the disk (512). */
+  readonly sector?: number;
   /** Exact size in bytes. */
   readonly size?: number;
   /** Bytes that df is to show as available. */
@@ -100,7 +102,7 @@ export const FILESYSTEMS = {
     checker: "fsck.vfat",
     largest: MAX_FAT_SIZE,
     plan: planVfatRow,
-    smallest: (selection) => smallestFat(fatEntries(selection, () => {})),
+    smallest: (selection, { sector }) => smallestFat(fatEntries(selection, () => {}), sector),
   },
 } as const satisfies Record<string, Filesystem>;
 
@@ -125,13 +127,15 @@ function planExt4Row(selection: Selection, wish: FilesystemWish): FilesystemPlan
 function planVfatRow(selection: Selection, wish: FilesystemWish): FilesystemPlan | undefined {
   const notices: string[] = [];
   const entries: readonly FatEntry[] = fatEntries(selection, (text) => notices.push(text));
-  const size = wish.size ?? smallestFat(entries) + (wish.free ?? 0);
-  const geometry = fatGeometry(size, entries);
+  const size = wish.size ?? smallestFat(entries, wish.sector) + (wish.free ?? 0);
+  const geometry = fatGeometry(size, entries, wish.sector);
   if (!geometry) return undefined;
   if (geometry.bits !== 32) {
     notices.push(
       `${wish.label} is FAT${geometry.bits}, since ${size / MiB} MiB are too small for FAT32: ` +
-        "the UEFI specification wants FAT32 on fixed disks, from 33 MiB on",
+        `the UEFI specification wants FAT32 on fixed disks, from ${
+          geometry.sector === FAT_SECTOR ? 33 : 260
+        } MiB on`,
     );
   }
   const serial = deriveSerial(wish.seed, "fat-serial");

@@ -13,7 +13,7 @@ import { imageSize, readImage } from "./image.ts";
 import { parseJson, sh, shWith } from "./sh.ts";
 import { alignUp, MiB } from "./units.ts";
 
-/** Bytes of a logical sector. */
+/** Bytes of a logical sector, unless a disk has others. */
 export const SECTOR = 512;
 
 /** Partitions start and end on multiples of this: erase blocks and RAID stripes divide it. */
@@ -55,14 +55,14 @@ export function placePartitions(sizes: readonly number[]): number[] {
 }
 
 /** The table as an sfdisk script. Start *and* size are given: without a start, sfdisk shrinks silently. */
-export function sfdiskScript({ id, entries }: Table): string {
+export function sfdiskScript({ id, entries }: Table, sector: number = SECTOR): string {
   const lines = entries.map((entry) => {
     if (!/^[A-Za-z0-9._-]*$/.test(entry.label) || entry.label.length > MAX_LABEL) {
       throw new TypeError(`Label ${JSON.stringify(entry.label)} was not checked by the plan`);
     }
     const fields = [
-      `start=${entry.offset / SECTOR}`,
-      `size=${entry.size / SECTOR}`,
+      `start=${entry.offset / sector}`,
+      `size=${entry.size / sector}`,
       `type=${entry.type}`,
       `uuid=${entry.uuid}`,
       `name="${entry.label}"`,
@@ -74,13 +74,30 @@ export function sfdiskScript({ id, entries }: Table): string {
 }
 
 /** Writes the table into the image, which already has its full size: the backup goes to its very end. */
-export async function writeTable(image: string, table: Table): Promise<void> {
+export async function writeTable(image: string, table: Table, sector: number = SECTOR): Promise<void> {
   // Without --no-tell-kernel it waits a quarter of a second before it tells a kernel that has no such disk.
   await shWith({
-    stdin: sfdiskScript(table),
+    stdin: sfdiskScript(table, sector),
     // They have been made already.
     expected: /^Partition #\d+ contains a \w+ signature/,
-  })`sfdisk --quiet --no-tell-kernel --wipe=never --wipe-partitions=never ${image}`;
+  })`sfdisk --quiet ${sectorOption(sector)} --no-tell-kernel --wipe=never --wipe-partitions=never ${image}`;
+}
+
+/** sfdisk takes an image for a disk of 512-byte sectors; before version 2.41 it cannot be told otherwise. */
+function sectorOption(sector: number): string[] {
+  return sector === SECTOR ? [] : ["--sector-size", String(sector)];
+}
+
+/** @throws {BuildError} when this version of sfdisk cannot write a table for such sectors. */
+export function checkSectors(sector: number, version = "0"): void {
+  if (sector === SECTOR || version.localeCompare("2.41", "en", { numeric: true }) >= 0) return;
+  throw new BuildError(
+    `Cannot write a partition table for SECTOR_SIZE=${sector}: sfdisk ${version} is too old`,
+    {
+      kind: "usage",
+      hint: "Use the container, or sfdisk 2.41 or later (Debian 13)",
+    },
+  );
 }
 
 /**
@@ -88,8 +105,11 @@ export async function writeTable(image: string, table: Table): Promise<void> {
  *
  * @throws {BuildError} when the file has no GPT.
  */
-export async function readTable(image: string): Promise<Table> {
-  const json = parseJson("sfdisk", await shWith({ quiet: true })`sfdisk --json ${image}`);
+export async function readTable(image: string, sector: number = SECTOR): Promise<Table> {
+  const json = parseJson(
+    "sfdisk",
+    await shWith({ quiet: true })`sfdisk ${sectorOption(sector)} --json ${image}`,
+  );
   const table = parseTable(json.partitiontable);
   if (!table) throw new BuildError(`Cannot find a GPT in ${quote(image)}`);
   return table;
@@ -127,10 +147,10 @@ function record(value: unknown): Readonly<Record<string, unknown>> {
  *
  * @throws {BuildError} naming the first entry that differs.
  */
-export async function verifyTable(image: string, table: Table): Promise<void> {
-  await sh`sfdisk --verify --quiet ${image}`;
-  verifyHeaders(image);
-  const found = await readTable(image);
+export async function verifyTable(image: string, table: Table, sector: number = SECTOR): Promise<void> {
+  await sh`sfdisk ${sectorOption(sector)} --verify --quiet ${image}`;
+  verifyHeaders(image, sector);
+  const found = await readTable(image, sector);
   const wanted = [table.id, ...table.entries.map(key)];
   [found.id, ...found.entries.map(key)].concat(Array(wanted.length).fill("nothing")).forEach((text, i) => {
     if (i < Math.max(wanted.length, found.entries.length + 1) && text !== wanted[i]) {
@@ -148,16 +168,16 @@ function key({ type, uuid, label, attributes, offset, size }: TableEntry): strin
  * Checks both copies of the table by their checksums (UEFI 2.10, section 5.3.2): for sfdisk, a backup that is
  * damaged is worth a warning, but no failure.
  */
-function verifyHeaders(image: string): void {
-  const last = imageSize(image) / SECTOR - 1;
+function verifyHeaders(image: string, sector: number): void {
+  const last = imageSize(image) / sector - 1;
   const sums = [1, last].map((lba) => {
-    const header = readImage(image, lba * SECTOR, SECTOR);
+    const header = readImage(image, lba * sector, sector);
     const view = new DataView(header.buffer);
     const sum = view.getUint32(16, true);
     view.setUint32(16, 0, true);
     // What is damaged may say anything.
     const length = Math.min(view.getUint32(80, true) * view.getUint32(84, true), GRAIN);
-    const entries = readImage(image, Number(view.getBigUint64(72, true)) * SECTOR, length);
+    const entries = readImage(image, Number(view.getBigUint64(72, true)) * sector, length);
     const sound = new TextDecoder().decode(header.subarray(0, 8)) === "EFI PART" &&
       crc32(header.subarray(0, view.getUint32(12, true))) === sum &&
       Number(view.getBigUint64(24, true)) === lba &&

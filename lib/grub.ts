@@ -49,6 +49,7 @@ export function findGrub(tree: Tree): FoundLoader | string {
     signed: Boolean(shim),
     // dpkg makes hard links when it replaces a kernel, and FAT has none.
     boot: "ext4",
+    readsXbootldr: false,
     files: (context) => {
       const stub = grubStub(context);
       return {

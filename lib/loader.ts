@@ -31,6 +31,8 @@ export interface FoundLoader {
   readonly signed: boolean;
   /** The filesystem that XBOOTLDR needs for it. */
   readonly boot: "vfat" | "ext4";
+  /** Whether systemd-boot has to find its entries there. */
+  readonly readsXbootldr: boolean;
   readonly files: (context: BootContext) => BootFiles;
 }
 

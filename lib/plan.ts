@@ -84,6 +84,8 @@ export interface DiskPlan extends CommonPlan {
   /** The disk GUID. */
   readonly id: string;
   readonly partitions: readonly PartitionPlan[];
+  /** Bytes of a logical sector of the disk. */
+  readonly sectorSize: number;
   /** Absent: the image does not boot on a machine, only as a container. */
   readonly bootLoader?: { readonly name: BootLoaderName; readonly reason: string };
   /** The kernel command line. */
@@ -105,7 +107,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const time = settings.sourceDateEpoch ?? tree.newest;
   const uuid = (name: string) => deriveUuid(seed, name);
   const kernelOptions = planKernelOptions(settings, tree, uuid("root/partition"));
-  const chosen = chooseLoader(settings.bootloader, tree);
+  const chosen = chooseLoader(settings, tree);
   const loader = Array.isArray(chosen) ? undefined : chosen;
   const warnings = bootWarnings(settings, tree, Array.isArray(chosen) ? chosen : []);
   const boot = loader?.boot ?? "vfat";
@@ -120,6 +122,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
     hashSeed: uuid(`${role}/hash-seed`),
     seed: `${seed}/${role}`,
     time,
+    sector: settings.sectorSize,
   });
   const volume = (
     name: SettingName,
@@ -183,6 +186,7 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
     format: settings.outputFormat,
     architecture,
     id: uuid("disk"),
+    sectorSize: settings.sectorSize,
     size: around + root.filesystem.size,
     partitions: volumes.map(([role, mountPoint, volume], i) => ({
       ...volume,

@@ -149,6 +149,13 @@ export const SETTINGS = {
     help: `Boot loader for UEFI machines: ${BOOT_LOADER_CHOICES.join(", ")}`,
     parse: choice(BOOT_LOADER_CHOICES),
   },
+  sectorSize: {
+    env: "SECTOR_SIZE",
+    value: "BYTES",
+    default: "512",
+    help: "Logical sectors of the disk that the image is for: 512, 4096",
+    parse: (text: string): number => Number(choice(["512", "4096"])(text)),
+  },
   secureBootKey: {
     env: "SECURE_BOOT_KEY",
     value: "FILE",

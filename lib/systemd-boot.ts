@@ -40,6 +40,7 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
     reason: `the tree has ${shim ? `${shim.path} and ` : ""}${from}`,
     signed: Boolean(shim),
     boot: "vfat",
+    readsXbootldr: true,
     files: (context) => ({
       esp: [
         ...shim ? shim.files(directory, first, from) : [copy(from, `${directory}/${first}`)],

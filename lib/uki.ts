@@ -31,6 +31,7 @@ export function findUki(tree: Tree): FoundLoader | string {
       reason: `the tree has ${stub} and one kernel`,
       signed: false,
       boot: "vfat",
+      readsXbootldr: false,
       files: (context) => ({ esp: [image(kernel, context, `/${names.path}`)], xbootldr: [] }),
     };
   }
@@ -41,6 +42,7 @@ export function findUki(tree: Tree): FoundLoader | string {
     ...menu,
     reason: `the tree has ${stub} and several kernels`,
     signed: false,
+    readsXbootldr: false,
     files: (context) => ({
       // On the ESP, since /boot/EFI could not be seen below the mount point /boot/efi.
       esp: [

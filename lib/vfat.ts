@@ -41,8 +41,6 @@ const LAST_TIME = 4354819198;
 /** Paths on one command line; far below the kernel's limit of 128 KiB for a single one and 2 MiB for all. */
 const BATCH = 500;
 
-const SECTOR = 512;
-
 /**
  * Makes and fills the filesystem.
  *
@@ -62,11 +60,11 @@ export async function makeVfat(
     // mkfs.vfat expects a filesystem to fill its file to the end.
     expected: /block count mismatch/,
   });
-  const { bits, perCluster, reserved } = geometry;
-  const sector = target.offset / SECTOR;
+  const { bits, sector, perCluster, reserved } = geometry;
+  const start = target.offset / sector;
   const rootEntries = bits === 32 ? [] : ["-r", FAT_ROOT_ENTRIES];
   // The entry of the label would otherwise have the time of the build.
-  await run`mkfs.vfat --invariant -F ${bits} -S ${SECTOR} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a -i ${serial} -n ${label} --offset ${sector} -h ${sector} ${target.path} ${
+  await run`mkfs.vfat --invariant -F ${bits} -S ${sector} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a -i ${serial} -n ${label} --offset ${start} -h ${start} ${target.path} ${
     target.size / KiB
   }`;
 

@@ -47,7 +47,7 @@ Deno.test.each([
   { title: "systemd-boot of two unsigned ones", paths: [SYSTEMD_BOOT, MONOLITHIC], name: "systemd-boot" },
   { title: "GRUB where there is nothing else", paths: [MONOLITHIC], name: "grub" },
 ])("chooseLoader() takes $title", pure, ({ paths, name }) => {
-  const chosen = chooseLoader("auto", treeOf(...paths));
+  const chosen = chooseLoader({ bootloader: "auto", sectorSize: 512 }, treeOf(...paths));
   assert.ok(!Array.isArray(chosen));
   assert.equal(chosen.name, name);
 });
@@ -56,18 +56,18 @@ Deno.test(
   "chooseLoader() names what is missing for every loader, and refuses the one asked for",
   pure,
   () => {
-    const missing = chooseLoader("auto", treeOf());
+    const missing = chooseLoader({ bootloader: "auto", sectorSize: 512 }, treeOf());
     assert.ok(Array.isArray(missing));
     assert.equal(missing.length, Object.keys(BOOTLOADERS).length);
     assert.throws(
-      () => chooseLoader("grub", treeOf(SYSTEMD_BOOT)),
+      () => chooseLoader({ bootloader: "grub", sectorSize: 512 }, treeOf(SYSTEMD_BOOT)),
       /BOOTLOADER=grub: no .*grubx64/,
     );
   },
 );
 
 Deno.test("BOOTLOADERS.grub writes its stub wherever a signed GRUB may look, and nowhere else", pure, () => {
-  const chosen = chooseLoader("grub", treeOf(SHIM, SIGNED));
+  const chosen = chooseLoader({ bootloader: "grub", sectorSize: 512 }, treeOf(SHIM, SIGNED));
   assert.ok(!Array.isArray(chosen));
   const { esp, xbootldr } = chosen.files({ options: "root=PARTUUID=1 rw", bootUuid: "abc" });
   const stubs = esp.filter(({ path }) => path.endsWith("grub.cfg"));
@@ -85,7 +85,10 @@ Deno.test("BOOTLOADERS.grub writes its stub wherever a signed GRUB may look, and
 });
 
 Deno.test("BOOTLOADERS.existing gives the GRUB of the tree's ESP the menu of the image", pure, () => {
-  const chosen = chooseLoader("auto", treeOf("/efi/EFI/BOOT/BOOTX64.EFI", "/efi/EFI/debian/grub.cfg"));
+  const chosen = chooseLoader(
+    { bootloader: "auto", sectorSize: 512 },
+    treeOf("/efi/EFI/BOOT/BOOTX64.EFI", "/efi/EFI/debian/grub.cfg"),
+  );
   assert.ok(!Array.isArray(chosen));
   assert.equal(chosen.boot, "ext4");
   const { esp } = chosen.files({ options: "rw", bootUuid: "abc" });

@@ -6,9 +6,10 @@
 
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import { build } from "./builds.ts";
+import { searchPath } from "../lib/packages.ts";
+import { build, runBuilder } from "./builds.ts";
 import { bootQemu, newerSystemd, report } from "./guests.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
+import { missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";
 import { copyTree, quiet, tinyTree, unpack } from "./trees.ts";
 
 const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "mmdebstrap") || unprivileged();
@@ -171,3 +172,61 @@ Deno.test("BOOTLOADER=uki makes a UKI that systemd's own tools read, and systemd
     assert.match(seen.get("efi")!, /^StubInfo=systemd-stub/m);
   });
 });
+
+/** A `PATH` on which sfdisk is that of Debian 13, run by its own dynamic loader: Debian 12's knows no 4K sectors. */
+async function pathWithNewerSfdisk(dir: string): Promise<string> {
+  const packages = await unpack("trixie", "amd64", ["fdisk"]);
+  const run =
+    `${packages}/usr/lib64/ld-linux-x86-64.so.2 --library-path ${packages}/usr/lib/x86_64-linux-gnu`;
+  await Deno.mkdir(`${dir}/bin`);
+  await stubProgram(`${dir}/bin`, "sfdisk", `exec ${run} ${packages}/usr/sbin/sfdisk "$@"`);
+  return `${dir}/bin:${searchPath()}`;
+}
+
+for (
+  const [loader, files, boot] of [["grub", [...SHIM, GRUB], "ext4"], [
+    "uki",
+    [SYSTEMD_BOOT, STUB],
+    "vfat",
+  ]] as const
+) {
+  Deno.test(`SECTOR_SIZE=4096 boots from a 4K NVMe with BOOTLOADER=${loader}`, {
+    ignore: ignore || missing(...QEMU),
+  }, async () => {
+    await tempDir(async (dir) => {
+      const image = `${dir}/disk.img`;
+      const tree = await treeWith(dir, files);
+      const env = { ...SMALL, PATH: await pathWithNewerSfdisk(dir), SECTOR_SIZE: "4096", EFI_MB: "64" };
+      const { stderr } = await build("disk-image", tree, image, env);
+      assert.match(stderr, new RegExp(`boot loader: ${loader},`));
+      const seen = report(
+        await bootQemu(image, { architecture: "x86-64", format: "raw", disk: "nvme-4k" }),
+      );
+      assert.match(seen.get("mounts")!, new RegExp(`^\\S+p2 /boot ${boot} rw`, "m"));
+      assert.match(seen.get("mounts")!, /^\S+p1 \/boot\/efi vfat rw/m);
+      assert.equal(seen.get("writable"), "yes");
+    });
+  });
+}
+
+Deno.test(
+  "SECTOR_SIZE=4096 refuses systemd-boot, which would find no entries, and an old sfdisk",
+  { ignore },
+  async () => {
+    await tempDir(async (dir) => {
+      const tree = await treeWith(dir, [SYSTEMD_BOOT]);
+      const args = ["--input", tree, "--output", `${dir}/disk.img`, "--sector-size=4096"];
+      const loader = await runBuilder("disk-image", {
+        args: [...args, "--bootloader=systemd-boot", "--dry-run"],
+      });
+      assert.equal(loader.code, 2);
+      assert.match(loader.stderr, /Cannot install BOOTLOADER=systemd-boot: .*4096 bytes/);
+      await Deno.mkdir(`${dir}/old`);
+      await stubProgram(`${dir}/old`, "sfdisk", "echo sfdisk from util-linux 2.39.3");
+      const env = { PATH: `${dir}/old:${searchPath()}` };
+      const sfdisk = await runBuilder("disk-image", { args: [...args, "--bootloader=none"], env });
+      assert.equal(sfdisk.code, 2);
+      assert.match(sfdisk.stderr, /SECTOR_SIZE=4096: sfdisk 2\.39\.3 is too old/);
+    });
+  },
+);

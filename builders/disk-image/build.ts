@@ -25,6 +25,7 @@ export const diskImage: Builder<DiskPlan> = {
     "usedMb",
     "sizeMb",
     "bootloader",
+    "sectorSize",
     "secureBootKey",
     "secureBootCert",
     "kernelCmdline",

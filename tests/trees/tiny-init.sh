@@ -14,10 +14,10 @@ if [ -z "$container" ]; then
   [ ! -d /sys/firmware/efi ] || mount -t efivarfs efivarfs /sys/firmware/efi/efivars
 fi
 
-# A GUID of a partition's entry in the GPT (512-byte sectors): type at 0, PARTUUID at 16.
+# A GUID of a partition's entry in the GPT: type at 0, PARTUUID at 16.
 guid() {
   disk=$(readlink -f "$1/..")
-  set -- $(od -An -v -tx1 -j $((1024 + ($(cat "$1/partition") - 1) * 128 + $2)) -N 16 "/dev/${disk##*/}")
+  set -- $(od -An -v -tx1 -j $((2 * $(cat "$1/../queue/logical_block_size") + ($(cat "$1/partition") - 1) * 128 + $2)) -N 16 "/dev/${disk##*/}")
   echo "$4$3$2$1-$6$5-$8$7-$9${10}-${11}${12}${13}${14}${15}${16}"
 }
 partitions() {
