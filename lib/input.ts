@@ -30,8 +30,9 @@ export async function openInput(
   try {
     info = await Deno.stat(path);
   } catch (cause) {
-    if (!(cause instanceof Deno.errors.NotFound)) throw cause;
-    throw new BuildError(`Cannot find the input ${quote(path)}`, {
+    const missing = cause instanceof Deno.errors.NotFound;
+    const reason = missing ? "" : `: ${(cause as Error).message}`;
+    throw new BuildError(`Cannot find the input ${quote(path)}${reason}`, {
       kind: "usage",
       hint: "Give a directory or a tar archive with --input",
       cause,

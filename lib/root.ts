@@ -17,20 +17,35 @@ export interface Root {
   /** Absolute, without symlinks and without a slash at its end. */
   readonly path: string;
   readonly fd: posix.Fd;
+  /** Directories deep inside that stay open, by their rows in `table`, the last used one last. */
+  readonly places: Map<number, posix.Fd>;
+  table?: Nodes;
 }
 
-/** The longest path that one system call takes, with its NUL. */
-const PATH_MAX = 4096;
+/**
+ * Bytes of a path that one system call gets; a directory stays open at the end of each such piece. So the
+ * time to open something does not grow with its depth, however deep a tree is.
+ */
+const PIECE = 1024;
+
+/** So many directories stay open. */
+const MAX_PLACES = 64;
 
 /** Opens the directory that holds a tree. Close it with `closeRoot`. */
 export function openRoot(path: string): Root {
   const fd = posix.open(posix.cString(path), posix.OPEN.place);
   if (fd < 0) throw cannotRead(path, fd);
-  return { path: Deno.realPathSync(path).replace(/\/+$/, ""), fd };
+  return { path: Deno.realPathSync(path).replace(/\/+$/, ""), fd, places: new Map() };
 }
 
 export function closeRoot(root: Root): void {
+  closePlaces(root);
   posix.close(root.fd);
+}
+
+function closePlaces(root: Root): void {
+  for (const fd of root.places.values()) posix.close(fd);
+  root.places.clear();
 }
 
 /** The error for a path that a system call refused. */
@@ -48,40 +63,60 @@ export function changed(nodes: Nodes, node: number): BuildError {
   });
 }
 
-/** The path inside the root as NUL-terminated bytes without a slash at either end; `.` is the root. */
-function pathBytes(nodes: Nodes, node: number): Uint8Array<ArrayBuffer> {
-  if (node === 0) return posix.cString(".");
-  let length = 0;
-  for (let at = node; at !== 0; at = nodes.parent[at]!) length += nodes.nameLength[at]! + 1;
-  const path = new Uint8Array(length);
-  for (let at = node, end = length - 1; at !== 0; at = nodes.parent[at]!) {
-    const name = nameBytes(nodes, at);
-    path.set(name, end - name.length);
-    end -= name.length + 1;
-    if (end > 0) path[end] = 0x2f;
+/** Opens a node by its path. @throws {BuildError} when it is gone, became a symlink, or may not be read. */
+export function openNode(root: Root, nodes: Nodes, node: number, flags: number): posix.Fd {
+  if (root.table !== nodes) {
+    closePlaces(root);
+    root.table = nodes;
+  }
+  // The way down from the nearest directory that is open.
+  const way: number[] = [];
+  let at = node;
+  for (; at !== 0 && (at === node || !root.places.has(at)); at = nodes.parent[at]!) way.push(at);
+  let fd = at === 0 ? root.fd : usePlace(root, at);
+  while (fd >= 0) {
+    const piece = [way.pop() ?? 0];
+    let length = nodes.nameLength[piece[0]!]! + 1;
+    while (way.length > 0 && (length += nodes.nameLength[way.at(-1)!]! + 1) <= PIECE) piece.push(way.pop()!);
+    const path = joinNames(nodes, piece);
+    if (way.length === 0) {
+      const opened = posix.openInside(fd, path, flags);
+      if (opened >= 0) return opened;
+      fd = opened;
+    } else {
+      fd = posix.openInside(fd, path, posix.OPEN.place);
+      if (fd >= 0) keepPlace(root, piece.at(-1)!, fd);
+    }
+  }
+  throw cannotRead(pathOf(nodes, node), fd);
+}
+
+/** Names as a path of NUL-terminated bytes; that of the root is `.`. */
+function joinNames(nodes: Nodes, piece: readonly number[]): Uint8Array<ArrayBuffer> {
+  if (piece[0] === 0) return posix.cString(".");
+  const path = new Uint8Array(piece.reduce((sum, node) => sum + nodes.nameLength[node]! + 1, 0));
+  let end = 0;
+  for (const node of piece) {
+    if (end > 0) path[end - 1] = 0x2f;
+    path.set(nameBytes(nodes, node), end);
+    end += nodes.nameLength[node]! + 1;
   }
   return path;
 }
 
-/** Opens a node by its path. @throws {BuildError} when it is gone, became a symlink, or may not be read. */
-export function openNode(root: Root, nodes: Nodes, node: number, flags: number): posix.Fd {
-  const path = pathBytes(nodes, node);
-  let from = 0;
-  let at = root.fd;
-  // A path that is too long for one call is opened in pieces, each ending before a slash.
-  while (path.length - from > PATH_MAX && at >= 0) {
-    const slash = path.lastIndexOf(0x2f, from + PATH_MAX - 2);
-    const piece = path.slice(from, slash + 1);
-    piece[piece.length - 1] = 0;
-    const next = posix.openInside(at, piece, posix.OPEN.place);
-    if (at !== root.fd) posix.close(at);
-    at = next;
-    from = slash + 1;
-  }
-  const fd = at < 0 ? at : posix.openInside(at, path.subarray(from), flags);
-  if (at >= 0 && at !== root.fd) posix.close(at);
-  if (fd < 0) throw cannotRead(pathOf(nodes, node), fd);
+function usePlace(root: Root, node: number): posix.Fd {
+  const fd = root.places.get(node)!;
+  root.places.delete(node);
+  root.places.set(node, fd);
   return fd;
+}
+
+function keepPlace(root: Root, node: number, fd: posix.Fd): void {
+  root.places.set(node, fd);
+  if (root.places.size <= MAX_PLACES) return;
+  const [oldest, unused] = root.places.entries().next().value!;
+  root.places.delete(oldest);
+  posix.close(unused);
 }
 
 const stat = new Uint8Array(256);
