@@ -35,11 +35,11 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
   sectorSize: { good: [["512", 512], ["4096", 4096]], bad: ["0", "520", "4k", "4096.0", " 512"] },
   secureBootKey: {
     good: [["-----BEGIN PRIVATE KEY-----\nx", "-----BEGIN PRIVATE KEY-----\nx"]],
-    bad: ["-----BEGIN CERTIFICATE-----", "/nowhere/key.pem"],
+    bad: ["/nowhere/key.pem", "/etc/hostname", "PRIVATE KEY"],
   },
   secureBootCert: {
     good: [["-----BEGIN CERTIFICATE-----\nx", "-----BEGIN CERTIFICATE-----\nx"]],
-    bad: ["-----BEGIN PRIVATE KEY-----", "/nowhere/cert.pem"],
+    bad: ["/nowhere/cert.pem", "/etc/hostname", "CERTIFICATE"],
   },
   kernelCmdline: {
     good: [["console=ttyS0 quiet", "console=ttyS0 quiet"], [' a="b c" ', 'a="b c"']],
@@ -162,4 +162,13 @@ Deno.test("SETTINGS have names as Raptor's documentation writes them, and a help
     fallback: "32",
     help: SETTINGS.efiMb.help,
   }]);
+});
+
+Deno.test("readSettings() shows nothing of a key that it refuses", pure, () => {
+  const env = { SECURE_BOOT_KEY: "-----BEGIN OPENSSH KEY-----\nsecret\n" };
+  assert.throws(() => readSettings(["secureBootKey"], {}, env), (error) => {
+    assert.match((error as Error).message, /^Cannot use SECURE_BOOT_KEY=/);
+    assert.doesNotMatch((error as Error).message, /secret/);
+    return true;
+  });
 });
