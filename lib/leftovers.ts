@@ -39,7 +39,8 @@ export const LEFTOVERS = {
   },
   "machine-id": {
     what: "a filled machine ID",
-    why: "each machine needs its own: it becomes `uninitialized` (systemd 247 and later) or empty",
+    why:
+      "each machine needs its own: it becomes `uninitialized`, with systemd before 247 empty, without systemd nothing",
     paths: ["/var/lib/dbus/machine-id"],
   },
   "random-seed": {
