@@ -94,6 +94,12 @@ export function nameOf(selection: Selection, entry: number): Uint8Array<ArrayBuf
   return addedOf(selection, entry)?.name ?? nameBytes(selection.nodes, selection.source[entry]!);
 }
 
+/** How many bytes the name has. */
+export function nameLengthOf(selection: Selection, entry: number): number {
+  const source = selection.source[entry]!;
+  return source < 0 ? selection.added[~source]!.name.length : selection.nodes.nameLength[source]!;
+}
+
 /** The path in the filesystem, for people. */
 export function entryPath(selection: Selection, entry: number): string {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });

@@ -17,7 +17,7 @@ import {
 } from "./contents.ts";
 import { BuildError, quote } from "./error.ts";
 import { planDirectory } from "./ext4-directory.ts";
-import { placeFile, type Placement, type Space, takeBlock } from "./ext4-extents.ts";
+import { placeFile, type Placement, skip, type Space, takeBlock } from "./ext4-extents.ts";
 import type { HashSeed } from "./ext4-hash.ts";
 import { BLOCK_SIZE, FIRST_INODE } from "./ext4-layout.ts";
 import { planXattrs } from "./ext4-xattr.ts";
@@ -222,6 +222,15 @@ export function placeEntry(
 ): EntryPlacement {
   const placement = placeFile(space, rangesOf(selection, entry, demand.blocks[entry]!));
   return { ...placement, xattrBlock: demand.hasXattrBlock[entry]! ? takeBlock(space) : 0 };
+}
+
+/** Takes the same blocks without saying which, where that is quick: without holes, in one piece. */
+export function skipEntry(demand: Demand, selection: Selection, space: Space, entry: number): void {
+  const blocks = demand.blocks[entry]! + demand.hasXattrBlock[entry]!;
+  if (blocks === 0) return;
+  const node = contentsOf(selection, entry);
+  const hasHoles = node !== undefined && selection.nodes.data.has(node);
+  if (hasHoles || !skip(space, blocks)) placeEntry(demand, selection, space, entry);
 }
 
 /** What stands before the first entry. */

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { entryPath, modeOf, nameOf, type Selection } from "./contents.ts";
+import { entryPath, modeOf, nameLengthOf, nameOf, type Selection } from "./contents.ts";
 import { crc32c, crc32cWord } from "./crc32c.ts";
 import { BuildError, quote } from "./error.ts";
 import { hashName, type HashSeed } from "./ext4-hash.ts";
@@ -56,10 +56,12 @@ export function planDirectory(selection: Selection, directory: number, seed: Has
   const first = selection.firstChild[directory]!, count = selection.childCount[directory]!;
   let size = DOTS_SIZE;
   for (let entry = first; entry < first + count && size <= ROOM; entry++) {
-    size += entrySize(nameOf(selection, entry).length);
+    size += entrySize(nameLengthOf(selection, entry));
   }
   if (size <= ROOM) {
-    return { blocks: 1, order: Uint32Array.from({ length: count }, (_, i) => first + i), leaves: [0] };
+    const order = new Uint32Array(count);
+    for (let i = 0; i < count; i++) order[i] = first + i;
+    return { blocks: 1, order, leaves: [0] };
   }
   const keys = new Float64Array(count);
   for (let i = 0; i < count; i++) {
@@ -68,11 +70,14 @@ export function planDirectory(selection: Selection, directory: number, seed: Has
     keys[i] = hashName(name, 0, name.length, seed) / 2 * 2 ** 22 + i;
   }
   keys.sort();
-  const order = Uint32Array.from(keys, (key) => first + key % 2 ** 22);
-  const hashes = Uint32Array.from(keys, (key) => Math.floor(key / 2 ** 22) * 2);
+  const order = new Uint32Array(count), hashes = new Uint32Array(count);
+  for (let i = 0; i < count; i++) {
+    hashes[i] = Math.floor(keys[i]! / 2 ** 22) * 2;
+    order[i] = first + keys[i]! % 2 ** 22;
+  }
   const leaves: number[] = [];
   for (let i = 0, left = 0; i < count; i++) {
-    const size = entrySize(nameOf(selection, order[i]!).length);
+    const size = entrySize(nameLengthOf(selection, order[i]!));
     if (size > left) {
       leaves.push(i);
       left = ROOM;

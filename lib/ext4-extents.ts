@@ -38,6 +38,14 @@ function takeRun(space: Space, count: number): number {
   return start;
 }
 
+/** Takes blocks if the front has so many in one piece, and they need no extent tree. */
+export function skip(space: Space, count: number): boolean {
+  const end = space.front + count;
+  if (count > MAX_EXTENT || end > (space.runs[space.run + 1] ?? 0)) return false;
+  space.front = end;
+  return true;
+}
+
 /** Takes one block. */
 export function takeBlock(space: Space): number {
   return takeRun(space, 1);

@@ -8,7 +8,7 @@
  */
 
 import type { Selection } from "./contents.ts";
-import { type Demand, demandOf, placeEntry, placeSystem, withLostAndFound } from "./ext4-demand.ts";
+import { type Demand, demandOf, placeSystem, skipEntry, withLostAndFound } from "./ext4-demand.ts";
 import { FULL, newSpace, remaining } from "./ext4-extents.ts";
 import type { HashSeed } from "./ext4-hash.ts";
 import { BLOCK_SIZE, type Layout, layoutOf } from "./ext4-layout.ts";
@@ -163,7 +163,7 @@ function attempt(
   try {
     placeSystem(space, journalBlocks);
     for (let entry = 0; entry < selection.count; entry++) {
-      if (demand.isFirst[entry]) placeEntry(demand, selection, space, entry);
+      if (demand.isFirst[entry]) skipEntry(demand, selection, space, entry);
     }
   } catch (error) {
     if (error === FULL) return 1;

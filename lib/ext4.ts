@@ -135,8 +135,8 @@ async function fill(
     const system = placeSystem(space, journalBlocks);
     const journal = writeSystemInodes(image, layout, system, journalBlocks, uuid, time);
     for (let entry = 0; entry < selection.count; entry++) {
-      for (const _ of fillEntry(state, entry)) await breathe();
-      if ((entry & 15) === 0) await breathe();
+      for (const _ of fillEntry(state, entry)) if (isTime()) await breathe();
+      if ((entry & 15) === 0 && isTime()) await breathe();
       if ((modeOf(selection, entry) & 0o170000) === FILE_TYPES.directory) {
         directories[Math.floor((demand.inode[entry]! - 1) / layout.inodesPerGroup)]!++;
       }
@@ -164,9 +164,12 @@ async function fill(
     closeFill(state);
   }
 
-  /** Gives signals, progress and other filesystems a turn when some time has passed. */
+  function isTime(): boolean {
+    return performance.now() - turn > TURN_MS;
+  }
+
+  /** Gives signals, progress and other filesystems a turn. */
   async function breathe(): Promise<void> {
-    if (performance.now() - turn < TURN_MS) return;
     onProgress(state.data.written);
     await nextTurn();
     signal?.throwIfAborted();
