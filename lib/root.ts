@@ -26,7 +26,7 @@ export interface Root {
  * Bytes of a path that one system call gets; a directory stays open at the end of each such piece. So the
  * time to open something does not grow with its depth, however deep a tree is.
  */
-const PIECE = 1024;
+const PIECE = 256;
 
 /** So many directories stay open. */
 const MAX_PLACES = 64;
