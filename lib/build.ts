@@ -130,7 +130,7 @@ async function intoOutput(
       await withProgress(
         format,
         size,
-        (update) => convert(image, output.path, format, (share) => update(share * size)),
+        (update) => convert(image, output.path, format, (share) => update(share * size), plan),
       );
       if (plan.verify === "full") await compareConverted(image, output.path, format);
     }

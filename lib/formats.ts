@@ -6,6 +6,8 @@
 
 import { BuildError } from "./error.ts";
 import { formatBytes } from "./units.ts";
+import { identifyVdi, identifyVhdx, identifyVmdk, identifyVpc } from "./format-identity.ts";
+import type { Identify, Identity } from "./format-identity.ts";
 import { parseJson, sh, shWith } from "./sh.ts";
 
 interface Format {
@@ -17,6 +19,8 @@ interface Format {
   readonly aliases?: readonly string[];
   /** Whether `qemu-img check` knows the format. */
   readonly check?: boolean;
+  /** Replaces the random numbers and the time in it. Absent: it has none. */
+  readonly identify?: Identify;
 }
 
 /**
@@ -28,18 +32,20 @@ export const FORMATS = {
   "qcow2": { summary: "QEMU, libvirt, Proxmox VE", driver: "qcow2", check: true },
   "qed": { summary: "QEMU, old", driver: "qed", check: true },
   "parallels": { summary: "Parallels Desktop", driver: "parallels", check: true },
-  "vdi": { summary: "VirtualBox", driver: "vdi", check: true },
-  "vhdx": { summary: "Hyper-V", driver: "vhdx", check: true },
+  "vdi": { summary: "VirtualBox", driver: "vdi", check: true, identify: identifyVdi },
+  "vhdx": { summary: "Hyper-V", driver: "vhdx", check: true, identify: identifyVhdx },
   "vmdk": {
     summary: "VMware, stream-optimized as in an OVA",
     driver: "vmdk",
     options: "subformat=streamOptimized,adapter_type=lsilogic",
+    identify: identifyVmdk,
   },
   "vpc": {
     summary: "Azure, Hyper-V: a fixed VHD",
     driver: "vpc",
     // Without force_size the size is rounded up to a CHS geometry, which Azure refuses.
     options: "subformat=fixed,force_size=on",
+    identify: identifyVpc,
     aliases: ["vhd"],
   },
 } as const satisfies Record<string, Format>;
@@ -53,7 +59,7 @@ export function isConverted(format: FormatName): boolean {
 
 /**
  * Converts the raw image `from` into the existing file `to`, in place: a bind-mounted file cannot be
- * replaced. `onProgress` gets the done share, 0 to 1.
+ * replaced. `onProgress` gets the done share, 0 to 1. With an `identity` the same image becomes the same file.
  *
  * @throws {BuildError} when `qemu-img` fails or what it wrote is not what was asked for.
  */
@@ -62,8 +68,9 @@ export async function convert(
   to: string,
   format: FormatName,
   onProgress: (share: number) => void,
+  identity?: Identity,
 ): Promise<void> {
-  const { driver, options, check } = FORMATS[format] as Format;
+  const { driver, options, check, identify } = FORMATS[format] as Format;
   if (!driver) throw new TypeError(`Format ${format} is not converted`);
   const option = options ? ["-o", options] : [];
   await shWith({
@@ -72,6 +79,7 @@ export async function convert(
       if (percent) onProgress(Number(percent) / 100);
     },
   })`qemu-img convert -p -f raw -O ${driver} ${option} ${from} ${to}`;
+  if (identity) await identify?.(to, identity);
   const { size } = await Deno.stat(from);
   const info = parseJson("qemu-img info", await sh`qemu-img info --output=json -f ${driver} ${to}`);
   const wrote = Number(info["virtual-size"]);

@@ -1,0 +1,132 @@
+/**
+ * Replaces what qemu-img makes up in an image, random numbers and the time, by what is derived from the seed:
+ * the same disk becomes the same file.
+ *
+ * - VDI: https://forums.virtualbox.org/viewtopic.php?t=8046
+ * - VHD: https://learn.microsoft.com/windows/win32/vstor/about-vhd
+ * - VHDX: https://learn.microsoft.com/openspecs/windows_protocols/ms-vhdx
+ * - VMDK: https://www.vmware.com/support/developer/vddk/vmdk_50_technote.pdf
+ *
+ * @module
+ */
+
+import { crc32c } from "./crc32c.ts";
+import { BuildError } from "./error.ts";
+import { deriveSerial, deriveUuid } from "./identity.ts";
+import { KiB } from "./units.ts";
+
+/** What identity and time are derived from. */
+export interface Identity {
+  readonly seed: string;
+  /** Seconds since 1970. */
+  readonly time: number;
+}
+
+/** Changes the finished image in the file `path`. */
+export type Identify = (path: string, identity: Identity) => Promise<void>;
+
+function uuidBytes(uuid: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(uuid.replaceAll("-", "").match(/../g)!, (hex) => parseInt(hex, 16));
+}
+
+async function readAt(file: Deno.FsFile, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(length);
+  await file.seek(offset, Deno.SeekMode.Start);
+  for (let done = 0; done < length;) {
+    const got = await file.read(bytes.subarray(done));
+    if (got === null) throw new BuildError("qemu-img wrote an image that is too short");
+    done += got;
+  }
+  return bytes;
+}
+
+async function writeAt(file: Deno.FsFile, offset: number, bytes: Uint8Array): Promise<void> {
+  await file.seek(offset, Deno.SeekMode.Start);
+  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
+}
+
+function open(path: string): Promise<Deno.FsFile> {
+  return Deno.open(path, { read: true, write: true });
+}
+
+/** The header has the UUID of the image and that of its last change. */
+export const identifyVdi: Identify = async (path, { seed }) => {
+  using file = await open(path);
+  await writeAt(file, 0x188, uuidBytes(deriveUuid(seed, "vdi/image")));
+  await writeAt(file, 0x198, uuidBytes(deriveUuid(seed, "vdi/last-change")));
+};
+
+/** The descriptor, a text behind the header, has a content ID of eight digits. */
+export const identifyVmdk: Identify = async (path, { seed }) => {
+  using file = await open(path);
+  const header = new DataView((await readAt(file, 0, 512)).buffer);
+  const offset = Number(header.getBigUint64(28, true)) * 512;
+  const length = Number(header.getBigUint64(36, true)) * 512;
+  if (length > 1024 * KiB) throw new BuildError("qemu-img wrote a VMDK without a descriptor");
+  const descriptor = new TextDecoder("latin1").decode(await readAt(file, offset, length));
+  const at = /^CID=(?=[0-9a-f]{8}$)/m.exec(descriptor);
+  if (!at) throw new BuildError("qemu-img wrote a VMDK without a content ID");
+  await writeAt(file, offset + at.index + 4, new TextEncoder().encode(deriveSerial(seed, "vmdk/content")));
+};
+
+/** Seconds from 1970 to 2000, where time begins in a VHD. */
+const VHD_EPOCH = 946_684_800;
+
+/** The footer, the last sector, has the time of creation, a UUID and a checksum. */
+export const identifyVpc: Identify = async (path, { seed, time }) => {
+  using file = await open(path);
+  const at = (await file.stat()).size - 512;
+  const footer = await readAt(file, at, 512);
+  const view = new DataView(footer.buffer);
+  view.setUint32(24, Math.max(0, time - VHD_EPOCH));
+  footer.set(uuidBytes(deriveUuid(seed, "vpc")), 68);
+  view.setUint32(64, 0);
+  // The one's complement of the sum of all bytes.
+  view.setUint32(64, ~footer.reduce((sum, byte) => sum + byte, 0));
+  await writeAt(file, at, footer);
+};
+
+/** `Page83Data` in the metadata of a VHDX, as it is stored. */
+const PAGE_83 = uuidBytes("ab12cabe-e6b2-2345-93ef-c309e000c746");
+
+/** The region table names the region of the metadata by this GUID, as it is stored. */
+const METADATA = uuidBytes("06a27c8b-9047-9a4b-b8fe-575f050f886e");
+
+/**
+ * Both headers have a sequence number, GUIDs of the last write and a checksum, the metadata the GUID that the guest sees. The log
+ * is empty, but what was in it is still there.
+ */
+export const identifyVhdx: Identify = async (path, { seed }) => {
+  using file = await open(path);
+  for (const [sequence, at] of [64 * KiB, 128 * KiB].entries()) {
+    const header = await readAt(file, at, 4 * KiB);
+    const view = new DataView(header.buffer);
+    const hasLog = header.subarray(48, 64).some((byte) => byte !== 0);
+    if (hasLog) throw new BuildError("qemu-img wrote a VHDX whose log is not empty");
+    // They are the same now, so that it does not matter which is the newer one.
+    view.setBigUint64(8, BigInt(sequence), true);
+    header.set(uuidBytes(deriveUuid(seed, "vhdx/file")), 16);
+    header.set(uuidBytes(deriveUuid(seed, "vhdx/data")), 32);
+    view.setUint32(4, 0, true);
+    // The checksum is CRC-32C with its usual inversion at the end.
+    view.setUint32(4, ~crc32c(~0, header), true);
+    await writeAt(file, at, header);
+    const log = Number(view.getBigUint64(72, true));
+    await writeAt(file, log, new Uint8Array(view.getUint32(68, true)));
+  }
+  const regions = await readAt(file, 192 * KiB, 64 * KiB);
+  const region = findEntry(regions, METADATA, 16);
+  const metadata = Number(new DataView(regions.buffer).getBigUint64(region + 16, true));
+  const table = await readAt(file, metadata, 64 * KiB);
+  const entry = findEntry(table, PAGE_83, 32);
+  const page83 = metadata + new DataView(table.buffer).getUint32(entry + 16, true);
+  await writeAt(file, page83, uuidBytes(deriveUuid(seed, "vhdx/page-83")));
+};
+
+/** Where in a table of 32-byte entries that begin with a GUID the one with `guid` is. */
+function findEntry(table: Uint8Array, guid: Uint8Array, from: number): number {
+  for (let at = from; at + 32 <= table.length; at += 32) {
+    if (guid.every((byte, index) => table[at + index] === byte)) return at;
+  }
+  throw new BuildError("qemu-img wrote a VHDX without the metadata that it needs");
+}
