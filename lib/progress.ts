@@ -70,7 +70,7 @@ export function barText(label: string, done: number, total: number, seconds: num
   const share = Math.min(done / total, 1);
   const filled = Math.round(share * BAR_WIDTH);
   const rate = done / Math.max(seconds, 0.001);
-  const left = rate > 0 ? Math.ceil((total - done) / rate) : undefined;
+  const left = rate > 0 ? Math.ceil(Math.max(total - done, 0) / rate) : undefined;
   return [
     `${label} [${"#".repeat(filled)}${"-".repeat(BAR_WIDTH - filled)}] ${percent(done, total).padStart(5)}`,
     `${formatBytes(done)} of ${formatBytes(total)}`,
