@@ -222,6 +222,7 @@ async function hashFile(path: string): Promise<string> {
 /** The programs that a build of these volumes runs. */
 function toolsOf({ format, verify }: DiskPlan | PartPlan, volumes: readonly Volume[]): string[] {
   const tools = volumes.flatMap(({ filesystem }): readonly string[] => {
+    if (filesystem.type === "grub") return ["grub-mkimage"];
     const row = FILESYSTEMS[filesystem.type as FilesystemName];
     return verify === "full" ? [...row.tools, row.checker] : row.tools;
   });

@@ -111,7 +111,10 @@ export const PARTITION_TYPES = {
   "xbootldr": "bc13c2ff-59e6-4262-a352-b275fd6f7172",
 } as const;
 
-export type PartitionRole = "root" | keyof typeof PARTITION_TYPES;
+/** The type of the partition that GRUB for BIOS is in, which the DPS does not know. */
+export const BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649";
+
+export type PartitionRole = "root" | "bios" | keyof typeof PARTITION_TYPES;
 
 /** Attribute bits of a GPT entry that the DPS defines for the root partition. */
 export const GPT_ATTRIBUTES = {
@@ -123,6 +126,7 @@ const ROWS = Object.entries(ARCHITECTURES) as [ArchitectureName, Architecture][]
 
 /** The DPS type GUID (lower case) of a partition, e.g. `partitionType("root", "arm64")`. */
 export function partitionType(role: PartitionRole, architecture: ArchitectureName): string {
+  if (role === "bios") return BIOS_BOOT;
   return role === "root" ? ARCHITECTURES[architecture].root : PARTITION_TYPES[role];
 }
 

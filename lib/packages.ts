@@ -24,6 +24,7 @@ export const PACKAGES = {
   "fdisk": { purpose: "build", has: ["sfdisk"], why: "to write the partition table" },
   "e2fsprogs": { purpose: "build", has: ["mke2fs", "e2fsck"], why: "to make ext4 filesystems" },
   "dosfstools": { purpose: "build", has: ["mkfs.vfat", "fsck.vfat"], why: "to make FAT filesystems" },
+  "grub-common": { purpose: "build", has: ["grub-mkimage"], why: "to install GRUB for BIOS" },
   "mtools": { purpose: "build", has: ["mcopy", "mmd", "mdir"], why: "to fill FAT filesystems" },
   "qemu-utils": { purpose: "build", has: ["qemu-img"], why: "to write other formats than raw" },
   "tar": { purpose: "build", has: ["tar"], why: "to read a tree from an archive" },

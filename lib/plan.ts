@@ -27,10 +27,11 @@ import { BuildError, quote } from "./error.ts";
 import { type FilesystemName, type FilesystemPlan, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
 import type { FormatName } from "./formats.ts";
 import { placePartitions, TABLE_SIZE } from "./gpt.ts";
-import { grubDefaults } from "./grub.ts";
+import { planGrubBios } from "./grub-bios.ts";
+import { grubDefaults, grubFiles } from "./grub.ts";
 import { deriveUuid } from "./identity.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
-import { ESP_DIRECTORIES } from "./loader.ts";
+import { type BootContext, ESP_DIRECTORIES } from "./loader.ts";
 import { children, lookup, nameText, typeOf } from "./nodes.ts";
 import { signFiles } from "./secure-boot.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
@@ -107,13 +108,11 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const time = settings.sourceDateEpoch ?? tree.newest;
   const uuid = (name: string) => deriveUuid(seed, name);
   const kernelOptions = planKernelOptions(settings, tree, uuid("root/partition"));
-  const chosen = chooseLoader(settings, tree);
-  const loader = Array.isArray(chosen) ? undefined : chosen;
-  const warnings = bootWarnings(settings, tree, Array.isArray(chosen) ? chosen : []);
-  const boot = loader?.boot ?? "vfat";
-  const plain = loader?.files({ options: kernelOptions, bootUuid: uuid("xbootldr/filesystem") });
-  const signer = signerOf(settings);
-  const files = plain && signer ? signFiles(plain, loader!, tree, signer) : plain;
+  const { loader, boot, files, warnings } = planBoot(settings, tree, {
+    options: kernelOptions,
+    bootUuid: uuid("xbootldr/filesystem"),
+  });
+  const bios = settings.firmware === "uefi" ? [] : [planBios(settings, tree)];
   const { without, add, found, warnings: missed } = findLeftovers(tree, settings.keep);
 
   const wish = (role: string, label: string): FilesystemWish => ({
@@ -173,10 +172,12 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
       ...grubDefaults(tree, kernelOptions),
     ],
   };
-  const around = TABLE_SIZE + esp.filesystem.size + xbootldr.filesystem.size;
+  const beside = [...bios, esp, xbootldr].reduce((sum, { filesystem }) => sum + filesystem.size, 0);
+  const around = TABLE_SIZE + beside;
   const root = planRoot(settings, tree, contents, wish("root", "root"), around);
 
   const volumes: [PartitionRole, string, Volume][] = [
+    ...bios.map((volume): [PartitionRole, string, Volume] => ["bios", "", volume]),
     ["esp", "/boot/efi", esp],
     ["xbootldr", "/boot", xbootldr],
     ["root", "/", root],
@@ -340,6 +341,35 @@ function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings)
     kind: "usage",
     hint: "Set both, or neither",
   });
+}
+
+/** Number of XBOOTLDR in the table of an image with a BIOS boot partition, which comes first. */
+const BIOS_XBOOTLDR = 3;
+
+function planBios(settings: Settings, tree: Tree): Volume {
+  const contents: Contents = { omit: [], add: [] };
+  const filesystem = planGrubBios(tree, settings, BIOS_XBOOTLDR);
+  return { contents, selection: select(tree.nodes, contents), filesystem };
+}
+
+/** The boot loaders for UEFI and BIOS: their files, and the filesystem of `/boot`. */
+function planBoot(settings: Settings, tree: Tree, context: BootContext) {
+  const { firmware } = settings;
+  const chosen = chooseLoader(firmware === "bios" ? { ...settings, bootloader: "none" } : settings, tree);
+  const loader = Array.isArray(chosen) ? undefined : chosen;
+  const warnings = bootWarnings(settings, tree, Array.isArray(chosen) ? chosen : []);
+  const signer = signerOf(settings);
+  const found = loader?.files(context);
+  const menu = firmware === "uefi" ? [] : grubFiles(tree, context);
+  if (!found && menu.length === 0) return { boot: "vfat" as const, warnings };
+  const all = { esp: found?.esp ?? [], xbootldr: [...menu, ...found?.xbootldr ?? []] };
+  return {
+    loader,
+    // GRUB for BIOS reads either.
+    boot: loader?.boot ?? "ext4" as const,
+    files: loader && signer ? signFiles(all, loader, tree, signer) : all,
+    warnings,
+  };
 }
 
 /** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */

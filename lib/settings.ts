@@ -92,6 +92,9 @@ function parseKernelOptions(text: string): string {
   return text.trim();
 }
 
+/** What an image boots on. */
+const FIRMWARES = ["uefi", "bios", "hybrid"] as const;
+
 const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
 const FORMAT_ALIASES = new Map(
   FORMAT_NAMES.flatMap((name) =>
@@ -148,6 +151,13 @@ export const SETTINGS = {
     default: "auto",
     help: `Boot loader for UEFI machines: ${BOOT_LOADER_CHOICES.join(", ")}`,
     parse: choice(BOOT_LOADER_CHOICES),
+  },
+  firmware: {
+    env: "FIRMWARE",
+    value: "NAME",
+    default: "uefi",
+    help: `What the machine starts with: ${FIRMWARES.join(", ")} (both)`,
+    parse: choice(FIRMWARES),
   },
   sectorSize: {
     env: "SECTOR_SIZE",

@@ -230,3 +230,56 @@ Deno.test(
     });
   },
 );
+
+const GRUB_BIOS = "/usr/lib/grub/i386-pc";
+
+Deno.test("FIRMWARE=hybrid boots the same file through UEFI and through BIOS", {
+  ignore: ignore || missing(...QEMU, "grub-mkimage"),
+}, async () => {
+  await tempDir(async (dir) => {
+    const image = `${dir}/disk.img`;
+    const tree = await treeWith(dir, [SYSTEMD_BOOT, GRUB_BIOS]);
+    await build("disk-image", tree, image, { ...SMALL, FIRMWARE: "hybrid", VERIFY: "full" });
+    await quiet`sgdisk --verify ${image}`;
+    const { bios, root } = await partitionsOf(image);
+    assert.equal(bios!.type, "21686148-6449-6E6F-744E-656564454649");
+    const uefi = report(await bootQemu(image, { architecture: "x86-64", format: "raw" }));
+    assert.match(uefi.get("efi")!, /^LoaderInfo=systemd-boot/m);
+    const seen = report(await bootQemu(image, { architecture: "x86-64", format: "raw", firmware: "bios" }));
+    assert.equal(seen.get("efi"), "", "not started through BIOS");
+    assert.equal(
+      seen.get("cmdline"),
+      `BOOT_IMAGE=/vmlinuz-${seen.get("kernel")!.split(" ")[0]} root=PARTUUID=${root!.uuid.toLowerCase()} ` +
+        "rw console=ttyS0 panic=-1",
+    );
+    assert.match(seen.get("mounts")!, /^\S+p3 \/boot vfat rw/m);
+    assert.match(seen.get("mounts")!, /^\S+p2 \/boot\/efi vfat rw/m);
+  });
+});
+
+Deno.test("FIRMWARE=bios boots through BIOS without any loader for UEFI, in other formats as well", {
+  ignore: ignore || missing(...QEMU, "grub-mkimage"),
+}, async () => {
+  await tempDir(async (dir) => {
+    const image = `${dir}/disk.vmdk`;
+    const env = { ...SMALL, FIRMWARE: "bios", OUTPUT_FORMAT: "vmdk" };
+    const { stderr } = await build("disk-image", await treeWith(dir, [GRUB_BIOS]), image, env);
+    assert.doesNotMatch(stderr, /^\[W\]/m);
+    const guest = { architecture: "x86-64", format: "vmdk", firmware: "bios" } as const;
+    const seen = report(await bootQemu(image, guest));
+    assert.match(seen.get("mounts")!, /^\S+p3 \/boot ext4 rw/m);
+  });
+});
+
+Deno.test("FIRMWARE=hybrid is refused with what the tree lacks, or the machine", { ignore }, async () => {
+  await tempDir(async (dir) => {
+    const args = ["--output", `${dir}/disk.img`, "--firmware=hybrid", "--dry-run"];
+    const without = await runBuilder("disk-image", { args: [...args, "--input", await tinyTree()] });
+    assert.equal(without.code, 2);
+    assert.match(without.stderr, /FIRMWARE=hybrid: no .*i386-pc.*grub-pc-bin/);
+    const arm64 = await tinyTree({ architecture: "arm64" });
+    const other = await runBuilder("disk-image", { args: [...args, "--input", arm64] });
+    assert.equal(other.code, 2);
+    assert.match(other.stderr, /FIRMWARE=hybrid: arm64 machines have no BIOS/);
+  });
+});

@@ -32,6 +32,7 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     good: [["none", "none"], ["systemd-boot", "systemd-boot"]],
     bad: ["lilo", "NONE", "constructor", "auto\n"],
   },
+  firmware: { good: [["hybrid", "hybrid"], ["bios", "bios"]], bad: ["efi", "UEFI", "uefi,bios"] },
   sectorSize: { good: [["512", 512], ["4096", 4096]], bad: ["0", "520", "4k", "4096.0", " 512"] },
   secureBootKey: {
     good: [["-----BEGIN PRIVATE KEY-----\nx", "-----BEGIN PRIVATE KEY-----\nx"]],
