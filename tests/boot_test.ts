@@ -205,7 +205,7 @@ Deno.test.each([
   { args: [], message: /without an image/ },
   { args: ["a", "b"], message: /several images/ },
   { args: ["--accel=warp", "a"], message: /--accel=warp\n.*tcg, kvm/ },
-  { args: ["--disk=floppy", "a"], message: /--disk=floppy\n.*nvme, virtio/ },
+  { args: ["--disk=floppy", "a"], message: /--disk=floppy\n.*nvme.*, virtio/ },
   { args: ["--snapshot=maybe", "a"], message: /--snapshot=maybe\n.*on, off/ },
   { args: ["--memory=1G", "a"], message: /--memory=1G\n.*MiB/ },
   { args: ["--frob", "a"], message: /--frob.*\n.*boot --help/ },
