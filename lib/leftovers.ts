@@ -2,7 +2,6 @@
  * What a tree that was installed or used has gathered and an image that many machines start from should not
  * have: one row per kind. The setting `KEEP` names those that stay.
  *
- * - https://www.freedesktop.org/software/systemd/man/latest/machine-id.html#First%20Boot%20Semantics
  * - https://systemd.io/BUILDING_IMAGES/
  * - Whiteouts: https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
  *
@@ -10,6 +9,7 @@
  */
 
 import type { Addition } from "./contents.ts";
+import { isFilled, resetMachineId } from "./machine-id.ts";
 import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
 
 interface Leftover {
@@ -40,7 +40,7 @@ export const LEFTOVERS = {
   "machine-id": {
     what: "a filled machine ID",
     why:
-      "each machine needs its own: it becomes `uninitialized`, with systemd before 247 empty, without systemd nothing",
+      "each machine needs its own: it becomes `uninitialized`, or empty where the first boot would ask questions",
     paths: ["/var/lib/dbus/machine-id"],
   },
   "random-seed": {
@@ -91,6 +91,8 @@ export type LeftoverName = keyof typeof LEFTOVERS;
 
 export const LEFTOVER_NAMES = Object.keys(LEFTOVERS) as LeftoverName[];
 
+const MACHINE_ID = "/etc/machine-id";
+
 /** What an image leaves out. */
 export interface Leftovers {
   /** Rows of the tree that are left out with all below them. */
@@ -118,7 +120,11 @@ export function findLeftovers(
       ...paths.flatMap((path) => [...matches(nodes, path)]),
       ...anywhere ? rowsWhere(nodes, anywhere) : [],
     ];
-    if (kind === "machine-id" && isFilled(machineId)) rows.push(...resetMachineId(nodes, add));
+    if (kind === "machine-id" && isFilled(machineId)) {
+      rows.push(lookup(nodes, MACHINE_ID, { follow: false })!);
+      const text = resetMachineId(nodes);
+      if (text !== undefined) add.push({ path: MACHINE_ID, type: "file", text });
+    }
     if (rows.length === 0) continue;
     for (const row of rows) without.add(row);
     found.push({ kind, paths: rows.map((row) => pathOf(nodes, row)).sort() });
@@ -156,36 +162,5 @@ function* matches(nodes: Nodes, path: string): Generator<number> {
   const pattern = new RegExp(`^${name.split("*").map(RegExp.escape).join(".*")}$`, "s");
   for (const child of children(nodes, directory)) {
     if (pattern.test(nameText(nodes, child) ?? "")) yield child;
-  }
-}
-
-/** Whether it identifies a machine, and does not just say that none has its own ID yet. */
-function isFilled(machineId: string | undefined): boolean {
-  return /^[0-9a-f-]{32,36}\s*$/i.test(machineId ?? "");
-}
-
-/**
- * Replaces the machine ID as the tree's systemd wants it, or leaves it out where there is no systemd: what
- * other init systems make it with refuses an empty file.
- */
-function resetMachineId(nodes: Nodes, add: Addition[]): number[] {
-  const path = "/etc/machine-id";
-  const version = systemdVersion(nodes);
-  if (version !== undefined) add.push({ path, type: "file", text: version >= 247 ? "uninitialized\n" : "" });
-  return [lookup(nodes, path, { follow: false })!];
-}
-
-/** The version of the tree's systemd, which is in the name of its library. */
-export function systemdVersion(nodes: Nodes): number | undefined {
-  const directories = ["/usr/lib", "/lib", "/usr/lib64"].flatMap((path) => [
-    `${path}/systemd`,
-    // Debian's directories of libraries by architecture.
-    ...[...matches(nodes, `${path}/*-linux-*`)].map((node) => `${pathOf(nodes, node)}/systemd`),
-  ]);
-  for (const directory of directories) {
-    for (const library of matches(nodes, `${directory}/libsystemd-shared-*.so`)) {
-      const version = /-shared-(\d+)/.exec(nameText(nodes, library) ?? "")?.[1];
-      if (version) return Number(version);
-    }
   }
 }

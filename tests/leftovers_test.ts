@@ -1,15 +1,13 @@
 import assert from "node:assert/strict";
 import { entryPath, select } from "../lib/contents.ts";
-import {
-  findLeftovers,
-  LEFTOVER_NAMES,
-  type LeftoverName,
-  LEFTOVERS,
-  systemdVersion,
-} from "../lib/leftovers.ts";
+import { findLeftovers, LEFTOVER_NAMES, type LeftoverName, LEFTOVERS } from "../lib/leftovers.ts";
+import { systemdVersion } from "../lib/machine-id.ts";
 import { planDisk, planPart } from "../lib/plan.ts";
 import type { NodeInput } from "../lib/table.ts";
+import { build } from "./builds.ts";
 import { DEBIAN, factsOf, kernel, settingsOf, SYSTEMD } from "./facts.ts";
+import { missing, tempDir } from "./helpers.ts";
+import { quiet } from "./trees.ts";
 
 const pure = { permissions: "none" } as const;
 const ID = "0123456789abcdef0123456789abcdef\n";
@@ -169,6 +167,17 @@ function machineId(text: string | undefined, list: readonly NodeInput[]): string
 }
 
 const FILE: NodeInput = { path: "/etc/machine-id", size: 33, mode: 0o444 };
+/** A tree whose systemd-firstboot has an answer to everything, and what makes it ask. */
+const ASKING: NodeInput[] = [
+  FILE,
+  { path: SYSTEMD },
+  { path: "/usr/lib/systemd/system/sysinit.target.wants/systemd-firstboot.service", target: "../x" },
+  { path: "/etc/localtime", target: "/usr/share/zoneinfo/UTC" },
+  { path: "/etc/shadow" },
+  { path: "/usr/lib/locale/C.utf8", type: "directory" },
+];
+const LOCALES: NodeInput[] = [{ path: "/usr/lib/locale/locale-archive", size: 9 }];
+const without = (path: string) => ASKING.filter((input) => input.path !== path);
 const library = (path: string): NodeInput => ({ path });
 
 Deno.test.each<{ name: string; text: string | undefined; list: NodeInput[]; is: string }>([
@@ -198,6 +207,30 @@ Deno.test.each<{ name: string; text: string | undefined; list: NodeInput[]; is: 
     list: [FILE, library(SYSTEMD)],
     is: "uninitialized\n",
   },
+  { name: "a first boot that would ask for a locale", text: ID, list: [...ASKING, ...LOCALES], is: "" },
+  {
+    name: "a first boot that would ask for the time zone",
+    text: ID,
+    list: without("/etc/localtime"),
+    is: "",
+  },
+  { name: "a first boot that would ask for a password", text: ID, list: without("/etc/shadow"), is: "" },
+  { name: "a first boot that asks nothing", text: ID, list: ASKING, is: "uninitialized\n" },
+  {
+    name: "a first boot that knows the locale",
+    text: ID,
+    list: [...ASKING, ...LOCALES, { path: "/etc/locale.conf" }],
+    is: "uninitialized\n",
+  },
+  {
+    name: "a first boot that is masked",
+    text: ID,
+    list: [...ASKING, ...LOCALES, {
+      path: "/etc/systemd/system/systemd-firstboot.service",
+      target: "/dev/null",
+    }],
+    is: "uninitialized\n",
+  },
   { name: "empty", text: "", list: [FILE, library(SYSTEMD)], is: "kept" },
   { name: "uninitialized", text: "uninitialized\n", list: [FILE, library(SYSTEMD)], is: "kept" },
   { name: "missing", text: undefined, list: [library(SYSTEMD)], is: "gone" },
@@ -218,3 +251,33 @@ Deno.test("systemdVersion() is nothing without systemd", pure, () => {
     undefined,
   );
 });
+
+const TOOLS = ["mke2fs", "debugfs"];
+
+Deno.test(
+  "part-image: the image has none of them, and the log says which",
+  { ignore: missing(...TOOLS) },
+  () =>
+    tempDir(async (dir) => {
+      const tree = `${dir}/tree`;
+      for (const path of ["etc/ssh", "usr/lib/systemd", "var/lib/systemd"]) {
+        await Deno.mkdir(`${tree}/${path}`, { recursive: true });
+      }
+      await Deno.writeTextFile(`${tree}/etc/machine-id`, ID);
+      await Deno.chmod(`${tree}/etc/machine-id`, 0o444);
+      await Deno.writeTextFile(`${tree}/etc/ssh/ssh_host_rsa_key`, "secret");
+      await Deno.writeTextFile(`${tree}/etc/ssh/.wh.ssh_host_dsa_key`, "");
+      await Deno.writeTextFile(`${tree}/usr/lib/systemd/libsystemd-shared-257.so`, "");
+      await Deno.writeTextFile(`${tree}/var/lib/systemd/random-seed`, "seed");
+      const image = `${dir}/image`;
+      const look = (command: string) => quiet`debugfs -R ${command} ${image}`;
+      const { stderr } = await build("part-image", tree, image, { FREE_MB: "4", KEEP: "random-seed" });
+      assert.equal(await look("cat /etc/machine-id"), "uninitialized\n");
+      assert.match(await look("stat /etc/machine-id"), /Mode: +0444/);
+      assert.doesNotMatch(await look("ls -p /etc/ssh"), /ssh_host/);
+      assert.equal(await look("cat /var/lib/systemd/random-seed"), "seed");
+      assert.match(stderr, /^\[\|\] left out: host-keys: 1, "\/etc\/ssh\/ssh_host_rsa_key"$/m);
+      assert.match(stderr, /^\[W\] The image has no SSH host keys: /m);
+      assert.equal(await Deno.readTextFile(`${tree}/etc/machine-id`), ID);
+    }),
+);

@@ -1,0 +1,80 @@
+/**
+ * The machine ID of an image: what it becomes so that each machine gets its own.
+ *
+ * https://www.freedesktop.org/software/systemd/man/latest/machine-id.html#First%20Boot%20Semantics
+ *
+ * @module
+ */
+
+import { children, lookup, nameText, type Nodes, pathOf, targetBytes, typeOf } from "./nodes.ts";
+
+/** The first version of systemd that knows `uninitialized`. */
+const UNINITIALIZED_SINCE = 247;
+
+/** Whether it identifies a machine, and does not just say that none has its own ID yet. */
+export function isFilled(machineId: string | undefined): boolean {
+  return /^[0-9a-f-]{32,36}\s*$/i.test(machineId ?? "");
+}
+
+/**
+ * What `/etc/machine-id` should say instead of an ID; `undefined`: it should not be there, since without
+ * systemd an empty one is refused by what makes it.
+ *
+ * `uninitialized` makes the first boot a first boot, on which `systemd-firstboot` asks for what is not
+ * configured and waits: where it would, the file is empty, which asks nothing and is as good for the ID.
+ */
+export function resetMachineId(nodes: Nodes): string | undefined {
+  const version = systemdVersion(nodes);
+  if (version === undefined) return undefined;
+  return version >= UNINITIALIZED_SINCE && !asksOnFirstBoot(nodes) ? "uninitialized\n" : "";
+}
+
+/** The version of the tree's systemd, which is in the name of its library. */
+export function systemdVersion(nodes: Nodes): number | undefined {
+  for (const base of ["/usr/lib", "/lib", "/usr/lib64"]) {
+    const names = listOf(nodes, base).filter((name) => name === "systemd" || name.includes("-linux-"));
+    for (const name of names) {
+      // Debian has it below its directory of libraries for an architecture.
+      const directory = name === "systemd" ? `${base}/systemd` : `${base}/${name}/systemd`;
+      for (const library of listOf(nodes, directory)) {
+        const version = /^libsystemd-shared-(\d+).*\.so$/.exec(library)?.[1];
+        if (version) return Number(version);
+      }
+    }
+  }
+}
+
+/** What systemd-firstboot asks for unless it is there; it asks for a locale only when there is a choice. */
+function asksOnFirstBoot(nodes: Nodes): boolean {
+  const unit = "systemd-firstboot.service";
+  const wanted = ["/usr/lib", "/lib", "/etc"].some((base) =>
+    exists(nodes, `${base}/systemd/system/sysinit.target.wants/${unit}`)
+  );
+  if (!wanted || isMasked(nodes, `/etc/systemd/system/${unit}`)) return false;
+  const locales = listOf(nodes, "/usr/lib/locale");
+  const asksLocale = !exists(nodes, "/etc/locale.conf") &&
+    (locales.length > 1 || locales.includes("locale-archive"));
+  return asksLocale || !exists(nodes, "/etc/localtime") || !exists(nodes, "/etc/shadow");
+}
+
+/** Links count even when they lead nowhere inside the tree. */
+function exists(nodes: Nodes, path: string): boolean {
+  return lookup(nodes, path, { follow: false }) !== undefined;
+}
+
+/** A unit is masked by a link to `/dev/null`, which no tree has, or by an empty file. */
+function isMasked(nodes: Nodes, path: string): boolean {
+  const node = lookup(nodes, path, { follow: false });
+  if (node === undefined) return false;
+  if (typeOf(nodes, node) === "symlink") {
+    return new TextDecoder().decode(targetBytes(nodes, node)) === "/dev/null";
+  }
+  return nodes.size[node] === 0;
+}
+
+/** The names in a directory, if it is one. */
+function listOf(nodes: Nodes, path: string): string[] {
+  const directory = lookup(nodes, path);
+  if (directory === undefined || typeOf(nodes, directory) !== "directory") return [];
+  return [...children(nodes, directory)].map((child) => nameText(nodes, child) ?? pathOf(nodes, child));
+}
