@@ -22,7 +22,7 @@ interface Package {
 /** One row per package, named as Debian names it. */
 export const PACKAGES = {
   "fdisk": { purpose: "build", has: ["sfdisk"], why: "to write the partition table" },
-  "e2fsprogs": { purpose: "build", has: ["mke2fs", "e2fsck"], why: "to make ext4 filesystems" },
+  "e2fsprogs": { purpose: "build", has: ["mke2fs", "e2fsck", "debugfs"], why: "to make ext4 filesystems" },
   "dosfstools": { purpose: "build", has: ["mkfs.vfat", "fsck.vfat"], why: "to make FAT filesystems" },
   "grub-common": { purpose: "build", has: ["grub-mkimage"], why: "to install GRUB for BIOS" },
   "mtools": { purpose: "build", has: ["mcopy", "mmd", "mdir"], why: "to fill FAT filesystems" },
@@ -60,6 +60,7 @@ export const PACKAGES = {
   "mount": { purpose: "test", has: ["mount", "losetup"], why: "to look into images" },
   "kmod": { purpose: "test", has: ["depmod"], why: "to make arm64 trees" },
   "systemd": { purpose: "test", has: ["systemd-socket-activate"], why: "to stand in for udev" },
+  "faketime": { purpose: "test", has: ["faketime"], why: "to build at another time" },
   "attr": { purpose: "test", has: ["getfattr", "setfattr"], why: "to compare xattrs" },
   "acl": { purpose: "test", has: ["getfacl", "setfacl"], why: "to compare ACLs" },
   "podman": { purpose: "test", has: ["podman"], why: "to run the container" },
