@@ -15,34 +15,40 @@ import { checkSectors, verifyTable, writeTable } from "./gpt.ts";
 import { imageSize, readPieces } from "./image.ts";
 import * as log from "./log.ts";
 import { checkOutput, discardOutput, finishOutput, openImage, type Output } from "./output.ts";
-import type { DiskPlan, PartPlan, Volume } from "./plan.ts";
+import type { CommonPlan, DiskPlan, PartPlan } from "./plan.ts";
 import { interrupted, stoppedBy, throwIfInterrupted } from "./process.ts";
 import { startProgress } from "./progress.ts";
+import type { Measured, Volume } from "./root-plan.ts";
 import { freeSpace, openScratch, requireSpace, scratchParent } from "./scratch.ts";
 import { checkTools } from "./tools.ts";
 import type { OpenTree } from "./tree.ts";
 import { formatBytes } from "./units.ts";
+import { makeVerity, SIGNATURE_TOOLS, VERITY_TOOLS, writeVerity } from "./verity.ts";
 
 /** Builds a disk image into the file `output`. @throws {BuildError} and leaves `output` empty then. */
 export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string): Promise<void> {
+  const volumesOf = ({ partitions }: DiskPlan) => partitions;
   const versions = await checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]);
   checkSectors(plan.sectorSize, versions.get("sfdisk"));
-  const volumes = plan.partitions;
-  await intoOutput(plan, volumes, tree, output, async (site) => {
-    await makeAll(volumes, tree, site);
+  await intoOutput(plan, volumesOf, tree, output, async ({ id, partitions, sectorSize }, site) => {
+    await makeAll(partitions, tree, site);
     // Last: what is killed before has no partition table, and cannot be taken for a disk.
     log.step("Writing and checking the partition table");
-    const table = { id: plan.id, entries: plan.partitions };
-    await writeTable(site.image, table, plan.sectorSize);
-    await verifyTable(site.image, table, plan.sectorSize);
+    const table = { id, entries: partitions };
+    await writeTable(site.image, table, sectorSize);
+    await verifyTable(site.image, table, sectorSize);
   });
 }
 
 /** Builds the image of one filesystem into the file `output`, like {@link buildDisk}. */
 export async function buildPart(plan: PartPlan, tree: OpenTree, output: string): Promise<void> {
+  const volumesOf = (part: PartPlan) => [{ ...part, label: part.filesystem.label || "root", offset: 0 }];
   await checkTools(toolsOf(plan, [plan]));
-  const volumes = [{ ...plan, label: plan.filesystem.label, offset: 0 }];
-  await intoOutput(plan, volumes, tree, output, (site) => makeAll(volumes, tree, site));
+  await intoOutput(plan, volumesOf, tree, output, async (final, site) => {
+    await makeAll(volumesOf(final), tree, site);
+    const { hashes, verity } = final;
+    if (hashes) await writeVerity(hashes, verity?.directory ?? dirname(resolve(output)), output);
+  });
 }
 
 /** Where the filesystems of a build go: the image, and a scratch directory. */
@@ -51,6 +57,27 @@ interface Site {
   readonly scratch: string;
   /** The image is a block device. */
   readonly isDevice: boolean;
+}
+
+/** Makes a filesystem whose size is known only then, in a file of its own. */
+async function measure(
+  volume: Placed,
+  { verity }: CommonPlan,
+  tree: OpenTree,
+  parent: string,
+): Promise<Measured> {
+  const scratch = join(parent, "measured");
+  await Deno.mkdir(scratch);
+  const path = join(scratch, "filesystem");
+  await Deno.writeFile(path, new Uint8Array(), { createNew: true });
+  await makeAll([{ ...volume, offset: 0 }], tree, { image: path, scratch, isDevice: false });
+  const { size } = await Deno.stat(path);
+  log.detail(`${volume.label} takes ${formatBytes(size)}`);
+  if (!verity) return { path, size };
+  log.step("Making the dm-verity hashes");
+  const made = await makeVerity(path, verity, scratch);
+  log.detail(`root hash: ${made.rootHash}`, { rootHash: made.rootHash });
+  return { path, size, verity: made };
 }
 
 /** A volume and where it goes. */
@@ -98,32 +125,44 @@ async function makeAll(
   if (failed) throw failed.reason;
 }
 
+/** What is common to the plans, whichever image they are of. */
+type AnyPlan<Plan> = CommonPlan & { readonly finish?: (measured: Measured) => Plan };
+
 /**
  * Runs `make` on an image that reads as zeros, and sees to it that `output` holds the finished image in the
  * wanted format, or nothing.
  */
-async function intoOutput(
-  plan: DiskPlan | PartPlan,
-  volumes: readonly Placed[],
+async function intoOutput<Plan extends AnyPlan<Plan>>(
+  preliminary: Plan,
+  volumesOf: (plan: Plan) => readonly Placed[],
   tree: OpenTree,
   path: string,
-  make: (site: Site) => Promise<void>,
+  make: (plan: Plan, site: Site) => Promise<void>,
 ): Promise<void> {
   const start = performance.now();
-  const { format, size } = plan;
+  const { format } = preliminary;
   // A relative path could begin with a dash, which programs would take for an option.
-  const output = await checkOutput(resolve(path), { size, format, tree: tree.path });
-  checkSpace(volumes, output, format);
+  const check = ({ finish, size }: Plan) =>
+    checkOutput(resolve(path), { size: finish ? 0 : size, format, tree: tree.path });
+  let output = await check(preliminary);
+  checkSpace(volumesOf(preliminary), output, format);
   await using scratch = await openScratch(scratchParent(), output.isDevice ? undefined : output.path);
   throwIfInterrupted();
   await discardOutput(output);
   try {
+    const unmeasured = volumesOf(preliminary).find(({ filesystem }) => filesystem.measured);
+    const plan = unmeasured && preliminary.finish
+      ? preliminary.finish(await measure(unmeasured, preliminary, tree, scratch.path))
+      : preliminary;
+    const volumes = volumesOf(plan);
+    const { size } = plan;
+    if (plan !== preliminary) output = await check(plan);
     const image = isConverted(format) ? join(scratch.path, "image.raw") : output.path;
     if (image !== output.path) {
       await Deno.writeFile(image, new Uint8Array(), { createNew: true });
       await Deno.truncate(image, size);
     } else await withProgress("zeros", output.isDevice ? size : 0, (update) => openImage(output, update));
-    await make({ image, scratch: scratch.path, isDevice: output.isDevice });
+    await make(plan, { image, scratch: scratch.path, isDevice: output.isDevice });
     await verifyAll(volumes, image, scratch.path, plan.verify);
     if (image !== output.path) {
       log.step(`Converting to ${format}`);
@@ -178,7 +217,11 @@ async function verifyAll(
 
 /** Checks that what will certainly be written has room. The output's old content makes room, too. */
 function checkSpace(volumes: readonly Placed[], output: Output, format: FormatName): void {
-  const bytes = volumes.reduce((sum, { filesystem }) => sum + filesystem.bytes, 0);
+  // How much one takes that is compressed is not certain at all.
+  const bytes = volumes.reduce(
+    (sum, { filesystem }) => sum + (filesystem.measured ? 0 : filesystem.bytes),
+    0,
+  );
   if (isConverted(format)) {
     requireSpace(
       scratchParent(),
@@ -220,11 +263,15 @@ async function hashFile(path: string): Promise<string> {
 }
 
 /** The programs that a build of these volumes runs. */
-function toolsOf({ format, verify }: DiskPlan | PartPlan, volumes: readonly Volume[]): string[] {
-  const tools = volumes.flatMap(({ filesystem }): readonly string[] => {
-    if (filesystem.type === "grub") return ["grub-mkimage"];
-    const row = FILESYSTEMS[filesystem.type as FilesystemName];
+function toolsOf({ format, verify, verity }: CommonPlan, volumes: readonly Volume[]): string[] {
+  const tools = volumes.flatMap(({ filesystem: { type } }): readonly string[] => {
+    if (type === "grub") return ["grub-mkimage"];
+    // The hashes of dm-verity have a partition, too, but are no filesystem.
+    if (!Object.hasOwn(FILESYSTEMS, type)) return [];
+    const row = FILESYSTEMS[type as FilesystemName];
     return verify === "full" ? [...row.tools, row.checker] : row.tools;
   });
-  return [...new Set([...tools, ...isConverted(format) ? ["qemu-img"] : []])];
+  const signature = verity?.signer ? SIGNATURE_TOOLS : [];
+  const converter = isConverted(format) ? ["qemu-img"] : [];
+  return [...new Set([...tools, ...verity ? VERITY_TOOLS : [], ...signature, ...converter])];
 }

@@ -6,7 +6,8 @@
 
 import { type PartitionRole, typeName } from "./dps.ts";
 import { quote } from "./error.ts";
-import type { DiskPlan, PartPlan, Volume } from "./plan.ts";
+import type { DiskPlan, PartPlan } from "./plan.ts";
+import type { Volume } from "./root-plan.ts";
 import { formatBytes } from "./units.ts";
 
 /** A filesystem in `--dry-run --json`. Sizes are in bytes. */
@@ -15,6 +16,8 @@ export interface VolumeDescription {
   readonly filesystemLabel: string;
   readonly filesystemUuid: string;
   readonly size: number;
+  /** Set when the size is an estimate: how large the filesystem becomes is known when it is made. */
+  readonly estimate?: true;
   /** Bytes that df will show as available, where that is known beforehand. */
   readonly free?: number;
   readonly entries: number;
@@ -73,6 +76,7 @@ function describeVolume({ contents, filesystem }: Volume): VolumeDescription {
     filesystemLabel: filesystem.label,
     filesystemUuid: filesystem.uuid,
     size: filesystem.size,
+    ...filesystem.measured && { estimate: true },
     ...filesystem.free === undefined ? {} : { free: filesystem.free },
     entries: filesystem.entries,
     contentBytes: filesystem.bytes,
@@ -162,14 +166,19 @@ function leftOutLines({ leftOut }: CommonDescription): string[] {
 const VOLUME_HEAD = ["size", "filesystem", "filesystem UUID", "content"];
 
 function volumeCells(volume: VolumeDescription): string[] {
-  const { size, filesystem, filesystemUuid, entries, contentBytes, free, from } = volume;
+  const { size, estimate, filesystem, filesystemUuid, entries, contentBytes, free, from } = volume;
   const content = [
     ...from === undefined ? [] : [`${from} of the tree`],
     `${entries} entries`,
     formatBytes(contentBytes),
     ...free === undefined ? [] : [`${formatBytes(free)} free`],
   ];
-  return [formatBytes(size), filesystem, filesystemUuid, content.join(", ")];
+  return [
+    `${estimate ? "at most " : ""}${formatBytes(size)}`,
+    filesystem,
+    filesystemUuid || "-",
+    content.join(", "),
+  ];
 }
 
 /** Columns as wide as their widest cell. */

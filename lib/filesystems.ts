@@ -4,6 +4,12 @@
  * @module
  */
 
+import {
+  type Compression,
+  type Compressors,
+  EROFS_COMPRESSORS,
+  SQUASHFS_COMPRESSORS,
+} from "./compression.ts";
 import type { Selection } from "./contents.ts";
 import { type Ext4Plan, MAX_EXT4_SIZE, planExt4 } from "./ext4-plan.ts";
 import { makeExt4 } from "./ext4.ts";
@@ -11,6 +17,7 @@ import { verifyExt4, verifyVfat } from "./verify.ts";
 import { fatEntries } from "./fat-entries.ts";
 import { FAT_SECTOR, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat.ts";
 import { deriveSerial } from "./identity.ts";
+import { planReadOnly, READ_ONLY_BLOCK } from "./readonly.ts";
 import type { Root } from "./root.ts";
 import { MiB } from "./units.ts";
 import { makeVfat, type Target } from "./vfat.ts";
@@ -30,6 +37,8 @@ export interface FilesystemWish {
   readonly size?: number;
   /** Bytes that df is to show as available. */
   readonly free?: number;
+  /** Absent: what the filesystem uses by default. */
+  readonly compression?: Compression;
 }
 
 /** A filesystem as decided. */
@@ -38,8 +47,14 @@ export interface FilesystemPlan {
   readonly type: string;
   /** Bytes. */
   readonly size: number;
+  /**
+   * Set when its size is known only when it is made: `size` is then an estimate, or that of the space for it.
+   * It is made in an empty file of its own, which then ends where the filesystem does.
+   */
+  readonly measured?: true;
+  /** Empty where the filesystem has none. */
   readonly label: string;
-  /** As blkid and `/dev/disk/by-uuid` show it. */
+  /** As blkid and `/dev/disk/by-uuid` show it; empty where the filesystem has none. */
   readonly uuid: string;
   /** Bytes that df will show as available, where that is known. */
   readonly free?: number;
@@ -81,26 +96,79 @@ interface Filesystem {
   readonly checker: string;
   /** Bytes. */
   readonly largest: number;
+  /** Whether nothing can be written to it once it is made. It then has no free space. */
+  readonly readOnly: boolean;
+  /** Whether it keeps owners, modes and links, as an operating system needs. */
+  readonly holdsSystem: boolean;
+  /** The labels it can have, and the one that the root has by default. Absent: none. */
+  readonly label?: { readonly default: string; readonly pattern: RegExp; readonly accepted: string };
+  readonly compressors: Compressors;
   /** Pure. `undefined` when the entries do not fit. @throws {BuildError} for what it cannot hold. */
   readonly plan: (selection: Selection, wish: FilesystemWish) => FilesystemPlan | undefined;
   /** The smallest size in bytes that the entries fit into; infinite when none does. */
   readonly smallest: (selection: Selection, wish: FilesystemWish) => number;
 }
 
+/** No size of a file is larger, and no filesystem made from files. */
+const UNLIMITED = Number.MAX_SAFE_INTEGER;
+
 export const FILESYSTEMS = {
   "ext4": {
-    summary: "the root filesystem, read and written",
+    summary: "read and written; keeps everything that a tree has",
     tools: ["mke2fs"],
     checker: "e2fsck",
     largest: MAX_EXT4_SIZE,
+    readOnly: false,
+    holdsSystem: true,
+    label: {
+      default: "root",
+      pattern: /^[\x21-\x7e]{1,16}$/,
+      accepted: "1 to 16 ASCII characters, no space",
+    },
+    compressors: {},
     plan: planExt4Row,
     smallest: (selection, wish) => planExt4(selection, wish)?.size ?? Infinity,
   },
+  "squashfs": {
+    summary: "read-only, small; whole seconds, no ACLs",
+    tools: ["mksquashfs"],
+    checker: "unsquashfs",
+    largest: UNLIMITED,
+    readOnly: true,
+    holdsSystem: true,
+    compressors: SQUASHFS_COMPRESSORS,
+    plan: (selection, wish) => planReadOnly("squashfs", selection, wish),
+    smallest: () => READ_ONLY_BLOCK,
+  },
+  "erofs": {
+    summary: "read-only, fast to read; holes become zeros",
+    tools: ["mkfs.erofs"],
+    checker: "fsck.erofs",
+    largest: UNLIMITED,
+    readOnly: true,
+    holdsSystem: true,
+    label: {
+      default: "root",
+      pattern: /^[\x21-\x7e]{1,15}$/,
+      accepted: "1 to 15 ASCII characters, no space",
+    },
+    compressors: EROFS_COMPRESSORS,
+    plan: (selection, wish) => planReadOnly("erofs", selection, wish),
+    smallest: () => READ_ONLY_BLOCK,
+  },
   "vfat": {
-    summary: "what firmware reads: ESP and XBOOTLDR",
+    summary: "what firmware reads: files and directories, no owners, modes or links",
     tools: ["mkfs.vfat", "mmd", "mcopy", "mdir"],
     checker: "fsck.vfat",
     largest: MAX_FAT_SIZE,
+    readOnly: false,
+    holdsSystem: false,
+    label: {
+      default: "ROOT",
+      pattern: /^[A-Z0-9_-]{1,11}$/,
+      accepted: "1 to 11 of A to Z, 0 to 9, _ and -",
+    },
+    compressors: {},
     plan: planVfatRow,
     smallest: (selection, { sector }) => smallestFat(fatEntries(selection, () => {}), sector),
   },

@@ -29,3 +29,10 @@ export function deriveUuid(seed: string, name: string): string {
 export function deriveSerial(seed: string, name: string): string {
   return Array.from(digest(seed, name).slice(0, 4), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+/** 32 bytes in hexadecimal digits, as dm-verity takes a salt. */
+export function deriveSalt(seed: string, name: string): string {
+  const hex = (part: string) =>
+    Array.from(digest(seed, `${name}/${part}`), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return (hex("1") + hex("2")).slice(0, 64);
+}

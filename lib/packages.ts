@@ -2,8 +2,9 @@
  * Which Debian package has which program: one list for `deno task setup`, the Containerfile, `base.rapt`
  * and the hint of an error about a missing program.
  *
- * Debian 12 has all of it new enough, so nothing comes from bookworm-backports: its mke2fs 1.47.0 only
- * formats (the files are written by ext4.ts), its sfdisk 2.38 and qemu-img 7.2 know every option used here.
+ * Debian 12 has nearly all of it new enough: its mke2fs 1.47.0 only formats (the files are written by
+ * ext4.ts), its sfdisk 2.38, qemu-img 7.2 and mksquashfs 4.5 know every option used here. Only its mkfs.erofs
+ * 1.5 is too old, and bookworm-backports has no other.
  *
  * @module
  */
@@ -26,6 +27,14 @@ export const PACKAGES = {
   "dosfstools": { purpose: "build", has: ["mkfs.vfat", "fsck.vfat"], why: "to make FAT filesystems" },
   "grub-common": { purpose: "build", has: ["grub-mkimage"], why: "to install GRUB for BIOS" },
   "mtools": { purpose: "build", has: ["mcopy", "mmd", "mdir"], why: "to fill FAT filesystems" },
+  "squashfs-tools": {
+    purpose: "build",
+    has: ["mksquashfs", "unsquashfs"],
+    why: "to make squashfs filesystems",
+  },
+  "erofs-utils": { purpose: "build", has: ["mkfs.erofs", "fsck.erofs"], why: "to make erofs filesystems" },
+  "cryptsetup-bin": { purpose: "build", has: ["veritysetup"], why: "to make dm-verity hashes" },
+  "openssl": { purpose: "build", has: ["openssl"], why: "to sign the root hash" },
   "qemu-utils": { purpose: "build", has: ["qemu-img"], why: "to write other formats than raw" },
   "tar": { purpose: "build", has: ["tar"], why: "to read a tree from an archive" },
   "zstd": { purpose: "build", has: ["zstd"], why: "to read .tar.zst archives" },
@@ -54,7 +63,6 @@ export const PACKAGES = {
     why: "as UEFI firmware for arm64",
   },
   "sbsigntool": { purpose: "test", has: ["sbverify"], why: "to check signatures for Secure Boot" },
-  "openssl": { purpose: "test", has: ["openssl"], why: "to make keys" },
   "binutils": { purpose: "test", has: ["objcopy", "objdump"], why: "to look into UEFI programs" },
   "gdisk": { purpose: "test", has: ["sgdisk"], why: "to check partition tables" },
   "mount": { purpose: "test", has: ["mount", "losetup"], why: "to look into images" },

@@ -21,10 +21,10 @@
 import { normalize } from "node:path";
 import { readSigner, type Signer } from "./authenticode.ts";
 import { type BootLoaderName, chooseLoader } from "./bootloaders.ts";
-import { type Contents, select, type Selection } from "./contents.ts";
+import { type Contents, select } from "./contents.ts";
 import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./dps.ts";
 import { BuildError, quote } from "./error.ts";
-import { type FilesystemName, type FilesystemPlan, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
+import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
 import type { FormatName } from "./formats.ts";
 import { placePartitions, TABLE_SIZE } from "./gpt.ts";
 import { planGrubBios } from "./grub-bios.ts";
@@ -33,21 +33,12 @@ import { deriveUuid } from "./identity.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { type BootContext, ESP_DIRECTORIES } from "./loader.ts";
 import { children, lookup, nameText, typeOf } from "./nodes.ts";
+import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root-plan.ts";
 import { signFiles } from "./secure-boot.ts";
-import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
+import type { SettingName, Settings } from "./settings.ts";
 import type { Tree } from "./tree.ts";
-import { formatBytes, MiB } from "./units.ts";
-
-/** The filesystem of the root partition, and of an image without a partition table. */
-const ROOT_FILESYSTEM = "ext4" satisfies FilesystemName;
-
-/** One filesystem: what is in it and what it will be. */
-export interface Volume {
-  readonly contents: Contents;
-  /** The contents, resolved to entries. */
-  readonly selection: Selection;
-  readonly filesystem: FilesystemPlan;
-}
+import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity-plan.ts";
+import { MiB } from "./units.ts";
 
 /** A partition of a disk image. Offset and size are in bytes. */
 export interface PartitionPlan extends Volume {
@@ -64,7 +55,7 @@ export interface PartitionPlan extends Volume {
   readonly mountPoint: string;
 }
 
-interface CommonPlan {
+export interface CommonPlan {
   readonly format: FormatName;
   /** Bytes of the raw image. */
   readonly size: number;
@@ -73,6 +64,8 @@ interface CommonPlan {
   readonly seed: string;
   /** How the image is checked. */
   readonly verify: Settings["verify"];
+  /** The dm-verity hashes that are made of the root filesystem. */
+  readonly verity?: VerityPlan;
   /** What of the tree is in no filesystem of the image, because no image should have it. */
   readonly leftovers: Leftovers["found"];
   /** What a person should know. */
@@ -81,6 +74,11 @@ interface CommonPlan {
 
 /** What `disk-image` will make. */
 export interface DiskPlan extends CommonPlan {
+  /**
+   * Set when the root is known only when it is made: this plan is then a preliminary one. Gives the final one,
+   * from what was made.
+   */
+  readonly finish?: (measured: Measured) => DiskPlan;
   readonly architecture: ArchitectureName;
   /** The disk GUID. */
   readonly id: string;
@@ -94,10 +92,20 @@ export interface DiskPlan extends CommonPlan {
 }
 
 /** What `part-image` will make. */
-export interface PartPlan extends CommonPlan, Volume {}
+export interface PartPlan extends CommonPlan, Volume {
+  /** As in {@link DiskPlan}. */
+  readonly finish?: (measured: Measured) => PartPlan;
+  /** What goes beside the image. */
+  readonly hashes?: Measured["verity"];
+}
 
-/** Decides on a disk image. @throws {BuildError} when the settings and the tree do not fit together. */
-export function planDisk(settings: Settings, tree: Tree): DiskPlan {
+/**
+ * Decides on a disk image.
+ *
+ * @param measured what is known of a read-only root that was made with this function's first plan.
+ * @throws {BuildError} when the settings and the tree do not fit together.
+ */
+export function planDisk(settings: Settings, tree: Tree, measured?: Measured): DiskPlan {
   const architecture = tree.architecture ?? tree.kernels[0]?.architecture;
   if (!architecture) {
     throw new BuildError(`Cannot find the architecture of ${quote(tree.path)}: no program in it is known`, {
@@ -107,7 +115,14 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   const seed = settings.seed ?? defaultSeed("disk-image", tree, architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
   const uuid = (name: string) => deriveUuid(seed, name);
-  const kernelOptions = planKernelOptions(settings, tree, uuid("root/partition"));
+  const { readOnly } = rootFilesystem(settings);
+  const verity = planVerity(settings, seed);
+  const verified = measured?.verity && verityUuids(measured.verity.rootHash);
+  const uuids: Partial<Record<PartitionRole, string>> = { root: uuid("root/partition"), ...verified };
+  const rootOptions = verity
+    ? ["root=/dev/mapper/root", "ro", `roothash=${measured?.verity?.rootHash ?? "UNKNOWN"}`]
+    : [`root=PARTUUID=${uuids.root}`, readOnly ? "ro" : "rw"];
+  const kernelOptions = planKernelOptions(settings, tree, rootOptions);
   const { loader, boot, files, warnings } = planBoot(settings, tree, {
     options: kernelOptions,
     bootUuid: uuid("xbootldr/filesystem"),
@@ -165,21 +180,23 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
       { path: "/boot", type: "directory" },
       { path: "/efi", type: "directory" },
       { path: "/etc/fstab", type: "file", text: planFstab(tree, boot, uuid) },
-      // What kernel-install puts into the entries of later kernels.
-      ...tree.kernelOptions === undefined && settings.kernelCmdline === undefined
+      // What kernel-install puts into the entries of later kernels, which a read-only root never gets.
+      ...readOnly || tree.kernelOptions === undefined && settings.kernelCmdline === undefined
         ? []
         : [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const],
-      ...grubDefaults(tree, kernelOptions),
+      ...readOnly ? [] : grubDefaults(tree, kernelOptions),
     ],
   };
-  const beside = [...bios, esp, xbootldr].reduce((sum, { filesystem }) => sum + filesystem.size, 0);
-  const around = TABLE_SIZE + beside;
-  const root = planRoot(settings, tree, contents, wish("root", "root"), around);
+  const hashes = planHashes(verity, measured);
+  const others = [...bios, esp, xbootldr, ...hashes.map(({ volume }) => volume)];
+  const around = TABLE_SIZE + others.reduce((sum, { filesystem }) => sum + filesystem.size, 0);
+  const root = planRoot(settings, tree.nodes, contents, wish("root", ""), around, measured);
 
   const volumes: [PartitionRole, string, Volume][] = [
     ...bios.map((volume): [PartitionRole, string, Volume] => ["bios", "", volume]),
     ["esp", "/boot/efi", esp],
     ["xbootldr", "/boot", xbootldr],
+    ...hashes.map(({ role, volume }): [PartitionRole, string, Volume] => [role, "", volume]),
     ["root", "/", root],
   ];
   const offsets = placePartitions(volumes.map(([, , { filesystem }]) => filesystem.size));
@@ -194,13 +211,15 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
       role,
       type: partitionType(role, architecture),
       label: role,
-      uuid: uuid(`${role}/partition`),
-      attributes: role === "root" ? [GPT_ATTRIBUTES.growfs] : [],
+      uuid: uuids[role] ?? uuid(`${role}/partition`),
+      attributes: planAttributes(role, readOnly),
       offset: offsets[i]!,
       size: volume.filesystem.size,
       mountPoint,
     })),
     ...loader && { bootLoader: { name: loader.name, reason: loader.reason } },
+    ...verity && { verity },
+    ...root.filesystem.measured && { finish: (made: Measured) => planDisk(settings, tree, made) },
     kernelOptions,
     seed,
     time,
@@ -210,93 +229,63 @@ export function planDisk(settings: Settings, tree: Tree): DiskPlan {
   };
 }
 
-/** Decides on the image of a single filesystem. @throws {BuildError} when the tree does not fit into it. */
-export function planPart(settings: Settings, tree: Tree): PartPlan {
+/** Decides on the image of a single filesystem, like {@link planDisk}. */
+export function planPart(settings: Settings, tree: Tree, measured?: Measured): PartPlan {
   const seed = settings.seed ?? defaultSeed("part-image", tree, tree.architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
-  const { without, add, found, warnings } = findLeftovers(tree, settings.keep);
-  const volume = planRoot(settings, tree, { from: "/", omit: [], without, add }, {
-    label: "root",
-    uuid: deriveUuid(seed, "root/filesystem"),
-    hashSeed: deriveUuid(seed, "root/hash-seed"),
-    seed: `${seed}/root`,
-    time,
-  }, 0);
+  const from = settings.directory;
+  const leftovers = findLeftovers(tree, settings.keep);
+  // What replaces leftovers stands where a whole system has it.
+  const contents = { from, omit: [], without: leftovers.without, add: from === "/" ? leftovers.add : [] };
+  const volume = planRoot(
+    settings,
+    tree.nodes,
+    contents,
+    {
+      label: "",
+      uuid: deriveUuid(seed, "root/filesystem"),
+      hashSeed: deriveUuid(seed, "root/hash-seed"),
+      seed: `${seed}/root`,
+      time,
+    },
+    0,
+    measured,
+  );
+  const verity = planVerity(settings, seed);
   return {
     ...volume,
+    ...verity && { verity },
+    ...measured?.verity && { hashes: measured.verity },
+    ...volume.filesystem.measured && { finish: (made: Measured) => planPart(settings, tree, made) },
     format: settings.outputFormat,
     size: volume.filesystem.size,
     seed,
     time,
     verify: settings.verify,
-    leftovers: found,
-    warnings,
+    leftovers: leftovers.found,
+    warnings: leftovers.warnings,
   };
+}
+
+/** What the root filesystem of a disk can be. */
+function rootFilesystem({ filesystem }: Settings): { readonly readOnly: boolean } {
+  const row = FILESYSTEMS[filesystem];
+  if (row.holdsSystem) return row;
+  throw new BuildError(`Cannot use FILESYSTEM=${filesystem} for the root of a disk`, {
+    kind: "usage",
+    hint: "It keeps no owners, modes and links, which an operating system needs",
+  });
+}
+
+function planAttributes(role: PartitionRole, readOnly: boolean): number[] {
+  if (role === "root" && !readOnly) return [GPT_ATTRIBUTES.growfs];
+  return role.startsWith("root") ? [GPT_ATTRIBUTES.readOnly] : [];
 }
 
 /** What describes the image; the same tree and layout get the same identities, another release others. */
 function defaultSeed(builder: string, { osRelease }: Tree, architecture: string | undefined): string {
   const fields = ["ID", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION"];
   return JSON.stringify([builder, architecture ?? "", ...fields.map((name) => osRelease[name] ?? "")]);
-}
-
-/**
- * The root filesystem in an image that has `around` bytes besides it.
- *
- * @throws {BuildError} naming `SIZE_MB` or `USED_MB` and the smallest value that works.
- */
-function planRoot(
-  settings: Settings,
-  tree: Tree,
-  contents: Contents,
-  wish: FilesystemWish,
-  around: number,
-): Volume {
-  const filesystem = FILESYSTEMS[ROOT_FILESYSTEM];
-  const selection = select(tree.nodes, contents);
-  const { sizeMb, usedMb, freeMb } = settings;
-  const planned = (size: { size: number } | { free: number } | Record<string, never>) => {
-    const plan = filesystem.plan(selection, { ...wish, ...size });
-    if (plan) return { contents, selection, filesystem: plan };
-  };
-  const refuse = (name: SettingName) => fail(tooLarge(name, settings, ROOT_FILESYSTEM));
-
-  if (sizeMb !== undefined) {
-    const smallest = Math.ceil((around + filesystem.smallest(selection, wish)) / MiB);
-    if (smallest === Infinity) refuse("sizeMb");
-    if (sizeMb < smallest) throw tooSmall("sizeMb", settings, smallest);
-    return planned({ size: sizeMb * MiB - around }) ?? refuse("sizeMb");
-  }
-  const computed = planned({ free: freeMb * MiB }) ?? refuse("freeMb");
-  if (usedMb === undefined) return computed;
-  // A smaller USED_MB would be taken from the free space that FREE_MB promises.
-  const beside = around === 0 ? 0 : settings.efiMb + settings.bootMb;
-  const smallest = Math.ceil((around + computed.filesystem.size) / MiB) - beside - freeMb;
-  if (usedMb < smallest) throw tooSmall("usedMb", settings, smallest);
-  return planned({ size: (beside + usedMb + freeMb) * MiB - around }) ?? refuse("usedMb");
-}
-
-function fail(error: BuildError): never {
-  throw error;
-}
-
-function tooLarge(name: SettingName, settings: Settings, filesystem: FilesystemName): BuildError {
-  const { env } = SETTINGS[name];
-  return new BuildError(`Cannot make so large a filesystem (${filesystem}): ${env}=${settings[name]}`, {
-    kind: "usage",
-    hint: `The largest is of ${formatBytes(FILESYSTEMS[filesystem].largest)}`,
-  });
-}
-
-function tooSmall(name: SettingName, settings: Settings, smallest: number): BuildError {
-  const { env } = SETTINGS[name];
-  const least = Math.ceil(smallest);
-  return new BuildError(`Cannot fit the files of the tree into ${env}=${settings[name]}`, {
-    kind: "usage",
-    hint: "default" in SETTINGS[name]
-      ? `Set ${env} to ${least} or more`
-      : `Set ${env} to ${least} or more, or leave it out`,
-  });
 }
 
 function isDirectory(tree: Tree, path: string): boolean {
@@ -385,9 +374,9 @@ function bootWarnings({ bootloader }: Settings, tree: Tree, missing: readonly st
 /** Options of the tree that say where its root is and how it is mounted: ours say it. */
 const ROOT_OPTION = /^(root=|rootfstype=|rootflags=|ro$|rw$)/;
 
-function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, rootUuid: string): string {
+function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, root: readonly string[]): string {
   const own = (tree.kernelOptions ?? "").split(" ").filter((option) => option && !ROOT_OPTION.test(option));
-  return [`root=PARTUUID=${rootUuid}`, "rw", ...own, ...kernelCmdline ? [kernelCmdline] : []].join(" ");
+  return [...root, ...own, ...kernelCmdline ? [kernelCmdline] : []].join(" ");
 }
 
 /** Mount points that the image's own partitions have. */

@@ -58,10 +58,13 @@ export function throwIfInterrupted(): void {
   abort.signal.throwIfAborted();
 }
 
+/** What a program reads: text, or pieces of which each is written before the next one is asked for. */
+export type Stdin = string | Iterable<Uint8Array<ArrayBuffer>>;
+
 /** What goes into a program and what is done with what comes out. */
 export interface Streams {
-  /** Text for its stdin, which is closed otherwise. */
-  readonly stdin: string | undefined;
+  /** For its stdin, which is closed otherwise. */
+  readonly stdin: Stdin | undefined;
   readonly stdout: Sink;
   readonly stderr: Sink;
 }
@@ -131,11 +134,13 @@ function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
 }
 
 /** Writes stdin; a program that ends without reading all of it is judged by its exit code, not by EPIPE. */
-async function feed(child: Deno.ChildProcess, stdin: string | undefined): Promise<void> {
+async function feed(child: Deno.ChildProcess, stdin: Stdin | undefined): Promise<void> {
   if (stdin === undefined) return;
   try {
     const writer = child.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(stdin));
+    for (const piece of typeof stdin === "string" ? [new TextEncoder().encode(stdin)] : stdin) {
+      await writer.write(piece);
+    }
     await writer.close();
   } catch (error) {
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error;

@@ -6,7 +6,9 @@
  */
 
 import { BOOT_LOADER_CHOICES } from "./bootloaders.ts";
+import { compressorNames, parseCompression } from "./compression.ts";
 import { BuildError, quote } from "./error.ts";
+import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
 import { type FormatName, FORMATS } from "./formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
 
@@ -102,6 +104,15 @@ const FORMAT_ALIASES = new Map(
   ),
 );
 
+const FILESYSTEM_NAMES = Object.keys(FILESYSTEMS) as FilesystemName[];
+
+/** `squashfs: zstd[:1-22] gzip[:1-9] …` for each that has some. */
+const COMPRESSION_HELP = FILESYSTEM_NAMES.map((
+  name,
+) => [name, compressorNames(FILESYSTEMS[name].compressors)])
+  .filter(([, names]) => names!.length).map(([name, names]) => `${name} ${(names as string[]).join(" ")}`)
+  .join("; ");
+
 export const SETTINGS = {
   outputFormat: {
     env: "OUTPUT_FORMAT",
@@ -109,6 +120,62 @@ export const SETTINGS = {
     default: "raw",
     help: `Format of the image: ${FORMAT_NAMES.join(", ")}`,
     parse: choice(FORMAT_NAMES, FORMAT_ALIASES),
+  },
+  filesystem: {
+    env: "FILESYSTEM",
+    value: "NAME",
+    default: "ext4",
+    help: `The root filesystem: ${FILESYSTEM_NAMES.join(", ")}`,
+    parse: choice(FILESYSTEM_NAMES),
+  },
+  compression: {
+    env: "COMPRESSION",
+    value: "METHOD",
+    computed: "the first that the filesystem has",
+    help: `Compression of the root filesystem: ${COMPRESSION_HELP}`,
+    parse: parseCompression,
+  },
+  label: {
+    env: "LABEL",
+    value: "TEXT",
+    computed: "root",
+    help: "Label of the filesystem",
+    parse: pattern(/^[\x21-\x7e]{1,255}$/, "ASCII characters without a space"),
+  },
+  directory: {
+    env: "DIRECTORY",
+    value: "PATH",
+    default: "/",
+    help: "Directory of the tree that the filesystem holds",
+    parse: pattern(/^\/[^\0]*$/, "an absolute path"),
+  },
+  verity: {
+    env: "VERITY",
+    value: "KIND",
+    default: "none",
+    help: "dm-verity hashes of a read-only root filesystem: none, hash, signed",
+    parse: choice(["none", "hash", "signed"]),
+  },
+  verityKey: {
+    env: "VERITY_KEY",
+    value: "FILE",
+    computed: "none",
+    help: "RSA key (PEM, a file or its text) that signs the root hash",
+    parse: pem("PRIVATE KEY"),
+  },
+  verityCert: {
+    env: "VERITY_CERT",
+    value: "FILE",
+    computed: "none",
+    help: "X.509 certificate (PEM) of VERITY_KEY, which the kernel or systemd knows",
+    parse: pem("CERTIFICATE"),
+  },
+  verityDirectory: {
+    env: "VERITY_DIR",
+    value: "DIR",
+    computed: "that of the image",
+    help: "Where the hashes and the root hash are written",
+    parse: pattern(/^[^\0]+$/, "the path of a directory"),
   },
   efiMb: {
     env: "EFI_MB",

@@ -12,7 +12,7 @@ import { $, type CommandBuilder } from "dax";
 import { BuildError, quote } from "./error.ts";
 import * as log from "./log.ts";
 import { packageOf, searchPath } from "./packages.ts";
-import { runProcess, type Sink, stopSignal } from "./process.ts";
+import { runProcess, type Sink, type Stdin, stopSignal } from "./process.ts";
 
 export { interrupt, interrupted, throwIfInterrupted } from "./process.ts";
 
@@ -28,8 +28,11 @@ const TAIL_LINES = 8;
 type Value = string | number | readonly (string | number)[];
 
 export interface ShOptions {
-  /** Text for the program's stdin, which is closed otherwise. Logged, so that the log can be replayed. */
-  readonly stdin?: string;
+  /**
+   * For the program's stdin, which is closed otherwise: text, which is logged so that the log can be replayed,
+   * or a stream of bytes. Each piece is written before the next one is asked for.
+   */
+  readonly stdin?: Stdin;
   /** Added to the environment, e.g. `SOURCE_DATE_EPOCH`. */
   readonly env?: Readonly<Record<string, string>>;
   /** Exit codes that are an answer and not a failure (`fsck` corrects, `cmp` differs). Default: only 0. */
@@ -88,7 +91,12 @@ async function run(
     .noThrow()
     .printCommand(!options.quiet);
   command.setPrintCommandLogger((text) => {
-    const script = options.stdin === undefined ? "" : ` <<'END'\n${options.stdin.trimEnd()}\nEND`;
+    const { stdin } = options;
+    const script = stdin === undefined
+      ? ""
+      : typeof stdin === "string"
+      ? ` <<'END'\n${stdin.trimEnd()}\nEND`
+      : " <tree.tar";
     log.detail(text.replace(/^spawn /, "") + script);
   });
   const { code } = await command;

@@ -12,8 +12,10 @@ import { shWith } from "./sh.ts";
 interface Tool {
   /** The option that makes it say its version. */
   readonly ask: string;
-  /** The oldest version that the tests run with: that of Debian 12. */
+  /** The oldest version that the tests run with: that of Debian 12, unless that one is too old. */
   readonly tested: string;
+  /** The oldest version that can do what is asked of it. */
+  readonly required?: string;
 }
 
 /** One row per program whose version matters. What mtools and tar do has not changed for decades. */
@@ -23,6 +25,10 @@ const TOOLS: Readonly<Record<string, Tool>> = {
   "mkfs.vfat": { ask: "--help", tested: "4.2" },
   "mcopy": { ask: "--version", tested: "4.0" },
   "qemu-img": { ask: "--version", tested: "7.2" },
+  "mksquashfs": { ask: "-version", tested: "4.5" },
+  // The first that fills a filesystem from a stream. Debian 12 has 1.5, Debian 13 has 1.8.
+  "mkfs.erofs": { ask: "-V", tested: "1.8", required: "1.7" },
+  "veritysetup": { ask: "--version", tested: "2.6" },
 };
 
 /** The first version number in what a program says. */
@@ -39,11 +45,11 @@ export async function checkTools(programs: readonly string[]): Promise<ReadonlyM
   if (missing) throw new BuildError(`Cannot find the program ${missing}`, { hint: packageOf(missing) });
   const asked = programs.filter((program) => program in TOOLS);
   const versions = await Promise.all(asked.map((program) => askVersion(program, TOOLS[program]!)));
-  log.detail(asked.map((program, i) => `${program} ${versions[i]}`).join(", "));
+  if (asked.length) log.detail(asked.map((program, i) => `${program} ${versions[i]}`).join(", "));
   return new Map(asked.map((program, i) => [program, versions[i]!]));
 }
 
-async function askVersion(program: string, { ask, tested }: Tool): Promise<string> {
+async function askVersion(program: string, { ask, tested, required }: Tool): Promise<string> {
   let said = "";
   const onStderr = (line: string) => void (said += `${line}\n`);
   // mkfs.vfat --help exits with 0 or 1, depending on its version.
@@ -52,8 +58,20 @@ async function askVersion(program: string, { ask, tested }: Tool): Promise<strin
   if (!version) {
     throw new BuildError(`Cannot use ${program}: it does not say its version`, { hint: packageOf(program) });
   }
-  if (version.localeCompare(tested, "en", { numeric: true }) < 0) {
+  if (required && isOlder(version, required)) {
+    throw new BuildError(
+      `Cannot use ${program} ${version}: only ${required} and later can do what is needed`,
+      {
+        hint: "Debian 13 has one, and so has the container of this suite",
+      },
+    );
+  }
+  if (isOlder(version, tested)) {
     log.warn(`${program} ${version} is older than ${tested}, the oldest that is tested`);
   }
   return version;
+}
+
+function isOlder(version: string, other: string): boolean {
+  return version.localeCompare(other, "en", { numeric: true }) < 0;
 }

@@ -19,9 +19,11 @@ import { download, quiet, unpack } from "./trees.ts";
 
 const NAMES = Object.keys(ARCHITECTURES) as ArchitectureName[];
 
+const ROOT_ROLES = ["root", "root-verity", "root-verity-sig"] as const;
+
 /** Every partition type that the suite knows: its name at systemd and its GUID. */
 const TYPES = [
-  ...NAMES.map((name) => ["root", name] as const),
+  ...NAMES.flatMap((name) => ROOT_ROLES.map((role) => [role, name] as const)),
   ...(Object.keys(PARTITION_TYPES) as PartitionRole[]).map((role) => [role, "x86-64"] as const),
 ].map(([role, name]) => ({ role, name, systemd: typeName(role, name), guid: partitionType(role, name) }));
 
@@ -41,7 +43,7 @@ Deno.test("partition types are those of systemd 257, all of them", {
   for (const { systemd, guid } of TYPES) assert.equal(guid.replaceAll("-", ""), known.get(systemd), systemd);
   // Aliases that systemd lists besides: uname's and Debian's names, and those of the machine it runs on.
   const ours = new Set(TYPES.map(({ guid }) => guid.replaceAll("-", "")));
-  const roots = rows.filter(({ name }) => /^root(-|$)/.test(name) && !/verity|secondary/.test(name));
+  const roots = rows.filter(({ name }) => /^root(-|$)/.test(name) && !/secondary/.test(name));
   assert.ok(roots.length >= NAMES.length);
   for (const { name, id } of roots) assert.ok(ours.has(id), `${name} is missing`);
 });
@@ -53,7 +55,7 @@ Deno.test(
     tempDir(async (dir) => {
       const image = `${dir}/disk.raw`;
       await Deno.writeFile(image, new Uint8Array());
-      await Deno.truncate(image, 64 << 20);
+      await Deno.truncate(image, 128 << 20);
       const { growfs } = GPT_ATTRIBUTES;
       const stdin = `label: gpt\n${
         TYPES.map(({ guid, systemd }) => `size=1MiB, type=${guid}, name="${systemd}", attrs="GUID:${growfs}"`)
@@ -76,7 +78,7 @@ Deno.test(
 
 Deno.test("identifyType() knows each type in either case, and no other", { permissions: "none" }, () => {
   for (const { role, name, guid } of TYPES) {
-    const wanted = role === "root" ? { role, architecture: name } : { role };
+    const wanted = role.startsWith("root") ? { role, architecture: name } : { role };
     assert.deepEqual(identifyType(guid), wanted);
     assert.deepEqual(identifyType(guid.toUpperCase()), wanted);
   }

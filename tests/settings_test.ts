@@ -14,12 +14,25 @@ const pure = { permissions: "none" } as const;
 const ALL = Object.keys(SETTINGS) as SettingName[];
 const ENV = { HOME: "/root", PATH: "/bin" };
 
+const KEY = "-----BEGIN PRIVATE KEY-----\nx", CERTIFICATE = "-----BEGIN CERTIFICATE-----\nx";
+
 /** For each setting a value that is not its default, and what it is read as; and values that are refused. */
 const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }> = {
   outputFormat: {
     good: [["qcow2", "qcow2"], ["vhd", "vpc"], ["img", "raw"], ["vmdk", "vmdk"]],
     bad: ["QCOW2", "file", "nbd", "qcow2 ", "constructor", "__proto__", "toString", "raw,qcow2"],
   },
+  filesystem: { good: [["squashfs", "squashfs"], ["vfat", "vfat"]], bad: ["EXT4", "ntfs", "constructor"] },
+  compression: {
+    good: [["zstd", { name: "zstd" }], ["zstd:19", { name: "zstd", level: 19 }], ["none", { name: "none" }]],
+    bad: ["zstd:", "zstd:high", "ZSTD", "zstd:100", "-comp zstd", ":3"],
+  },
+  label: { good: [["data_1.2", "data_1.2"]], bad: ["a b", "é", "a\n", "x".repeat(256)] },
+  directory: { good: [["/srv/boot", "/srv/boot"]], bad: ["srv", "./srv", "/srv\0"] },
+  verity: { good: [["hash", "hash"], ["signed", "signed"]], bad: ["yes", "Hash", "constructor"] },
+  verityKey: { good: [[KEY, KEY]], bad: ["/no/such/file", CERTIFICATE] },
+  verityCert: { good: [[CERTIFICATE, CERTIFICATE]], bad: ["/no/such/file", KEY] },
+  verityDirectory: { good: [["/cache", "/cache"]], bad: ["a\0b"] },
   efiMb: {
     good: [["64", 64], ["1", 1], ["0100", 100]],
     bad: ["0", "-1", "1.5", "1e3", "0x20", "64M", " 64", "64 ", "1073741825", "9".repeat(400), "NaN"],
@@ -104,7 +117,7 @@ for (const name of ALL) {
           assert.throws(() => readSettings(ALL, flags, environment), (error) => {
             assert(error instanceof BuildError, `${text}: ${error}`);
             assert.equal(error.kind, "usage");
-            assert(error.message.startsWith(`Cannot use ${source}"`), error.message);
+            assert(error.message.startsWith(`Cannot use ${source}`), error.message);
             assert.match(error.hint!, /^Accepted: ./);
             return true;
           }, text);

@@ -1,0 +1,158 @@
+/**
+ * Decides on the root filesystem: how large it is, and what is known of it only when it is made.
+ *
+ * - `SIZE_MB` wins over `USED_MB` and `FREE_MB`; a computed `USED_MB` includes the filesystem's metadata.
+ * - A read-only filesystem is as large as it becomes. It is made first, and then the plan is made again with
+ *   what was {@link Measured}: where it lies, its size, and with `VERITY` its root hash.
+ *
+ * @module
+ */
+
+import { compressionArgs } from "./compression.ts";
+import { type Contents, select, type Selection } from "./contents.ts";
+import { BuildError, quote } from "./error.ts";
+import { copyInto } from "./copy.ts";
+import { type FilesystemName, type FilesystemPlan, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
+import type { Nodes } from "./nodes.ts";
+import { READ_ONLY_BLOCK } from "./readonly.ts";
+import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
+import { alignUp, formatBytes, MiB } from "./units.ts";
+
+/** One filesystem: what is in it and what it will be. */
+export interface Volume {
+  readonly contents: Contents;
+  /** The contents, resolved to entries. */
+  readonly selection: Selection;
+  readonly filesystem: FilesystemPlan;
+}
+
+/** A file that was made, and its size in bytes. */
+export interface Made {
+  readonly path: string;
+  readonly size: number;
+}
+
+/** What is known of a root filesystem when it is made. */
+export interface Measured extends Made {
+  readonly verity?: {
+    /** In hexadecimal digits. */
+    readonly rootHash: string;
+    readonly hashes: Made;
+    /** The signature as its partition holds it: JSON. */
+    readonly signature?: Made;
+    /** The signature alone, PKCS #7 in DER. */
+    readonly pkcs7?: Made;
+  };
+}
+
+/** The settings that the root filesystem is decided from. */
+type RootSettings = Pick<
+  Settings,
+  "filesystem" | "compression" | "label" | "sizeMb" | "usedMb" | "freeMb" | "efiMb" | "bootMb"
+>;
+
+/**
+ * The root filesystem in an image that has `around` bytes besides it.
+ *
+ * @throws {BuildError} naming the setting that cannot be, and what would.
+ */
+export function planRoot(
+  settings: RootSettings,
+  nodes: Nodes,
+  contents: Contents,
+  wished: FilesystemWish,
+  around: number,
+  measured?: Measured,
+): Volume {
+  const name = settings.filesystem;
+  const filesystem = FILESYSTEMS[name];
+  const { compression } = settings;
+  const wish = { ...wished, label: planLabel(settings), ...compression && { compression } };
+  if (!filesystem.readOnly && compression && compression.name !== "none") {
+    // Says what is accepted, which is nothing.
+    compressionArgs(name, filesystem.compressors, compression);
+  }
+  const selection = select(nodes, contents);
+  const { sizeMb, usedMb, freeMb } = settings;
+  const planned = (size: { size: number } | { free: number } | Record<string, never>) => {
+    const plan = filesystem.plan(selection, { ...wish, ...size });
+    if (plan) return { contents, selection, filesystem: plan };
+  };
+  const refuse = (setting: SettingName) => fail(tooLarge(setting, settings, name));
+
+  if (filesystem.readOnly) {
+    if (usedMb !== undefined) {
+      throw new BuildError(`Cannot use USED_MB=${usedMb} with FILESYSTEM=${name}`, {
+        kind: "usage",
+        hint: "It is as large as its contents become: leave USED_MB out, or set SIZE_MB",
+      });
+    }
+    const volume = planned(sizeMb === undefined ? {} : { size: Math.max(0, sizeMb * MiB - around) })!;
+    if (!measured) return volume;
+    // A partition ends where the next can start.
+    const grain = around === 0 ? READ_ONLY_BLOCK : MiB;
+    const size = sizeMb === undefined ? alignUp(measured.size, grain) : volume.filesystem.size;
+    if (size < measured.size) throw tooSmall("sizeMb", settings, (around + measured.size) / MiB);
+    return { ...volume, filesystem: placeMade(volume.filesystem, measured, size) };
+  }
+  if (sizeMb !== undefined) {
+    const smallest = Math.ceil((around + filesystem.smallest(selection, wish)) / MiB);
+    if (smallest === Infinity) refuse("sizeMb");
+    if (sizeMb < smallest) throw tooSmall("sizeMb", settings, smallest);
+    return planned({ size: sizeMb * MiB - around }) ?? refuse("sizeMb");
+  }
+  const computed = planned({ free: freeMb * MiB }) ?? refuse("freeMb");
+  if (usedMb === undefined) return computed;
+  // A smaller USED_MB would be taken from the free space that FREE_MB promises.
+  const beside = around === 0 ? 0 : settings.efiMb + settings.bootMb;
+  const smallest = Math.ceil((around + computed.filesystem.size) / MiB) - beside - freeMb;
+  if (usedMb < smallest) throw tooSmall("usedMb", settings, smallest);
+  return planned({ size: (beside + usedMb + freeMb) * MiB - around }) ?? refuse("usedMb");
+}
+
+/** The same filesystem, which is only copied into its place. */
+function placeMade(plan: FilesystemPlan, made: Made, size: number): FilesystemPlan {
+  const { measured: _, ...rest } = plan;
+  const make: FilesystemPlan["make"] = (target, { onProgress }) => copyInto(made.path, target, onProgress);
+  return { ...rest, size, bytes: made.size, make };
+}
+
+function planLabel({ filesystem, label }: RootSettings): string {
+  const accepts = FILESYSTEMS[filesystem] as {
+    label?: { default: string; pattern: RegExp; accepted: string };
+  };
+  if (label === undefined) return accepts.label?.default ?? "";
+  if (accepts.label?.pattern.test(label)) return label;
+  throw new BuildError(`Cannot use LABEL=${quote(label)} with FILESYSTEM=${filesystem}`, {
+    kind: "usage",
+    hint: accepts.label ? `Accepted: ${accepts.label.accepted}` : `${filesystem} has no label`,
+  });
+}
+
+function fail(error: BuildError): never {
+  throw error;
+}
+
+export function tooLarge(
+  name: SettingName,
+  settings: Partial<Settings>,
+  filesystem: FilesystemName,
+): BuildError {
+  const { env } = SETTINGS[name];
+  return new BuildError(`Cannot make so large a filesystem (${filesystem}): ${env}=${settings[name]}`, {
+    kind: "usage",
+    hint: `The largest is of ${formatBytes(FILESYSTEMS[filesystem].largest)}`,
+  });
+}
+
+/** @param smallest in MiB, perhaps with a fraction. */
+export function tooSmall(name: SettingName, settings: Partial<Settings>, smallest: number): BuildError {
+  const { env } = SETTINGS[name];
+  const least = Math.ceil(smallest);
+  return new BuildError(`Cannot fit the files of the tree into ${env}=${settings[name]}`, {
+    kind: "usage",
+    hint: "default" in SETTINGS[name]
+      ? `Set ${env} to ${least} or more`
+      : `Set ${env} to ${least} or more, or leave it out`,
+  });
+}

@@ -1,0 +1,98 @@
+/**
+ * Decides on dm-verity: hashes of a read-only root filesystem, which the kernel compares with all it reads.
+ *
+ * - https://docs.kernel.org/admin-guide/device-mapper/verity.html
+ * - The UUIDs and the signature partition: https://uapi-group.org/specifications/specs/discoverable_partitions_specification/
+ *
+ * @module
+ */
+
+import { copyInto } from "./copy.ts";
+import { BuildError } from "./error.ts";
+import type { FilesystemPlan } from "./filesystems.ts";
+import { FILESYSTEMS } from "./filesystems.ts";
+import { deriveSalt, deriveUuid } from "./identity.ts";
+import type { Made, Measured, Volume } from "./root-plan.ts";
+import { select } from "./contents.ts";
+import type { Settings } from "./settings.ts";
+import { buildNodes } from "./table.ts";
+import { alignUp, MiB } from "./units.ts";
+
+/** What the hashes are made with. */
+export interface VerityPlan {
+  /** 32 bytes in hexadecimal digits. */
+  readonly salt: string;
+  /** Of the hashes' superblock. */
+  readonly uuid: string;
+  /** Where the hashes of an image without partitions go; absent: beside the image. */
+  readonly directory?: string;
+  /** The private key and the certificate that sign the root hash, in PEM. */
+  readonly signer?: { readonly key: string; readonly certificate: string };
+}
+
+/** @throws {BuildError} (usage) when the settings do not fit together. */
+export function planVerity(
+  { verity, verityKey, verityCert, verityDirectory, filesystem }: Settings,
+  seed: string,
+): VerityPlan | undefined {
+  if (verity === "none") return undefined;
+  if (!FILESYSTEMS[filesystem].readOnly) {
+    throw new BuildError(`Cannot use VERITY=${verity} with FILESYSTEM=${filesystem}`, {
+      kind: "usage",
+      hint: "What is written to would not be what was hashed: set FILESYSTEM to squashfs or erofs",
+    });
+  }
+  const common = {
+    salt: deriveSalt(seed, "verity/salt"),
+    uuid: deriveUuid(seed, "verity/superblock"),
+    ...verityDirectory !== undefined && { directory: verityDirectory },
+  };
+  if (verity === "hash") return common;
+  if (verityKey === undefined || verityCert === undefined) {
+    throw new BuildError("Cannot sign the root hash: VERITY=signed needs a key and its certificate", {
+      kind: "usage",
+      hint: "Set VERITY_KEY and VERITY_CERT to their files, in PEM",
+    });
+  }
+  return { ...common, signer: { key: verityKey, certificate: verityCert } };
+}
+
+/** The PARTUUIDs that say which root hash belongs to the partitions: its first and its last 128 bits. */
+export function verityUuids(rootHash: string): { readonly root: string; readonly "root-verity": string } {
+  const uuid = (hex: string) => hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  return { root: uuid(rootHash.slice(0, 32)), "root-verity": uuid(rootHash.slice(-32)) };
+}
+
+type HashRole = "root-verity" | "root-verity-sig";
+
+/** The partitions of the hashes and of their signature. Before anything is made their sizes are unknown. */
+export function planHashes(
+  verity: VerityPlan | undefined,
+  measured: Measured | undefined,
+): { role: HashRole; volume: Volume }[] {
+  if (!verity) return [];
+  const { hashes, signature } = measured?.verity ?? {};
+  return [
+    { role: "root-verity", volume: madeVolume("verity", verity.uuid, hashes) },
+    ...verity.signer
+      ? [{ role: "root-verity-sig", volume: madeVolume("signature", "", signature) } as const]
+      : [],
+  ];
+}
+
+/** A partition that holds a file as it is. */
+function madeVolume(type: string, uuid: string, made: Made | undefined): Volume {
+  const contents = { omit: [], add: [] };
+  const size = alignUp(Math.max(1, made?.size ?? 0), MiB);
+  const filesystem: FilesystemPlan = {
+    type,
+    size,
+    label: "",
+    uuid,
+    entries: 0,
+    bytes: made?.size ?? 0,
+    notices: [],
+    make: (target, { onProgress }) => copyInto(made!.path, target, onProgress),
+  };
+  return { contents, selection: select(buildNodes([]), contents), filesystem };
+}

@@ -1,0 +1,100 @@
+/**
+ * Makes dm-verity hashes of a filesystem in a file, and signs their root hash: all on files, with no device.
+ *
+ * - https://manpages.debian.org/trixie/cryptsetup-bin/veritysetup.8.en.html
+ * - The signature, PKCS#7 over the hexadecimal digits, and the JSON of its partition:
+ *   https://uapi-group.org/specifications/specs/discoverable_partitions_specification/
+ *
+ * @module
+ */
+
+import { basename, join } from "node:path";
+import { BuildError, quote } from "./error.ts";
+import * as log from "./log.ts";
+import type { Made, Measured } from "./root-plan.ts";
+import { sh, shWith } from "./sh.ts";
+import type { VerityPlan } from "./verity-plan.ts";
+
+/** The programs that are run. */
+export const VERITY_TOOLS = ["veritysetup"] as const;
+export const SIGNATURE_TOOLS = ["openssl"] as const;
+
+/**
+ * Makes the hashes of `data` in files of the directory `scratch`.
+ *
+ * @throws {BuildError} when a program fails, or cannot read the key or the certificate.
+ */
+export async function makeVerity(
+  data: string,
+  { salt, uuid, signer }: VerityPlan,
+  scratch: string,
+): Promise<NonNullable<Measured["verity"]>> {
+  const hashes = join(scratch, "verity");
+  const output = await sh`veritysetup format --format=1 --hash=sha256 --data-block-size=4096
+    --hash-block-size=4096 --salt=${salt} --uuid=${uuid} ${data} ${hashes}`;
+  const [, rootHash] = /^Root hash:\s*([0-9a-f]{64})$/m.exec(output) ?? [];
+  if (!rootHash) throw new BuildError("Cannot find the root hash in what veritysetup printed");
+  // Its own reader agrees; a veritysetup that wrote nothing would not.
+  await shWith({ quiet: true })`veritysetup verify ${data} ${hashes} ${rootHash}`;
+  const made = { rootHash, hashes: await madeFile(hashes) };
+  return signer ? { ...made, ...await signRootHash(rootHash, signer, scratch) } : made;
+}
+
+/**
+ * Writes the hashes beside an image, under the names at which systemd looks for them: `IMAGE.verity`,
+ * `IMAGE.roothash` and `IMAGE.roothash.p7s`, where IMAGE is the image's name without `.raw`.
+ *
+ * @throws {BuildError} when the directory cannot be written.
+ */
+export async function writeVerity(
+  made: NonNullable<Measured["verity"]>,
+  directory: string,
+  image: string,
+): Promise<void> {
+  const path = join(directory, basename(image).replace(/\.(raw|img)$/, ""));
+  try {
+    // Not as copies, which would be as private as what they are copied from.
+    await Deno.writeFile(`${path}.verity`, (await Deno.open(made.hashes.path)).readable);
+    await Deno.writeTextFile(`${path}.roothash`, `${made.rootHash}\n`);
+    if (made.pkcs7) await Deno.writeFile(`${path}.roothash.p7s`, await Deno.readFile(made.pkcs7.path));
+  } catch (cause) {
+    throw new BuildError(`Cannot write the dm-verity hashes to ${quote(directory)}`, {
+      hint: "Name a directory that can be written with VERITY_DIR; in Raptor, give the job a cache mount",
+      cause,
+    });
+  }
+  log.detail(`${path}.verity, ${path}.roothash${made.pkcs7 ? `, ${path}.roothash.p7s` : ""}`);
+}
+
+async function madeFile(path: string): Promise<Made> {
+  return { path, size: (await Deno.stat(path)).size };
+}
+
+async function signRootHash(
+  rootHash: string,
+  { key, certificate }: NonNullable<VerityPlan["signer"]>,
+  scratch: string,
+): Promise<{ signature: Made; pkcs7: Made }> {
+  const [text, der, json, secret, cert] = [
+    ...["roothash", "roothash.p7s", "signature.json", "key.pem", "cert.pem"],
+  ].map((name) => join(scratch, name));
+  await Deno.writeTextFile(text!, rootHash);
+  await Deno.writeTextFile(secret!, key, { mode: 0o600 });
+  await Deno.writeTextFile(cert!, certificate);
+  // No attributes, so that neither a time nor anything else is signed, and the same hash gives the same bytes.
+  await sh`openssl smime -sign -nocerts -noattr -binary -in ${text!} -inkey ${secret!} -signer ${cert!}
+    -outform der -out ${der!}`;
+  const signature = await Deno.readFile(der!);
+  const fingerprint = await sh`openssl x509 -in ${cert!} -noout -fingerprint -sha256`;
+  const [, digits] = /=([0-9A-F:]{95})\s*$/.exec(fingerprint) ?? [];
+  if (!digits) throw new BuildError("Cannot find the fingerprint of VERITY_CERT in what openssl printed");
+  await Deno.writeTextFile(
+    json!,
+    JSON.stringify({
+      rootHash,
+      certificateFingerprint: digits.replaceAll(":", "").toLowerCase(),
+      signature: signature.toBase64(),
+    }),
+  );
+  return { signature: await madeFile(json!), pkcs7: await madeFile(der!) };
+}
