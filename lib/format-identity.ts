@@ -56,17 +56,22 @@ export const identifyVdi: Identify = async (path, { seed }) => {
   await writeAt(file, 0x198, uuidBytes(deriveUuid(seed, "vdi/last-change")));
 };
 
-/** The descriptor, a text behind the header, has a content ID of eight digits. */
+/** The descriptor, a text behind the header, has a content ID of up to eight digits. */
 export const identifyVmdk: Identify = async (path, { seed }) => {
   using file = await open(path);
   const header = new DataView((await readAt(file, 0, 512)).buffer);
   const offset = Number(header.getBigUint64(28, true)) * 512;
   const length = Number(header.getBigUint64(36, true)) * 512;
   if (length > 1024 * KiB) throw new BuildError("qemu-img wrote a VMDK without a descriptor");
-  const descriptor = new TextDecoder("latin1").decode(await readAt(file, offset, length));
-  const at = /^CID=(?=[0-9a-f]{8}$)/m.exec(descriptor);
-  if (!at) throw new BuildError("qemu-img wrote a VMDK without a content ID");
-  await writeAt(file, offset + at.index + 4, new TextEncoder().encode(deriveSerial(seed, "vmdk/content")));
+  const bytes = await readAt(file, offset, length);
+  const end = bytes.indexOf(0);
+  const descriptor = new TextDecoder().decode(bytes.subarray(0, end < 0 ? length : end));
+  // It is written without leading zeros, so that the text can become longer.
+  const id = /^CID=[0-9a-f]{1,8}$/m;
+  if (!id.test(descriptor)) throw new BuildError("qemu-img wrote a VMDK without a content ID");
+  const text = descriptor.replace(id, `CID=${deriveSerial(seed, "vmdk/content")}`);
+  bytes.fill(0).set(new TextEncoder().encode(text));
+  await writeAt(file, offset, bytes);
 };
 
 /** Seconds from 1970 to 2000, where time begins in a VHD. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { convert, type FormatName, FORMATS, isConverted } from "../lib/formats.ts";
 import { shWith } from "../lib/sh.ts";
 import { MiB } from "../lib/units.ts";
-import { evaluate, missing, stubProgram, tempDir } from "./helpers.ts";
+import { evaluate, missing, sha256, stubProgram, tempDir } from "./helpers.ts";
 
 const qemu = { ignore: missing("qemu-img") };
 const quiet = shWith({ quiet: true });
@@ -111,3 +111,24 @@ Deno.test("convert() says what qemu-img said", qemu, () =>
       message: /^qemu-img failed with exit code 1: .*No such file/,
     });
   }));
+
+for (const format of CONVERTED) {
+  Deno.test(
+    `FORMATS.${format} is the same file each time, and another one with another seed`,
+    qemu,
+    () =>
+      tempDir(async (dir) => {
+        const { raw } = await images(dir);
+        const seeds = [...Array(12).fill("a"), "b"];
+        const digests: string[] = [];
+        for (const [i, seed] of seeds.entries()) {
+          await Deno.mkdir(`${dir}/${i}`);
+          const output = `${dir}/${i}/image`;
+          await convert(raw, output, format, () => {}, { seed, time: 1_700_000_000 });
+          digests.push(await sha256(output));
+        }
+        assert.equal(new Set(digests.slice(0, -1)).size, 1);
+        assert.equal(digests.at(-1) !== digests[0], "identify" in FORMATS[format]);
+      }),
+  );
+}
