@@ -9,8 +9,11 @@ const README = new URL("../README.md", import.meta.url);
 Deno.test("README.md has the tables of the code (UPDATE_README=1 renders them again)", async () => {
   const text = await Deno.readTextFile(README);
   const rendered = renderReadme(text);
-  if (Deno.env.get("UPDATE_README")) await Deno.writeTextFile(README, rendered);
-  else assert.equal(text, rendered);
+  if (Deno.env.get("UPDATE_README")) return await Deno.writeTextFile(README, rendered);
+  const [lines, wanted] = [text, rendered].map((all) => all.split("\n")) as [string[], string[]];
+  const line = wanted.findIndex((line, i) => line !== lines[i]);
+  assert.equal(lines[line], wanted[line], `line ${line + 1}: render it again with UPDATE_README=1`);
+  assert.equal(lines.length, wanted.length);
 });
 
 Deno.test("README.md names only variables, tasks and files that exist", async () => {
