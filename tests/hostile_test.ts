@@ -26,6 +26,9 @@ const SMALL = { EFI_MB: "2", BOOT_MB: "2", FREE_MB: "4" };
 /** What must never be in an image: it stands in the files outside the tree. */
 const SECRET = "stolen from outside the tree";
 
+/** What must be in it. */
+const INSIDE = "stands inside the tree";
+
 const LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
 /** Files by their paths; a value that starts with "->" is a link, and a list is a command that makes it. */
@@ -185,6 +188,7 @@ Deno.test("links out of the tree all at once: nothing of what they point at is i
           `->${"../".repeat(30)}${outside.slice(1)}${LINKS[path]}`,
         ]),
       ),
+      "/var/inside": INSIDE,
       // What the builders write must not go through a link either.
       "/etc/fstab": `->${outside}/fstab`,
       "/loader": `->${outside}`,
@@ -195,7 +199,9 @@ Deno.test("links out of the tree all at once: nothing of what they point at is i
       const { code, stderr } = await run(builder, tree, image);
       assert.equal(code, 0, stderr);
       const bytes = await Deno.readFile(image);
-      assert.equal(new TextDecoder("latin1").decode(bytes).indexOf(SECRET), -1, builder);
+      const text = new TextDecoder("latin1").decode(bytes);
+      assert.equal(text.indexOf(SECRET), -1, builder);
+      assert(text.includes(INSIDE), builder);
       assert.deepEqual([await listing(outside), await listing(tree)], before);
     }
   }));
