@@ -15,6 +15,7 @@ import {
   EXTENTS_FL,
   I_BLOCK,
   INDEX_FL,
+  inodePosition,
   inodeSeed,
   sealInode,
   type Time,
@@ -23,7 +24,6 @@ import {
 } from "./ext4-inode.ts";
 import { BLOCK_SIZE, INODE_SIZE } from "./ext4-layout.ts";
 import type { Ext4Plan } from "./ext4-plan.ts";
-import { inodePosition } from "./ext4-super.ts";
 import { flush, type Image, newWriter, room, type Writer } from "./ext4-write.ts";
 import { planXattrs, writeInodeXattrs, xattrBlock } from "./ext4-xattr.ts";
 import {

@@ -7,7 +7,7 @@
  */
 
 import { crc32c, crc32cWord } from "./crc32c.ts";
-import { INODE_SIZE } from "./ext4-layout.ts";
+import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./ext4-layout.ts";
 
 /** `i_flags`. */
 export const INDEX_FL = 0x1000, HUGE_FILE_FL = 0x40000, EXTENTS_FL = 0x80000;
@@ -76,6 +76,12 @@ export function writeInode(view: DataView, fields: InodeFields): void {
   view.setUint16(EXTRA_ISIZE, INODE_EXTRA_SIZE, true);
   writeTime(view, TIMES.mtime, fields.mtime);
   for (const at of [TIMES.atime, TIMES.ctime, TIMES.crtime]) writeTime(view, at, fields.time);
+}
+
+/** Where an inode is, in bytes. */
+export function inodePosition({ inodesPerGroup, inodeTables }: Layout, inode: number): number {
+  const group = Math.floor((inode - 1) / inodesPerGroup);
+  return inodeTables[group]! * BLOCK_SIZE + ((inode - 1) % inodesPerGroup) * INODE_SIZE;
 }
 
 /** What the checksums of an inode, its extent tree and its directory blocks start from; the generation is 0. */

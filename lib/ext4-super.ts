@@ -1,6 +1,6 @@
 /**
- * What describes the filesystem as a whole: superblock, group descriptors, bitmaps and the inodes of its own.
- * mke2fs wrote all of it; after the fill the counts, the times and the journal are brought in.
+ * What describes the filesystem as a whole: superblock, group descriptors and bitmaps. mke2fs wrote all of
+ * it; after the fill the counts, the times and the journal are brought in.
  *
  * https://docs.kernel.org/filesystems/ext4/globals.html
  *
@@ -8,23 +8,11 @@
  */
 
 import { crc32c, crc32cWord } from "./crc32c.ts";
-import type { SystemPlacement } from "./ext4-demand.ts";
-import { type Space, writeExtentTree } from "./ext4-extents.ts";
-import {
-  EXTENTS_FL,
-  EXTRA_ISIZE,
-  I_BLOCK,
-  INODE_EXTRA_SIZE,
-  inodeSeed,
-  sealInode,
-  type Time,
-  TIMES,
-  writeInode,
-  writeTime,
-} from "./ext4-inode.ts";
-import { BLOCK_SIZE, DESCRIPTOR_SIZE, hasSuperblock, INODE_SIZE, type Layout } from "./ext4-layout.ts";
-import { type Image, readAt, writeAt } from "./ext4-write.ts";
-import { FILE_TYPES } from "./nodes.ts";
+import type { Space } from "./ext4-extents.ts";
+import { I_BLOCK, type Time } from "./ext4-inode.ts";
+import { JOURNAL_INODE } from "./ext4-system.ts";
+import { BLOCK_SIZE, DESCRIPTOR_SIZE, hasSuperblock, type Layout } from "./ext4-layout.ts";
+import { type Image, writeAt } from "./ext4-write.ts";
 
 /** The superblock is 1024 bytes long and, in the first group, 1024 bytes behind the start. */
 export const SUPERBLOCK_AT = 1024;
@@ -76,9 +64,6 @@ const ERRORS_CONTINUE = 1;
 const VALID_FS = 1;
 /** `bg_flags`: the inode table reads as zeros where no inode was written. */
 const INODE_ZEROED = 0x4;
-export const RESIZE_INODE = 7, JOURNAL_INODE = 8;
-/** `i_block[13]`: the double indirect block. */
-const DOUBLE_INDIRECT = I_BLOCK + 13 * 4;
 
 /** What the counts of the finished filesystem are made of. */
 export interface Finished {
@@ -95,72 +80,6 @@ export interface Finished {
   readonly journalBlocks: number;
   /** The journal's inode, or `undefined` without one. */
   readonly journal: Uint8Array<ArrayBuffer> | undefined;
-}
-
-/** Where an inode is, in bytes. */
-export function inodePosition({ inodesPerGroup, inodeTables }: Layout, inode: number): number {
-  const group = Math.floor((inode - 1) / inodesPerGroup);
-  return inodeTables[group]! * BLOCK_SIZE + ((inode - 1) % inodesPerGroup) * INODE_SIZE;
-}
-
-/** Puts the reserved inodes in their place: the resize inode moves, the journal is made, all get the time. */
-export function writeSystemInodes(
-  image: Image,
-  layout: Layout,
-  system: SystemPlacement,
-  journalBlocks: number,
-  uuid: Uint8Array<ArrayBuffer>,
-  time: Time,
-): Uint8Array<ArrayBuffer> | undefined {
-  const seed = crc32c(~0, uuid);
-  const table = readAt(image, 10 * INODE_SIZE, inodePosition(layout, 1));
-  let journal: Uint8Array<ArrayBuffer> | undefined;
-  for (let number = 1; number <= 10; number++) {
-    const bytes = table.subarray((number - 1) * INODE_SIZE, number * INODE_SIZE);
-    const inode = new DataView(bytes.buffer, bytes.byteOffset, INODE_SIZE);
-    if (number === RESIZE_INODE) {
-      const pointers = readAt(image, BLOCK_SIZE, inode.getUint32(DOUBLE_INDIRECT, true) * BLOCK_SIZE);
-      writeAt(image, pointers, system.resize * BLOCK_SIZE);
-      inode.setUint32(DOUBLE_INDIRECT, system.resize, true);
-    }
-    if (number === JOURNAL_INODE && journalBlocks > 0) {
-      const { tree } = system.journal;
-      writeInode(inode, {
-        mode: FILE_TYPES.file | 0o600,
-        uid: 0,
-        gid: 0,
-        size: journalBlocks * BLOCK_SIZE,
-        links: 1,
-        blocks: journalBlocks + tree.length,
-        flags: EXTENTS_FL,
-        mtime: time,
-        time,
-        xattrBlock: 0,
-      });
-      const write = (block: number, contents: Uint8Array<ArrayBuffer>) =>
-        writeAt(image, contents, block * BLOCK_SIZE);
-      writeExtentTree(inode, I_BLOCK, system.journal, inodeSeed(seed, number), write);
-      write(system.journal.extents[1]!, journalSuperblock(journalBlocks, uuid));
-      journal = bytes;
-    }
-    if (inode.getUint16(0, true) === 0 && inode.getUint32(TIMES.ctime[0], true) === 0) continue;
-    inode.setUint16(EXTRA_ISIZE, INODE_EXTRA_SIZE, true);
-    for (const at of Object.values(TIMES)) writeTime(inode, at, time);
-    sealInode(bytes, inodeSeed(seed, number));
-  }
-  writeAt(image, table, inodePosition(layout, 1));
-  return journal;
-}
-
-/** An empty journal: https://docs.kernel.org/filesystems/ext4/journal.html#super-block (big-endian). */
-function journalSuperblock(blocks: number, uuid: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  const block = new Uint8Array(BLOCK_SIZE);
-  const view = new DataView(block.buffer);
-  const SUPERBLOCK_V2 = 4;
-  [0xc03b3998, SUPERBLOCK_V2, 0, BLOCK_SIZE, blocks, 1, 1].forEach((word, i) => view.setUint32(i * 4, word));
-  block.set(uuid, 0x30);
-  view.setUint32(0x40, 1);
-  return block;
 }
 
 /** Writes bitmaps, descriptors and superblocks with all their copies, the superblock itself last. */
