@@ -27,6 +27,7 @@ import { BuildError, quote } from "./error.ts";
 import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
 import type { FormatName } from "./formats.ts";
 import { placePartitions, TABLE_SIZE } from "./gpt.ts";
+import { growFiles } from "./grow.ts";
 import { planGrubBios } from "./grub-bios.ts";
 import { grubDefaults, grubFiles } from "./grub.ts";
 import { deriveUuid } from "./identity.ts";
@@ -184,7 +185,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
       ...readOnly || tree.kernelOptions === undefined && settings.kernelCmdline === undefined
         ? []
         : [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const],
-      ...readOnly ? [] : grubDefaults(tree, kernelOptions),
+      ...readOnly ? [] : [...grubDefaults(tree, kernelOptions), ...growFiles(tree)],
     ],
   };
   const hashes = planHashes(verity, measured);

@@ -6,11 +6,12 @@
 
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
+import { GiB, MiB } from "../lib/units.ts";
 import { searchPath } from "../lib/packages.ts";
 import { build, runBuilder } from "./builds.ts";
-import { bootQemu, newerSystemd, report } from "./guests.ts";
+import { bootQemu, newerSystemd, nspawn, report } from "./guests.ts";
 import { missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";
-import { copyTree, quiet, tinyTree, unpack } from "./trees.ts";
+import { copyTree, debianTree, quiet, tinyTree, unpack } from "./trees.ts";
 
 const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "mmdebstrap") || unprivileged();
 
@@ -283,3 +284,32 @@ Deno.test("FIRMWARE=hybrid is refused with what the tree lacks, or the machine",
     assert.match(other.stderr, /FIRMWARE=hybrid: arm64 machines have no BIOS/);
   });
 });
+
+Deno.test("Written to a larger disk, a bookworm with systemd-repart takes all of it at its first boot", {
+  ignore: ignore || missing(...QEMU, "systemd-nspawn"),
+}, async () => {
+  await tempDir(async (dir) => {
+    const image = `${dir}/disk.img`;
+    await build("disk-image", await debianTree({ suite: "bookworm" }), image, {
+      FREE_MB: "64",
+      BOOT_MB: "256",
+    });
+    await Deno.truncate(image, (await Deno.stat(image)).size + GiB);
+    const guest = { architecture: "x86-64", format: "raw", timeout: 240 } as const;
+    const seen = report(await bootQemu(image, guest));
+    assert.equal(seen.get("failed"), "", seen.get("logs"));
+    await assertGrown(image, seen);
+    // Nothing is to grow in a container, and nothing fails for that.
+    const container = report(await nspawn(image));
+    assert.equal(container.get("failed"), "", container.get("logs"));
+  });
+});
+
+/** The root filesystem of a guest reaches to the end of its disk. */
+async function assertGrown(image: string, seen: Map<string, string>): Promise<void> {
+  const { size } = JSON.parse(seen.get("findmnt /")!).filesystems[0];
+  const { root } = await partitionsOf(image);
+  // What the filesystem keeps for itself is less than a tenth.
+  const available = (await Deno.stat(image)).size - root!.start * 512 - MiB;
+  assert.ok(size > available * 0.9 && size <= available, `${size} of ${available} bytes`);
+}
