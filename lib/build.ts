@@ -7,13 +7,14 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { dirname, join, resolve } from "node:path";
+import { describeDisk, describePart, type Description } from "./describe.ts";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
 import { compareConverted, convert, type FormatName, isConverted } from "./formats.ts";
 import { checkSectors, verifyTable, writeTable } from "./gpt.ts";
-import { imageSize, readPieces } from "./image.ts";
+import { imageSize } from "./image.ts";
 import * as log from "./log.ts";
+import { clearSideFiles, hashImage, writeSideFiles } from "./manifest.ts";
 import { checkOutput, discardOutput, finishOutput, openImage, type Output } from "./output.ts";
 import type { CommonPlan, DiskPlan, PartPlan } from "./plan.ts";
 import { interrupted, stoppedBy, throwIfInterrupted } from "./process.ts";
@@ -30,7 +31,8 @@ export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string):
   const volumesOf = ({ partitions }: DiskPlan) => partitions;
   const versions = await checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]);
   checkSectors(plan.sectorSize, versions.get("sfdisk"));
-  await intoOutput(plan, volumesOf, tree, output, async ({ id, partitions, sectorSize }, site) => {
+  const kind = { volumesOf, describe: describeDisk, versions };
+  await intoOutput(plan, kind, tree, output, async ({ id, partitions, sectorSize }, site) => {
     await makeAll(partitions, tree, site);
     // Last: what is killed before has no partition table, and cannot be taken for a disk.
     log.step("Writing and checking the partition table");
@@ -43,8 +45,9 @@ export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string):
 /** Builds the image of one filesystem into the file `output`, like {@link buildDisk}. */
 export async function buildPart(plan: PartPlan, tree: OpenTree, output: string): Promise<void> {
   const volumesOf = (part: PartPlan) => [{ ...part, label: part.filesystem.label || "root", offset: 0 }];
-  await checkTools(toolsOf(plan, [plan]));
-  await intoOutput(plan, volumesOf, tree, output, async (final, site) => {
+  const versions = await checkTools(toolsOf(plan, [plan]));
+  const kind = { volumesOf, describe: describePart, versions };
+  await intoOutput(plan, kind, tree, output, async (final, site) => {
     await makeAll(volumesOf(final), tree, site);
     const { hashes, verity } = final;
     if (hashes) await writeVerity(hashes, verity?.directory ?? dirname(resolve(output)), output);
@@ -128,13 +131,21 @@ async function makeAll(
 /** What is common to the plans, whichever image they are of. */
 type AnyPlan<Plan> = CommonPlan & { readonly finish?: (measured: Measured) => Plan };
 
+/** What differs between the kinds of images. */
+interface Kind<Plan> {
+  readonly volumesOf: (plan: Plan) => readonly Placed[];
+  readonly describe: (plan: Plan) => Description;
+  /** Of the programs. */
+  readonly versions: ReadonlyMap<string, string>;
+}
+
 /**
  * Runs `make` on an image that reads as zeros, and sees to it that `output` holds the finished image in the
  * wanted format, or nothing.
  */
 async function intoOutput<Plan extends AnyPlan<Plan>>(
   preliminary: Plan,
-  volumesOf: (plan: Plan) => readonly Placed[],
+  { volumesOf, describe, versions }: Kind<Plan>,
   tree: OpenTree,
   path: string,
   make: (plan: Plan, site: Site) => Promise<void>,
@@ -148,6 +159,7 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
   checkSpace(volumesOf(preliminary), output, format);
   await using scratch = await openScratch(scratchParent(), output.isDevice ? undefined : output.path);
   throwIfInterrupted();
+  await clearSideFiles(preliminary.settings);
   await discardOutput(output);
   try {
     const unmeasured = volumesOf(preliminary).find(({ filesystem }) => filesystem.measured);
@@ -173,11 +185,20 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
       );
       if (plan.verify === "full") await compareConverted(image, output.path, format);
     }
+    await writeSideFiles({
+      settings: plan.settings,
+      description: describe(plan),
+      tree,
+      output: output.path,
+      raw: image,
+      versions,
+    });
     throwIfInterrupted();
     await finishOutput(output);
   } catch (error) {
     try {
       await discardOutput(output);
+      await clearSideFiles(preliminary.settings);
     } catch (second) {
       log.fail(`Cannot empty the output, which is not finished: ${(second as Error).message}`);
     }
@@ -249,17 +270,11 @@ function checkSpace(volumes: readonly Placed[], output: Output, format: FormatNa
 async function summarize({ path, isDevice }: Output, format: FormatName, seconds: number): Promise<void> {
   const size = imageSize(path);
   const onDisk = isDevice ? size : ((await Deno.stat(path)).blocks ?? 0) * 512;
-  const sha256 = log.isJson() ? await hashFile(path) : undefined;
+  const sha256 = log.isJson() ? await hashImage(path) : undefined;
   log.step(
     `Done: ${path}, ${format}, ${formatBytes(size)}, ${formatBytes(onDisk)} on disk, ${seconds.toFixed(1)} s`,
     { event: "done", output: path, format, size, onDisk, seconds: Number(seconds.toFixed(3)), sha256 },
   );
-}
-
-async function hashFile(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const piece of readPieces(path, 0, imageSize(path))) hash.update(piece);
-  return hash.digest("hex");
 }
 
 /** The programs that a build of these volumes runs. */

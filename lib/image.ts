@@ -4,6 +4,7 @@
  * @module
  */
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { BuildError, quote } from "./error.ts";
 import * as posix from "./posix.ts";
 import { throwIfInterrupted } from "./process.ts";
@@ -60,7 +61,7 @@ export async function* readPieces(
       if (got === 0) break;
       yield piece.subarray(0, got);
       done += got;
-      await new Promise((resolve) => setTimeout(resolve));
+      await nextTurn();
       throwIfInterrupted();
     }
   } finally {

@@ -6,6 +6,7 @@
  */
 
 import { dirname } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { BuildError, quote } from "./error.ts";
 import type { FormatName } from "./formats.ts";
 import { imageSize } from "./image.ts";
@@ -129,7 +130,10 @@ export async function dateEmptyOutput(path: string): Promise<void> {
  */
 export async function discardOutput({ path, isDevice, size }: Output): Promise<void> {
   if (isDevice) {
-    for (const offset of [0, Math.max(0, size - MiB)]) zero(path, offset, Math.min(MiB, size));
+    // A size that is not known yet is 0.
+    for (const offset of size > 0 ? [0, Math.max(0, size - MiB)] : []) {
+      zero(path, offset, Math.min(MiB, size));
+    }
     return;
   }
   // qemu-img removes a file that it cannot finish.
@@ -149,7 +153,7 @@ export async function openImage(
   for (let offset = 0; offset < size; offset += ZERO_BYTES) {
     zero(path, offset, Math.min(ZERO_BYTES, size - offset));
     onProgress(offset);
-    await new Promise((resolve) => setTimeout(resolve));
+    await nextTurn();
     throwIfInterrupted();
   }
 }

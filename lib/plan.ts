@@ -63,6 +63,8 @@ export interface CommonPlan {
   /** Seconds since 1970: what everything that the build makes is dated. */
   readonly time: number;
   readonly seed: string;
+  /** What was asked. */
+  readonly settings: Settings;
   /** How the image is checked. */
   readonly verify: Settings["verify"];
   /** The dm-verity hashes that are made of the root filesystem. */
@@ -224,6 +226,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     kernelOptions,
     seed,
     time,
+    settings,
     verify: settings.verify,
     leftovers: found,
     warnings: [...tree.notices, ...warnings, ...missed],
@@ -262,6 +265,7 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
     size: volume.filesystem.size,
     seed,
     time,
+    settings,
     verify: settings.verify,
     leftovers: leftovers.found,
     warnings: leftovers.warnings,

@@ -268,6 +268,20 @@ export const SETTINGS = {
     help: "How the image is checked: quick, or full for every checker there is, which takes its time",
     parse: choice(["quick", "full"] as const),
   },
+  manifest: {
+    env: "MANIFEST",
+    value: "FILE",
+    computed: "none",
+    help: "Write what was built, and how, as an in-toto statement with SLSA provenance",
+    parse: pattern(/^[^\0]+$/, "the path of a file"),
+  },
+  sbom: {
+    env: "SBOM",
+    value: "FILE",
+    computed: "none",
+    help: "Write the packages in the image (of dpkg and apk) as an SPDX document",
+    parse: pattern(/^[^\0]+$/, "the path of a file"),
+  },
   seed: {
     env: "SEED",
     value: "TEXT",

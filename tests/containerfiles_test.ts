@@ -67,6 +67,7 @@ for (const [name, builder] of Object.entries(BUILDERS)) {
     assert.deepEqual(mounts, [
       { type: "--overlay", name: "input", path: DEFAULT_INPUT },
       { type: "--file", name: "output", path: builder.output },
+      { type: "--simple --optional", name: "cache", path: "/cache" },
     ]);
     assert.deepEqual(cmd, [name]);
     assert.deepEqual(entrypoint, [

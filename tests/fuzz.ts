@@ -17,6 +17,7 @@ import { openInput } from "../lib/input.ts";
 import { parseOsRelease } from "../lib/osrelease.ts";
 import { planDisk, planPart } from "../lib/plan.ts";
 import { parseProject, selectJobs } from "../lib/raptor.ts";
+import { packageUrl, parseApk, parseDpkg } from "../lib/sbom.ts";
 import { readSettings, type SettingName, SETTINGS } from "../lib/settings.ts";
 import { MiB } from "../lib/units.ts";
 import { compareVersions } from "../lib/versions.ts";
@@ -170,6 +171,19 @@ export const TARGETS = {
       assert.match(name, /^[A-Z][A-Z0-9_]*$/);
       // deno-lint-ignore no-control-regex
       assert.doesNotMatch(value, /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/);
+    }
+  },
+
+  "package databases": (random: Random) => {
+    const dpkg =
+      "Package: bash\nStatus: install ok installed\nVersion: 5.2-1\nDescription: x\n Package: y\n\n";
+    const apk = "P:musl\nV:1.2.5-r0\nA:x86_64\n\nP:busybox\nV:1\n\n";
+    for (const one of [...parseDpkg(mutate(random, dpkg.repeat(3))), ...parseApk(mutate(random, apk))]) {
+      assert(one.name && one.version);
+      assert.match(
+        packageUrl(one, {}),
+        /^pkg:[a-z]+\/[a-z]+\/[\w.~!*'()%-]+@[\w.~!*'()%-]+(\?arch=[\w.~!*'()%-]+)?$/,
+      );
     }
   },
 

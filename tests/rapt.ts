@@ -82,7 +82,10 @@ export async function loadRapt(file: string): Promise<Program> {
   return {
     image: base.image,
     steps: [...base.steps, ...await expand(own)],
-    mounts: all("MOUNT").map(({ args: [type = "", name = "", path = ""] }) => ({ type, name, path })),
+    mounts: all("MOUNT").map(({ args }) => {
+      const [name = "", path = ""] = args.slice(-2);
+      return { type: args.slice(0, -2).join(" "), name, path };
+    }),
     entrypoint: all("ENTRYPOINT")[0]?.args ?? [],
     cmd: all("CMD")[0]?.args ?? [],
   };

@@ -67,6 +67,8 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     ],
     bad: ["hostkeys", "host-keys,", "host-keys, whiteouts", "ALL", "constructor", "none,all"],
   },
+  manifest: { good: [["a b.json", "a b.json"], ["/x", "/x"]], bad: ["a\0b"] },
+  sbom: { good: [["sbom.spdx.json", "sbom.spdx.json"]], bad: ["\0"] },
   verify: { good: [["full", "full"], ["quick", "quick"]], bad: ["Full", "none", "constructor", "full\n"] },
   seed: {
     good: [["x", "x"], ["random", "random"], ["a b\n", "a b\n"], ["é".repeat(1024), "é".repeat(1024)]],

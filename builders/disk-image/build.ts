@@ -37,6 +37,8 @@ export const diskImage: Builder<DiskPlan> = {
     "kernelCmdline",
     "keep",
     "verify",
+    "manifest",
+    "sbom",
     "seed",
     "sourceDateEpoch",
   ],

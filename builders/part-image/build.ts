@@ -32,6 +32,8 @@ export const partImage: Builder<PartPlan> = {
     "verityDirectory",
     "keep",
     "verify",
+    "manifest",
+    "sbom",
     "seed",
     "sourceDateEpoch",
   ],
