@@ -48,7 +48,9 @@ export function writeSystemInodes(
     const bytes = table.subarray((number - 1) * INODE_SIZE, number * INODE_SIZE);
     const inode = new DataView(bytes.buffer, bytes.byteOffset, INODE_SIZE);
     if (number === RESIZE_INODE) {
-      const pointers = readAt(image, BLOCK_SIZE, inode.getUint32(DOUBLE_INDIRECT, true) * BLOCK_SIZE);
+      const before = inode.getUint32(DOUBLE_INDIRECT, true) * BLOCK_SIZE;
+      const pointers = readAt(image, BLOCK_SIZE, before);
+      writeAt(image, new Uint8Array(BLOCK_SIZE), before);
       writeAt(image, pointers, system.resize * BLOCK_SIZE);
       inode.setUint32(DOUBLE_INDIRECT, system.resize, true);
     }

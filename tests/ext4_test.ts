@@ -13,7 +13,8 @@ import { assertClean, makeImage, mounted, quiet, superblock, WHOLE, WISH } from 
 import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
 import { makeRandomTree } from "./random_tree.ts";
 
-const ignore = missing("mke2fs", "e2fsck", "debugfs", "mount", "find", "getfattr") || unprivileged();
+const ignore = missing("mke2fs", "e2fsck", "debugfs", "dumpe2fs", "mount", "find", "getfattr") ||
+  unprivileged();
 
 /** Makes an image of a tree that exists only as a table, so of entries without contents. */
 async function makeFromTable(nodes: Nodes, image: string, free = 0): Promise<void> {
@@ -181,6 +182,28 @@ Deno.test("equal trees become equal bytes, wherever they are", { ignore }, async
     // In the image the same tree has other inode numbers, other orders of listing, other orders of xattrs.
     await mounted(`${dir}/a`, (directory) => makeImage(directory, `${dir}/c`, { free: 20 * MiB }));
     assert.equal(await sha256(`${dir}/a`), await sha256(`${dir}/c`));
+  });
+});
+
+Deno.test("what is free reads as zeros", { ignore }, async () => {
+  await tempDir(async (dir) => {
+    const tree = `${dir}/tree`;
+    await Deno.mkdir(tree);
+    // Nearly empty, so that nothing covers what mke2fs wrote.
+    for (const journal of [0, 4 * MiB]) {
+      await makeImage(tree, `${dir}/image`, { free: 5 * MiB, journal });
+      const groups = await quiet`dumpe2fs ${`${dir}/image`}`;
+      const image = await Deno.readFile(`${dir}/image`);
+      const ranges = [...groups.matchAll(/^ {2}Free blocks: (.+)$/gm)].flatMap(([, list]) =>
+        list!.split(", ")
+      );
+      assert.ok(ranges.length > 0);
+      for (const range of ranges) {
+        const [first, last = first] = range.split("-").map(Number);
+        const bytes = image.subarray(first! * 4096, (last! + 1) * 4096);
+        assert.ok(bytes.every((byte) => byte === 0), `blocks ${range}`);
+      }
+    }
   });
 });
 
