@@ -3,7 +3,8 @@
  * only ratios of neighbours mean anything on a shared machine. Each of our runs is a new process, as in a
  * build, and is timed from its first look at the tree to the finished filesystem.
  *
- * `deno run -A tests/bench_ext4.ts [ROW…]`; `BENCH_RUNS=5` for more rounds.
+ * `deno run -A tests/bench_ext4.ts [ROW…]`; `BENCH_RUNS=5` for more rounds, `BENCH_TREE=/path` for one row
+ * with a tree of your own.
  *
  * @module
  */
@@ -75,14 +76,16 @@ const ROWS: Readonly<Record<string, Row>> = {
   "big sparse files": { make: sparse, goal: 0.5 },
 };
 
+const GIVEN: Row = { make: () => {}, goal: 0.6 };
+
 /** Runs both in turn. Times are in milliseconds, memory in MiB. */
 async function measure(
   tree: string,
+  image: string,
   { once, cold }: Row,
 ): Promise<{ ours: number[]; theirs: number[]; peak: number }> {
   const rounds = once ? 1 : Number(Deno.env.get("BENCH_RUNS") ?? 3);
   const times = { ours: [] as number[], theirs: [] as number[], peak: 0 };
-  const image = `${tree}.image`;
   for (let round = 0; round < rounds; round++) {
     if (cold) await dropCaches();
     const said = JSON.parse(
@@ -131,21 +134,24 @@ else {
     dir: Deno.env.get("TMPDIR") ?? "/var/tmp",
     prefix: "bench-ext4-",
   });
+  const given = Deno.env.get("BENCH_TREE");
   try {
-    for (const [name, row] of Object.entries(ROWS)) {
+    for (const [name, row] of Object.entries(given ? { [given]: GIVEN } : ROWS)) {
       if (Deno.args.length > 0 && !Deno.args.includes(name)) continue;
-      const tree = `${directory}/tree`;
-      await Deno.mkdir(tree);
-      row.make(tree);
+      const tree = given ?? `${directory}/tree`;
+      if (!given) {
+        await Deno.mkdir(tree);
+        row.make(tree);
+      }
       if (row.cold) await quiet`sync`;
-      const { ours, theirs, peak } = await measure(tree, row);
+      const { ours, theirs, peak } = await measure(tree, `${directory}/image`, row);
       const ratio = median(ours) / median(theirs);
-      const figures = `${median(ours).toFixed(0)} ms to ${median(theirs).toFixed(0)} ms, peak ${
-        peak.toFixed(0)
-      } MiB`;
+      const figures = `${median(ours).toFixed(0)} ms to ${median(theirs).toFixed(0)} ms`;
       // deno-lint-ignore no-console
-      console.log(`${name.padEnd(24)} ${ratio.toFixed(3)} (goal ${row.goal})  ${figures}`);
-      await Deno.remove(tree, { recursive: true });
+      console.log(
+        `${name.padEnd(24)} ${ratio.toFixed(3)} (goal ${row.goal})  ${figures}, peak ${peak.toFixed(0)} MiB`,
+      );
+      if (!given) await Deno.remove(tree, { recursive: true });
     }
   } finally {
     await Deno.remove(directory, { recursive: true });
