@@ -66,6 +66,8 @@ export interface DiskDescription extends CommonDescription {
 
 export interface PartDescription extends CommonDescription, VolumeDescription {
   readonly builder: "part-image";
+  /** What to know for `portablectl attach`, a line each. */
+  readonly portable: readonly string[];
 }
 
 export type Description = DiskDescription | PartDescription;
@@ -124,7 +126,8 @@ export function describeDisk(plan: DiskPlan): DiskDescription {
 
 /** A plan for a single filesystem as plain data. */
 export function describePart(plan: PartPlan): PartDescription {
-  return { builder: "part-image", ...describeCommon(plan), ...describeVolume(plan) };
+  const { portable } = plan;
+  return { builder: "part-image", ...describeCommon(plan), ...describeVolume(plan), portable };
 }
 
 /** The description as a table, lines without a newline at their end. */
@@ -132,7 +135,7 @@ export function renderDescription(description: Description): string[] {
   const head = `${description.builder}: ${description.format}, ${formatBytes(description.size)}`;
   if (description.builder === "part-image") {
     const table = renderTable([VOLUME_HEAD, volumeCells(description)]);
-    return [head, ...table, ...description.notices, ...leftOutLines(description)];
+    return [head, ...table, ...description.notices, ...leftOutLines(description), ...description.portable];
   }
   const { architecture, diskId, bootLoader, bootLoaderReason, kernelOptions, partitions } = description;
   return [

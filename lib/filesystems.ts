@@ -130,7 +130,7 @@ export const FILESYSTEMS = {
     smallest: (selection, wish) => planExt4(selection, wish)?.size ?? Infinity,
   },
   "squashfs": {
-    summary: "read-only, small; whole seconds, no ACLs",
+    summary: "read-only, small; no ACLs, times in whole seconds",
     tools: ["mksquashfs"],
     checker: "unsquashfs",
     largest: UNLIMITED,

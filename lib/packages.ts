@@ -64,6 +64,11 @@ export const PACKAGES = {
   },
   "sbsigntool": { purpose: "test", has: ["sbverify"], why: "to check signatures for Secure Boot" },
   "binutils": { purpose: "test", has: ["objcopy", "objdump"], why: "to look into UEFI programs" },
+  "efibootguard": {
+    purpose: "test",
+    has: ["bg_setenv", "bg_gen_unified_kernel"],
+    why: "to boot from the images of part-image",
+  },
   "gdisk": { purpose: "test", has: ["sgdisk"], why: "to check partition tables" },
   "mount": { purpose: "test", has: ["mount", "losetup"], why: "to look into images" },
   "kmod": { purpose: "test", has: ["depmod"], why: "to make arm64 trees" },

@@ -42,6 +42,8 @@ export interface PaxOptions {
   readonly sparse: boolean;
   /** Whether times have nanoseconds. */
   readonly nanoseconds: boolean;
+  /** Whether ACLs are kept; else owner, group and others get what the ACL gives them, and nobody else anything. */
+  readonly acls: boolean;
   /** Seconds since 1970: earlier modification times become this one. */
   readonly firstTime: number;
   /** Told how many bytes of contents are written. */
@@ -227,7 +229,7 @@ const MAX_ID = 0o7777777, MAX_SIZE = 0o77777777777;
 function header(
   selection: Selection,
   entry: number,
-  { time, nanoseconds, firstTime }: PaxOptions,
+  { time, nanoseconds, acls, firstTime }: PaxOptions,
   { name, flag, link, size = 0, map }: HeaderOptions,
 ): Uint8Array<ArrayBuffer> {
   const { nodes } = selection;
@@ -258,8 +260,10 @@ function header(
     record("GNU.sparse.realsize", String(size));
   } else if (name.length > 100) record("path", name);
   if (link && link.length > 100) record("linkpath", link);
-  if (attributes !== undefined && flag !== HARD_LINK) {
-    for (const { name, value } of xattrsOf(nodes, attributes)) record(`SCHILY.xattr.${name}`, value);
+  let mode = modeOf(selection, entry) & 0o7777;
+  for (const { name, value } of attributes === undefined ? [] : xattrsOf(nodes, attributes)) {
+    if (!acls && name.startsWith(ACL)) mode = withoutAcl(mode, name, value);
+    else if (flag !== HARD_LINK) record(`SCHILY.xattr.${name}`, value);
   }
   const extended = concat(records);
   const padded = alignUp(extended.length, BLOCK);
@@ -272,13 +276,28 @@ function header(
     name: map ? encoder.encode("sparse") : name.subarray(0, 100),
     flag,
     link: link?.subarray(0, 100),
-    mode: modeOf(selection, entry) & 0o7777,
+    mode,
     uid: Math.min(uid, MAX_ID),
     gid: Math.min(gid, MAX_ID),
     size: Math.min(stored, MAX_SIZE),
     device: isDevice ? nodes.special[contentsOf(selection, entry)!]! : 0,
   });
   return bytes;
+}
+
+/** What the names of the xattrs begin with that are ACLs. */
+export const ACL = "system.posix_acl_";
+
+/** The permissions of a file without its ACL: the group's bits were the most that the ACL gives to anybody. */
+function withoutAcl(mode: number, name: string, value: Uint8Array): number {
+  if (name !== `${ACL}access`) return mode;
+  const GROUP_OBJ = 0x04;
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  // After a version, entries of eight bytes: tag, permissions, ID (include/uapi/linux/posix_acl_xattr.h).
+  for (let at = 4; at + 8 <= value.length; at += 8) {
+    if (view.getUint16(at, true) === GROUP_OBJ) return (mode & ~0o070) | view.getUint16(at + 2, true) << 3;
+  }
+  return mode;
 }
 
 /** `LENGTH KEY=VALUE\n`, where the length counts itself. A key is Latin-1: one character per byte. */

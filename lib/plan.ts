@@ -34,6 +34,7 @@ import { deriveUuid } from "./identity.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { type BootContext, ESP_DIRECTORIES } from "./loader.ts";
 import { children, lookup, nameText, typeOf } from "./nodes.ts";
+import { describePortable, planPortable } from "./portable.ts";
 import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root-plan.ts";
 import { signFiles } from "./secure-boot.ts";
 import type { SettingName, Settings } from "./settings.ts";
@@ -100,6 +101,8 @@ export interface PartPlan extends CommonPlan, Volume {
   readonly finish?: (measured: Measured) => PartPlan;
   /** What goes beside the image. */
   readonly hashes?: Measured["verity"];
+  /** What to know for `portablectl attach`, a line each. */
+  readonly portable: readonly string[];
 }
 
 /**
@@ -239,8 +242,10 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
   const time = settings.sourceDateEpoch ?? tree.newest;
   const from = settings.directory;
   const leftovers = findLeftovers(tree, settings.keep);
+  const mountPoints = settings.portable === undefined ? [] : planPortable(settings.portable, settings, tree);
   // What replaces leftovers stands where a whole system has it.
-  const contents = { from, omit: [], without: leftovers.without, add: from === "/" ? leftovers.add : [] };
+  const add = from === "/" ? [...leftovers.add, ...mountPoints] : [];
+  const contents = { from, omit: [], without: leftovers.without, add };
   const volume = planRoot(
     settings,
     tree.nodes,
@@ -260,6 +265,7 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
     ...volume,
     ...verity && { verity },
     ...measured?.verity && { hashes: measured.verity },
+    portable: describePortable(settings, tree),
     ...volume.filesystem.measured && { finish: (made: Measured) => planPart(settings, tree, made) },
     format: settings.outputFormat,
     size: volume.filesystem.size,

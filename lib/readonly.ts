@@ -21,7 +21,7 @@ import { BuildError, quote } from "./error.ts";
 import type { FilesystemPlan, FilesystemWish, MakeContext } from "./filesystems.ts";
 import { readImage } from "./image.ts";
 import { FILE_TYPES, xattrsOf } from "./nodes.ts";
-import { type PaxOptions, paxStream } from "./pax.ts";
+import { ACL, type PaxOptions, paxStream } from "./pax.ts";
 import { sh, shWith } from "./sh.ts";
 import { alignUp, KiB, MiB } from "./units.ts";
 import type { Target } from "./vfat.ts";
@@ -34,7 +34,6 @@ interface ReadOnlyFilesystem {
   readonly compression: Compression;
   /** The last second of a modification time. */
   readonly lastTime: number;
-  readonly acls: boolean;
   /** Whether the root is an entry of the stream, which can have xattrs. */
   readonly rootEntry: boolean;
   readonly pax: Omit<PaxOptions, "time" | "root" | "onProgress">;
@@ -67,9 +66,8 @@ export const READ_ONLY = {
     compressors: SQUASHFS_COMPRESSORS,
     compression: { name: "zstd" },
     lastTime: 2 ** 32 - 1,
-    acls: false,
     rootEntry: false,
-    pax: { sparse: true, nanoseconds: false, firstTime: 0 },
+    pax: { sparse: true, nanoseconds: false, acls: false, firstTime: 0 },
     uuid: false,
     label: false,
     magic: 0x73717368,
@@ -93,9 +91,8 @@ export const READ_ONLY = {
     compressors: EROFS_COMPRESSORS,
     compression: { name: "lz4hc" },
     lastTime: Number.MAX_SAFE_INTEGER,
-    acls: true,
     rootEntry: true,
-    pax: { sparse: false, nanoseconds: true, firstTime: Number.MIN_SAFE_INTEGER },
+    pax: { sparse: false, nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
     uuid: true,
     label: true,
     magic: 0xe0f5e1e2,
@@ -114,6 +111,9 @@ export const READ_ONLY = {
 } as const satisfies Record<string, ReadOnlyFilesystem>;
 
 export type ReadOnlyName = keyof typeof READ_ONLY;
+
+/** So many paths of one kind are named. */
+const SHOWN = 5;
 
 /** The longest path that the programs take, with its NUL. */
 const PATH_MAX = 4096;
@@ -188,11 +188,12 @@ function rootOf(selection: Selection, { time }: FilesystemWish) {
 /** Counts the bytes of contents, and finds what would be lost. */
 function checkEntries(
   type: string,
-  { acls, rootEntry, pax }: ReadOnlyFilesystem,
+  { rootEntry, pax }: ReadOnlyFilesystem,
   selection: Selection,
 ): { notices: string[]; bytes: number; inodes: number } {
   const { nodes } = selection;
   const seen = new Set<number>();
+  const withAcl = new Set<number>();
   const notices: string[] = [];
   const paths = new Uint32Array(selection.count);
   let bytes = 0;
@@ -221,15 +222,24 @@ function checkEntries(
       bytes += data ?? sizeOf(selection, entry);
     }
     for (const { name } of node === undefined ? [] : xattrsOf(nodes, node)) {
-      const problem = !acls && name.startsWith("system.posix_acl_")
-        ? "it has an ACL"
-        : entry === 0 && !rootEntry
+      if (!pax.acls && name.startsWith(ACL)) {
+        withAcl.add(entry);
+        continue;
+      }
+      const problem = entry === 0 && !rootEntry
         ? `the root has the extended attribute ${quote(name)}`
         : name.includes("=")
         ? `it has an extended attribute with "=" in its name`
         : undefined;
       if (problem) throw cannotHold(type, quote(entryPath(selection, entry)), problem);
     }
+  }
+  if (withAcl.size > 0) {
+    const shown = [...withAcl].slice(0, SHOWN).map((entry) => quote(entryPath(selection, entry)));
+    const more = withAcl.size > SHOWN ? ` and ${withAcl.size - SHOWN} others` : "";
+    notices.push(
+      `Leaving out the ACLs of ${shown.join(", ")}${more}: ${type} has none; the groups keep their rights`,
+    );
   }
   return { notices, bytes, inodes: seen.size };
 }

@@ -149,6 +149,13 @@ export const SETTINGS = {
     help: "Directory of the tree that the filesystem holds",
     parse: pattern(/^\/[^\0]*$/, "an absolute path"),
   },
+  portable: {
+    env: "PORTABLE",
+    value: "NAME",
+    computed: "no portable service",
+    help: "Make the image of the portable service NAME: its mount points are added, and its units checked",
+    parse: pattern(/^[A-Za-z0-9][A-Za-z0-9.-]{0,99}$/, "letters, digits, dots and hyphens"),
+  },
   verity: {
     env: "VERITY",
     value: "KIND",

@@ -29,6 +29,7 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
   },
   label: { good: [["data_1.2", "data_1.2"]], bad: ["a b", "é", "a\n", "x".repeat(256)] },
   directory: { good: [["/srv/boot", "/srv/boot"]], bad: ["srv", "./srv", "/srv\0"] },
+  portable: { good: [["web", "web"], ["a-b.c", "a-b.c"]], bad: ["a b", "web_1", "../x", "-x", "é"] },
   verity: { good: [["hash", "hash"], ["signed", "signed"]], bad: ["yes", "Hash", "constructor"] },
   verityKey: { good: [[KEY, KEY]], bad: ["/no/such/file", CERTIFICATE] },
   verityCert: { good: [[CERTIFICATE, CERTIFICATE]], bad: ["/no/such/file", KEY] },

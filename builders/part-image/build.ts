@@ -26,6 +26,7 @@ export const partImage: Builder<PartPlan> = {
     "freeMb",
     "usedMb",
     "sizeMb",
+    "portable",
     "verity",
     "verityKey",
     "verityCert",

@@ -1,0 +1,113 @@
+/**
+ * What an image has to hold for `portablectl attach`, and how a tree gets it.
+ *
+ * - https://systemd.io/PORTABLE_SERVICES/
+ *
+ * @module
+ */
+
+import type { Addition } from "./contents.ts";
+import { BuildError, quote } from "./error.ts";
+import { FILESYSTEMS } from "./filesystems.ts";
+import { children, lookup, nameText, type Nodes, typeOf } from "./nodes.ts";
+import type { Settings } from "./settings.ts";
+import type { Tree } from "./tree.ts";
+
+/** Where units are looked for; one is often a link to another. */
+const UNIT_DIRECTORIES = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
+
+/** The kinds of units that a portable service may bring. */
+const UNIT = /\.(service|socket|target|timer|path)$/;
+
+/**
+ * What is mounted over in every service. It can be made on the way only where the filesystem is writable, and
+ * not by every version of systemd.
+ */
+const MOUNT_POINTS: readonly Addition[] = [
+  { path: "/proc", type: "directory" },
+  { path: "/sys", type: "directory" },
+  { path: "/dev", type: "directory" },
+  { path: "/run", type: "directory" },
+  { path: "/tmp", type: "directory", mode: 0o1777 },
+  { path: "/var/tmp", type: "directory", mode: 0o1777 },
+  { path: "/etc/resolv.conf", type: "file", text: "" },
+  { path: "/etc/machine-id", type: "file", text: "" },
+];
+
+/** What a tree lacks for a portable service. */
+export interface PortableCheck {
+  /** What only its author can add, for people: "os-release". */
+  readonly lacks: readonly string[];
+  /** The mount points that it has not. */
+  readonly add: readonly Addition[];
+}
+
+/** @param name what the units' names start with; absent: any unit will do. */
+export function checkPortable(
+  { nodes, osRelease }: Pick<Tree, "nodes" | "osRelease">,
+  name?: string,
+): PortableCheck {
+  const lacks: string[] = [];
+  if (Object.keys(osRelease).length === 0) lacks.push("an os-release in /usr/lib or /etc");
+  const units = UNIT_DIRECTORIES.flatMap((path) => unitsIn(nodes, path));
+  const belongs = (unit: string) =>
+    name === undefined || (unit.startsWith(name) && /^[.@-]/.test(unit.slice(name.length)));
+  if (!units.some(belongs)) {
+    const example = name === undefined
+      ? ""
+      : ` whose name starts with ${quote(name)}, such as ${name}.service`;
+    lacks.push(`a unit in /usr/lib/systemd/system${example}`);
+  }
+  const add = MOUNT_POINTS.filter(({ path, type }) => {
+    // A file may be a link that leads nowhere until it is mounted over.
+    const node = lookup(nodes, path, { follow: type === "directory" });
+    return node === undefined || (type === "directory") !== (typeOf(nodes, node) === "directory");
+  });
+  return { lacks, add };
+}
+
+function unitsIn(nodes: Nodes, path: string): string[] {
+  const directory = lookup(nodes, path);
+  if (directory === undefined || typeOf(nodes, directory) !== "directory") return [];
+  return [...children(nodes, directory)].map((node) => nameText(nodes, node) ?? "")
+    .filter((name) => UNIT.test(name));
+}
+
+/**
+ * What is added for `PORTABLE=NAME`.
+ *
+ * @throws {BuildError} when the image could not be attached.
+ */
+export function planPortable(
+  name: string,
+  { filesystem, outputFormat, directory }: Pick<Settings, "filesystem" | "outputFormat" | "directory">,
+  tree: Tree,
+): readonly Addition[] {
+  const refuse = (what: string, hint: string, kind: "usage" | "build" = "usage") => {
+    throw new BuildError(`Cannot make the portable service ${quote(name)}: ${what}`, { kind, hint });
+  };
+  if (!FILESYSTEMS[filesystem].holdsSystem) {
+    refuse(`FILESYSTEM=${filesystem} keeps no owners, modes and links`, "Set FILESYSTEM to another");
+  }
+  if (outputFormat !== "raw") {
+    refuse(`portablectl reads no OUTPUT_FORMAT=${outputFormat}`, "Set OUTPUT_FORMAT to raw");
+  }
+  if (directory !== "/") refuse(`DIRECTORY=${directory} is not the whole tree`, "Leave DIRECTORY out");
+  const { lacks, add } = checkPortable(tree, name);
+  if (lacks.length) refuse(`the tree lacks ${lacks.join(", and ")}`, "Add it to the tree", "build");
+  return add;
+}
+
+/** What to know about the image for `portablectl attach`, a line each. */
+export function describePortable({ portable, filesystem }: Settings, tree: Tree): string[] {
+  const { lacks, add } = checkPortable(tree, portable);
+  if (portable !== undefined) {
+    return [
+      ...add.length ? [`Adding for the portable service: ${add.map(({ path }) => path).join(", ")}`] : [],
+      `portablectl takes the image only under a name like ${portable}.raw or ${portable}_1.0.raw`,
+    ];
+  }
+  const missing = [...lacks, ...add.map(({ path }) => path)];
+  if (missing.length === 0 || !FILESYSTEMS[filesystem].holdsSystem) return [];
+  return [`No portable service, for which it lacks ${missing.join(", ")}`];
+}
