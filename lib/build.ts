@@ -10,17 +10,18 @@
 import { dirname, join, resolve } from "node:path";
 import { describeDisk, describePart, type Description } from "./describe.ts";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
-import { compareConverted, convert, type FormatName, isConverted } from "./formats.ts";
+import { type FormatName, isConverted, needsQemu } from "./formats.ts";
 import { checkSectors, verifyTable, writeTable } from "./gpt.ts";
 import { imageSize } from "./image.ts";
 import * as log from "./log.ts";
 import { clearSideFiles, hashImage, writeSideFiles } from "./manifest.ts";
-import { checkOutput, discardOutput, finishOutput, openImage, type Output } from "./output.ts";
+import { checkOutput, discardOutput, finishOutput, type Output } from "./output.ts";
 import type { CommonPlan, DiskPlan, PartPlan } from "./plan.ts";
 import { interrupted, stoppedBy, throwIfInterrupted } from "./process.ts";
 import { startProgress } from "./progress.ts";
 import type { Measured, Volume } from "./root-plan.ts";
 import { freeSpace, openScratch, requireSpace, scratchParent } from "./scratch.ts";
+import { closeSite, openSite, type Site } from "./site.ts";
 import { checkTools } from "./tools.ts";
 import type { OpenTree } from "./tree.ts";
 import { formatBytes } from "./units.ts";
@@ -37,8 +38,8 @@ export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string):
     // Last: what is killed before has no partition table, and cannot be taken for a disk.
     log.step("Writing and checking the partition table");
     const table = { id, entries: partitions };
-    await writeTable(site.image, table, sectorSize);
-    await verifyTable(site.image, table, sectorSize);
+    await writeTable(site.disk, table, sectorSize);
+    await verifyTable(site.disk, table, sectorSize);
   });
 }
 
@@ -54,14 +55,6 @@ export async function buildPart(plan: PartPlan, tree: OpenTree, output: string):
   });
 }
 
-/** Where the filesystems of a build go: the image, and a scratch directory. */
-interface Site {
-  readonly image: string;
-  readonly scratch: string;
-  /** The image is a block device. */
-  readonly isDevice: boolean;
-}
-
 /** Makes a filesystem whose size is known only then, in a file of its own. */
 async function measure(
   volume: Placed,
@@ -73,7 +66,10 @@ async function measure(
   await Deno.mkdir(scratch);
   const path = join(scratch, "filesystem");
   await Deno.writeFile(path, new Uint8Array(), { createNew: true });
-  await makeAll([{ ...volume, offset: 0 }], tree, { image: path, scratch, isDevice: false });
+  await makeAll([{ ...volume, offset: 0 }], tree, {
+    ...{ disk: path, scratch, isDevice: false },
+    place: ({ size }) => ({ path, offset: 0, size }),
+  });
   const { size } = await Deno.stat(path);
   log.detail(`${volume.label} takes ${formatBytes(size)}`);
   if (!verity) return { path, size };
@@ -93,7 +89,7 @@ type Placed = Volume & { readonly label: string; readonly offset: number; readon
 async function makeAll(
   volumes: readonly Placed[],
   { root }: OpenTree,
-  { image, scratch, isDevice }: Site,
+  { place, scratch, isDevice }: Site,
 ): Promise<void> {
   log.step(
     `Making and filling ${
@@ -102,13 +98,14 @@ async function makeAll(
   );
   const failure = new AbortController();
   const signal = AbortSignal.any([interrupted, failure.signal]);
-  const make = async ({ label, offset, size, filesystem }: Placed) => {
+  const make = async (volume: Placed) => {
+    const { label, filesystem } = volume;
     const own = join(scratch, label);
     await Deno.mkdir(own);
     const progress = startProgress(label, filesystem.bytes);
     try {
       const context = { root, scratch: own, onProgress: progress.update, signal };
-      await stoppedBy(signal, () => filesystem.make({ path: image, offset, size }, context));
+      await stoppedBy(signal, () => filesystem.make(place(volume), context));
     } catch (error) {
       failure.abort(error);
       throw error;
@@ -167,30 +164,19 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
       ? preliminary.finish(await measure(unmeasured, preliminary, tree, scratch.path))
       : preliminary;
     const volumes = volumesOf(plan);
-    const { size } = plan;
     if (plan !== preliminary) output = await check(plan);
-    const image = isConverted(format) ? join(scratch.path, "image.raw") : output.path;
-    if (image !== output.path) {
-      await Deno.writeFile(image, new Uint8Array(), { createNew: true });
-      await Deno.truncate(image, size);
-    } else await withProgress("zeros", output.isDevice ? size : 0, (update) => openImage(output, update));
-    await make(plan, { image, scratch: scratch.path, isDevice: output.isDevice });
-    await verifyAll(volumes, image, scratch.path, plan.verify);
-    if (image !== output.path) {
-      log.step(`Converting to ${format}`);
-      await withProgress(
-        format,
-        size,
-        (update) => convert(image, output.path, format, (share) => update(share * size), plan),
-      );
-      if (plan.verify === "full") await compareConverted(image, output.path, format);
-    }
+    const site = await openSite(output, plan, volumes, scratch.path);
+    await make(plan, site);
+    await verifyAll(volumes, site, plan.verify);
+    if (isConverted(format)) log.step(`Converting to ${format}`);
+    const keepRaw = plan.settings.manifest !== undefined;
+    const raw = await closeSite(site, output, plan, volumes, keepRaw);
     await writeSideFiles({
       settings: plan.settings,
       description: describe(plan),
       tree,
       output: output.path,
-      raw: image,
+      raw,
       versions,
     });
     throwIfInterrupted();
@@ -207,32 +193,16 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
   await summarize(output, format, (performance.now() - start) / 1000);
 }
 
-/** Runs a step of `total` bytes under a progress bar; without bytes there is none. */
-async function withProgress(
-  label: string,
-  total: number,
-  step: (update: (done: number) => void) => Promise<void>,
-): Promise<void> {
-  if (total === 0) return await step(() => {});
-  const progress = startProgress(label, total);
-  try {
-    await step(progress.update);
-  } finally {
-    progress.end();
-  }
-}
-
 /** Looks at the finished filesystems once more: a program may have written to the wrong place. */
 async function verifyAll(
   volumes: readonly Placed[],
-  image: string,
-  scratch: string,
+  { place, scratch }: Site,
   verify: "quick" | "full",
 ): Promise<void> {
   if (verify === "full") log.step("Checking the filesystems");
-  for (const { offset, size, filesystem } of volumes) {
+  for (const volume of volumes) {
     throwIfInterrupted();
-    await filesystem.verify?.({ path: image, offset, size }, { scratch, full: verify === "full" });
+    await volume.filesystem.verify?.(place(volume), { scratch, full: verify === "full" });
   }
 }
 
@@ -287,6 +257,6 @@ function toolsOf({ format, verify, verity }: CommonPlan, volumes: readonly Volum
     return verify === "full" ? [...row.tools, row.checker] : row.tools;
   });
   const signature = verity?.signer ? SIGNATURE_TOOLS : [];
-  const converter = isConverted(format) ? ["qemu-img"] : [];
+  const converter = needsQemu(format) ? ["qemu-img"] : [];
   return [...new Set([...tools, ...verity ? VERITY_TOOLS : [], ...signature, ...converter])];
 }

@@ -5,6 +5,8 @@
  */
 
 import { BuildError } from "./error.ts";
+import { openImageFile } from "./image.ts";
+import { compressQcow2 } from "./qcow2-compress.ts";
 import { formatBytes } from "./units.ts";
 import { identifyVdi, identifyVhdx, identifyVmdk, identifyVpc } from "./format-identity.ts";
 import type { Identify, Identity } from "./format-identity.ts";
@@ -21,6 +23,11 @@ interface Format {
   readonly check?: boolean;
   /** Replaces the random numbers and the time in it. Absent: it has none. */
   readonly identify?: Identify;
+  /**
+   * Whether we write it ourselves: `in place` around the largest filesystem, which is made in the output, or
+   * `compressed` from a raw image. Absent: `qemu-img convert` does.
+   */
+  readonly own?: "in place" | "compressed";
 }
 
 /**
@@ -29,7 +36,13 @@ interface Format {
  */
 export const FORMATS = {
   "raw": { summary: "The bytes of the disk, sparse; for every use", aliases: ["img"] },
-  "qcow2": { summary: "QEMU, libvirt, Proxmox VE", driver: "qcow2", check: true },
+  "qcow2": { summary: "QEMU, libvirt, Proxmox VE", driver: "qcow2", check: true, own: "in place" },
+  "qcow2-zstd": {
+    summary: "the same, compressed with zstd; QEMU 5.1 and later",
+    driver: "qcow2",
+    check: true,
+    own: "compressed",
+  },
   "qed": { summary: "QEMU, old", driver: "qed", check: true },
   "parallels": { summary: "Parallels Desktop", driver: "parallels", check: true },
   "vdi": { summary: "VirtualBox", driver: "vdi", check: true, identify: identifyVdi },
@@ -52,8 +65,18 @@ export const FORMATS = {
 
 export type FormatName = keyof typeof FORMATS;
 
-/** Whether the image has to be converted from a raw scratch file. */
+/** Whether the image is made from a raw one in a scratch file. */
 export function isConverted(format: FormatName): boolean {
+  return format !== "raw" && !isInPlace(format);
+}
+
+/** Whether the largest filesystem is made in the output, and the image around it. */
+export function isInPlace(format: FormatName): boolean {
+  return (FORMATS[format] as Format).own === "in place";
+}
+
+/** Whether a build in this format runs `qemu-img`: to make the image, or only to check it. */
+export function needsQemu(format: FormatName): boolean {
   return (FORMATS[format] as Format).driver !== undefined;
 }
 
@@ -61,7 +84,7 @@ export function isConverted(format: FormatName): boolean {
  * Converts the raw image `from` into the existing file `to`, in place: a bind-mounted file cannot be
  * replaced. `onProgress` gets the done share, 0 to 1. With an `identity` the same image becomes the same file.
  *
- * @throws {BuildError} when `qemu-img` fails or what it wrote is not what was asked for.
+ * @throws {BuildError} when it cannot be written, or is not what was asked for.
  */
 export async function convert(
   from: string,
@@ -70,25 +93,37 @@ export async function convert(
   onProgress: (share: number) => void,
   identity?: Identity,
 ): Promise<void> {
-  const { driver, options, check, identify } = FORMATS[format] as Format;
-  if (!driver) throw new TypeError(`Format ${format} is not converted`);
-  const option = options ? ["-o", options] : [];
-  await shWith({
-    onStdout(text) {
-      const percent = /\(([\d.]+)\/100%\)\s*$/.exec(text)?.[1];
-      if (percent) onProgress(Number(percent) / 100);
-    },
-  })`qemu-img convert -p -f raw -O ${driver} ${option} ${from} ${to}`;
-  if (identity) await identify?.(to, identity);
-  const { size } = await Deno.stat(from);
-  const info = parseJson("qemu-img info", await sh`qemu-img info --output=json -f ${driver} ${to}`);
-  const wrote = Number(info["virtual-size"]);
-  if (wrote !== size) {
-    throw new BuildError(
-      `qemu-img wrote a ${format} image of ${formatBytes(wrote)} from ${formatBytes(size)}`,
-    );
+  const { driver, options, own, identify } = FORMATS[format] as Format;
+  if (!driver || !isConverted(format)) throw new TypeError(`Format ${format} is not converted`);
+  if (own === "compressed") {
+    const { size } = await Deno.stat(from);
+    await Deno.writeFile(to, new Uint8Array());
+    using raw = openImageFile(from), image = openImageFile(to);
+    await compressQcow2({ image: raw, host: 0, guest: 0, size }, image, onProgress);
+  } else {
+    const option = options ? ["-o", options] : [];
+    await shWith({
+      onStdout(text) {
+        const percent = /\(([\d.]+)\/100%\)\s*$/.exec(text)?.[1];
+        if (percent) onProgress(Number(percent) / 100);
+      },
+    })`qemu-img convert -p -f raw -O ${driver} ${option} ${from} ${to}`;
+    if (identity) await identify?.(to, identity);
   }
-  if (check) await sh`qemu-img check -q -f ${driver} ${to}`;
+  await verifyFormat(to, format, (await Deno.stat(from)).size);
+}
+
+/** Checks with qemu-img that an image is sound and of a disk of `size` bytes. @throws {BuildError} */
+export async function verifyFormat(image: string, format: FormatName, size: number): Promise<void> {
+  const { driver, check, own } = FORMATS[format] as Format;
+  const [json] = await Promise.all([
+    sh`qemu-img info --output=json -f ${driver ?? "raw"} ${image}`,
+    ...check ? [sh`qemu-img check -q -f ${driver ?? "raw"} ${image}`] : [],
+  ]);
+  const found = Number(parseJson("qemu-img info", json)["virtual-size"]);
+  if (found === size) return;
+  const who = own ? "We wrote" : "qemu-img wrote";
+  throw new BuildError(`${who} a ${format} image of ${formatBytes(found)} from ${formatBytes(size)}`);
 }
 
 /** Compares a converted image with the raw one, byte for byte. @throws {BuildError} when they differ. */

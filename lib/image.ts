@@ -6,6 +6,7 @@
 
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { BuildError, quote } from "./error.ts";
+import type { Image } from "./ext4-write.ts";
 import * as posix from "./posix.ts";
 import { throwIfInterrupted } from "./process.ts";
 import { MiB } from "./units.ts";
@@ -23,6 +24,13 @@ function withImage<T>(path: string, fn: (fd: posix.Fd) => T): T {
 
 function cannotRead(path: string, errno: number): BuildError {
   return new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(errno)}`);
+}
+
+/** Opens an image to read and write. `using` closes it. @throws {BuildError} when it cannot be opened. */
+export function openImageFile(path: string): Image & Disposable {
+  const fd = posix.open(posix.cString(path), posix.OPEN.readWrite);
+  if (fd < 0) throw new BuildError(`Cannot open ${quote(path)}: ${posix.errorText(fd)}`);
+  return { fd, path, offset: 0, [Symbol.dispose]: () => posix.close(fd) };
 }
 
 /** Bytes of a file or block device. */

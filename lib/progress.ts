@@ -57,6 +57,21 @@ export function startProgress(label: string, total: number): Progress {
   };
 }
 
+/** Runs a step of `total` bytes under a progress bar; without bytes there is none. */
+export async function withProgress(
+  label: string,
+  total: number,
+  step: (update: (done: number) => void) => Promise<unknown>,
+): Promise<void> {
+  if (total === 0) return void await step(() => {});
+  const progress = startProgress(label, total);
+  try {
+    await step(progress.update);
+  } finally {
+    progress.end();
+  }
+}
+
 function draw(): void {
   log.setStatus(running.map(({ text }) => text).filter(Boolean).join("  "));
 }

@@ -21,6 +21,8 @@ export interface Target {
   /** The image. It has its full size, and reads as zeros where the filesystem will be. */
   readonly path: string;
   readonly offset: number;
+  /** Where it starts on the disk, which FAT notes. Absent: at the offset. */
+  readonly start?: number;
   readonly size: number;
 }
 
@@ -61,10 +63,10 @@ export async function makeVfat(
     expected: /block count mismatch/,
   });
   const { bits, sector, perCluster, reserved } = geometry;
-  const start = target.offset / sector;
+  const start = target.offset / sector, hidden = (target.start ?? target.offset) / sector;
   const rootEntries = bits === 32 ? [] : ["-r", FAT_ROOT_ENTRIES];
   // The entry of the label would otherwise have the time of the build.
-  await run`mkfs.vfat --invariant -F ${bits} -S ${sector} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a -i ${serial} -n ${label} --offset ${start} -h ${start} ${target.path} ${
+  await run`mkfs.vfat --invariant -F ${bits} -S ${sector} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a -i ${serial} -n ${label} --offset ${start} -h ${hidden} ${target.path} ${
     target.size / KiB
   }`;
 

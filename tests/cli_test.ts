@@ -291,8 +291,8 @@ Deno.test("a bar with bytes, rate and time left is drawn on a terminal, and nowh
     await Deno.mkdir(`${dir}/bin`);
     await stubProgram(`${dir}/bin`, "qemu-img", SLOW);
     const args = [`--input=${input}`, `--output=${dir}/image`];
-    const env = { FREE_MB: "8", OUTPUT_FORMAT: "qcow2", PATH: `${dir}/bin:${searchPath()}` };
-    const bar = /qcow2 \[#+-+\] +\d+ % +[\d.]+ MiB of [\d.]+ MiB +[\d.]+ [KMG]iB\/s +\d+ s left/;
+    const env = { FREE_MB: "8", OUTPUT_FORMAT: "vdi", PATH: `${dir}/bin:${searchPath()}` };
+    const bar = /vdi \[#+-+\] +\d+ % +[\d.]+ MiB of [\d.]+ MiB +[\d.]+ [KMG]iB\/s +\d+ s left/;
 
     const watched = await onTerminal("part-image", args, env);
     assert.match(watched, bar);
@@ -308,5 +308,5 @@ Deno.test("a bar with bytes, rate and time left is drawn on a terminal, and nowh
     assert.doesNotMatch(stderr, bar);
     // deno-lint-ignore no-control-regex
     assert.doesNotMatch(stderr, /[\u0000-\u0009\u000b-\u001f\u007f]/);
-    assert.match(stderr, /^\[\|\] qcow2: [\d.]+ MiB in [\d.]+ s$/m);
+    assert.match(stderr, /^\[\|\] vdi: [\d.]+ MiB in [\d.]+ s$/m);
   }));

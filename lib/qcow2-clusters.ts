@@ -1,0 +1,62 @@
+/**
+ * Finds the clusters of a disk that are not all zeros, wherever its parts are.
+ *
+ * @module
+ */
+
+import { BuildError, quote } from "./error.ts";
+import { type Image, readAt } from "./ext4-write.ts";
+import * as posix from "./posix.ts";
+import { throwIfInterrupted } from "./process.ts";
+import { CLUSTER } from "./qcow2.ts";
+import { KiB } from "./units.ts";
+
+/** A part of a disk in a file. All numbers are in bytes, offsets are multiples of {@link CLUSTER}. */
+export interface Piece {
+  readonly image: Image;
+  /** Where it is in the file. */
+  readonly host: number;
+  /** Where it is on the disk. */
+  readonly guest: number;
+  readonly size: number;
+}
+
+/** So many clusters are looked at before signals get a turn: some milliseconds. */
+const CLUSTERS_PER_TURN = 4096;
+
+/** Enough to see that most clusters are not all zeros. */
+const FIRST_LOOK = 4 * KiB;
+
+/**
+ * The offsets in the file of all clusters of a piece that are not all zeros, ascending. The content decides, not
+ * what the file's own filesystem has allocated, so that they are the same everywhere.
+ */
+export async function* dataClusters({ image, host, size }: Piece): AsyncGenerator<number> {
+  const end = host + size;
+  let seen = 0;
+  for (let at = host; at < end;) {
+    const data = posix.seek(image.fd, at, "data");
+    if (data === -posix.ENXIO || data >= end) return;
+    const hole = data < 0 ? data : posix.seek(image.fd, data, "hole");
+    if (hole < 0) throw new BuildError(`Cannot read ${quote(image.path)}: ${posix.errorText(hole)}`);
+    at = Math.max(at, data - (data - host) % CLUSTER);
+    for (const last = Math.min(end, hole); at < last; at += CLUSTER) {
+      if (isData(image, at, Math.min(CLUSTER, end - at))) yield at;
+      if (++seen % CLUSTERS_PER_TURN > 0) continue;
+      await new Promise((resolve) => setTimeout(resolve));
+      throwIfInterrupted();
+    }
+  }
+}
+
+function isData(image: Image, at: number, length: number): boolean {
+  const first = Math.min(FIRST_LOOK, length);
+  return [[at, first], [at + first, length - first]].some(([from, size]) =>
+    size! > 0 && !isZero(readAt(image, size!, from!))
+  );
+}
+
+function isZero(bytes: Uint8Array<ArrayBuffer>): boolean {
+  const words = new Uint32Array(bytes.buffer, 0, bytes.length >> 2);
+  return words.every((word) => word === 0) && bytes.subarray(words.length * 4).every((byte) => byte === 0);
+}

@@ -1,0 +1,80 @@
+/**
+ * Makes a qcow2 image of a file that holds the parts of a disk, in place: nothing but the few clusters that lie
+ * far behind is copied, and there is never a second copy of the image.
+ *
+ * @module
+ */
+
+import { type Image, readAt, writeAt } from "./ext4-write.ts";
+import { openImageFile } from "./image.ts";
+import * as posix from "./posix.ts";
+import { CLUSTER, writeTables } from "./qcow2.ts";
+import { dataClusters, type Piece } from "./qcow2-clusters.ts";
+
+/** How many clusters a disk has, and how many of them are stored. */
+export interface Sealed {
+  readonly clusters: number;
+  readonly allocated: number;
+}
+
+/** A cluster of the disk, and where it is now. */
+interface Stored {
+  readonly guest: number;
+  readonly image: Image;
+  host: number;
+}
+
+/**
+ * Turns a file into the qcow2 image of a disk of `size` bytes. What is in the file must be in pieces, behind its
+ * first cluster; pieces of other files are copied. Only one piece may hold data for a cluster of the disk.
+ */
+export async function sealQcow2(image: Image, size: number, pieces: readonly Piece[]): Promise<Sealed> {
+  const stored: Stored[] = [];
+  for (const piece of pieces) {
+    for await (const host of dataClusters(piece)) {
+      stored.push({ guest: (piece.guest + host - piece.host) / CLUSTER, image: piece.image, host });
+    }
+  }
+  stored.sort((a, b) => a.guest - b.guest);
+  // The file becomes dense: what lies behind its end moves into the gaps before.
+  const end = (1 + stored.length) * CLUSTER;
+  const isUsed = new Uint8Array(1 + stored.length);
+  isUsed[0] = 1;
+  const moving = stored.filter((cluster) => {
+    const stays = cluster.image === image && cluster.host < end;
+    if (stays) isUsed[cluster.host / CLUSTER] = 1;
+    return !stays;
+  });
+  let gap = 0;
+  for (const cluster of moving) {
+    gap = isUsed.indexOf(0, gap + 1);
+    writeAt(image, readCluster(cluster), gap * CLUSTER);
+    cluster.host = gap * CLUSTER;
+  }
+  await Deno.truncate(image.path, end);
+  writeTables(image, size, end, {
+    guests: stored.map(({ guest }) => guest),
+    hosts: stored.map(({ host }) => host),
+  });
+  return { clusters: Math.ceil(size / CLUSTER), allocated: stored.length };
+}
+
+/** Puts the pieces together in a raw image of `size` bytes. */
+export async function copyPieces(pieces: readonly Piece[], path: string, size: number): Promise<void> {
+  await Deno.writeFile(path, new Uint8Array(), { createNew: true });
+  using raw = openImageFile(path);
+  for (const { image, host, guest, ...piece } of pieces) {
+    for await (const at of dataClusters({ image, host, guest, ...piece })) {
+      writeAt(raw, readCluster({ image, host: at }), guest + at - host);
+    }
+  }
+  await Deno.truncate(path, size);
+}
+
+/** The last cluster of a file may be cut off. */
+function readCluster({ image, host }: Pick<Stored, "image" | "host">): Uint8Array<ArrayBuffer> {
+  const size = posix.seek(image.fd, 0, "end");
+  const bytes = new Uint8Array(CLUSTER);
+  bytes.set(readAt(image, Math.min(CLUSTER, size - host), host));
+  return bytes;
+}
