@@ -25,14 +25,15 @@ import { closeSite, openSite, type Site } from "./site.ts";
 import { checkTools } from "./tools.ts";
 import type { OpenTree } from "./tree.ts";
 import { formatBytes } from "./units.ts";
-import { makeVerity, SIGNATURE_TOOLS, VERITY_TOOLS, writeVerity } from "./verity.ts";
+import { makeVerity, removeVerity, SIGNATURE_TOOLS, VERITY_TOOLS, writeVerity } from "./verity.ts";
 
 /** Builds a disk image into the file `output`. @throws {BuildError} and leaves `output` empty then. */
 export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string): Promise<void> {
   const volumesOf = ({ partitions }: DiskPlan) => partitions;
   const versions = await checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]);
   checkSectors(plan.sectorSize, versions.get("sfdisk"));
-  const kind = { volumesOf, describe: describeDisk, versions };
+  const clear = () => clearSideFiles(plan.settings);
+  const kind = { volumesOf, describe: describeDisk, versions, clear };
   await intoOutput(plan, kind, tree, output, async ({ id, partitions, sectorSize }, site) => {
     await makeAll(partitions, tree, site);
     // Last: what is killed before has no partition table, and cannot be taken for a disk.
@@ -47,11 +48,15 @@ export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string):
 export async function buildPart(plan: PartPlan, tree: OpenTree, output: string): Promise<void> {
   const volumesOf = (part: PartPlan) => [{ ...part, label: part.filesystem.label || "root", offset: 0 }];
   const versions = await checkTools(toolsOf(plan, [plan]));
-  const kind = { volumesOf, describe: describePart, versions };
+  const directory = plan.verity?.directory ?? dirname(resolve(output));
+  const clear = async () => {
+    await clearSideFiles(plan.settings);
+    if (plan.verity) await removeVerity(directory, output);
+  };
+  const kind = { volumesOf, describe: describePart, versions, clear };
   await intoOutput(plan, kind, tree, output, async (final, site) => {
     await makeAll(volumesOf(final), tree, site);
-    const { hashes, verity } = final;
-    if (hashes) await writeVerity(hashes, verity?.directory ?? dirname(resolve(output)), output);
+    if (final.hashes) await writeVerity(final.hashes, directory, output);
   });
 }
 
@@ -134,6 +139,8 @@ interface Kind<Plan> {
   readonly describe: (plan: Plan) => Description;
   /** Of the programs. */
   readonly versions: ReadonlyMap<string, string>;
+  /** Does away with what belongs to the output and lies beside it. */
+  readonly clear: () => Promise<void>;
 }
 
 /**
@@ -142,7 +149,7 @@ interface Kind<Plan> {
  */
 async function intoOutput<Plan extends AnyPlan<Plan>>(
   preliminary: Plan,
-  { volumesOf, describe, versions }: Kind<Plan>,
+  { volumesOf, describe, versions, clear }: Kind<Plan>,
   tree: OpenTree,
   path: string,
   make: (plan: Plan, site: Site) => Promise<void>,
@@ -156,7 +163,7 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
   checkSpace(volumesOf(preliminary), output, format);
   await using scratch = await openScratch(scratchParent(), output.isDevice ? undefined : output.path);
   throwIfInterrupted();
-  await clearSideFiles(preliminary.settings);
+  await clear();
   await discardOutput(output);
   try {
     const unmeasured = volumesOf(preliminary).find(({ filesystem }) => filesystem.measured);
@@ -184,7 +191,7 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
   } catch (error) {
     try {
       await discardOutput(output);
-      await clearSideFiles(preliminary.settings);
+      await clear();
     } catch (second) {
       log.fail(`Cannot empty the output, which is not finished: ${(second as Error).message}`);
     }

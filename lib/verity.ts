@@ -40,6 +40,22 @@ export async function makeVerity(
   return signer ? { ...made, ...await signRootHash(rootHash, signer, scratch) } : made;
 }
 
+/** The files beside an image, without what their names end with. */
+function pathBeside(directory: string, image: string): string {
+  return join(directory, basename(image).replace(/\.(raw|img)$/, ""));
+}
+
+/** Removes the files that {@link writeVerity} writes: there is no image any more that they belong to. */
+export async function removeVerity(directory: string, image: string): Promise<void> {
+  for (const suffix of ["verity", "roothash", "roothash.p7s"]) {
+    try {
+      await Deno.remove(`${pathBeside(directory, image)}.${suffix}`);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}
+
 /**
  * Writes the hashes beside an image, under the names at which systemd looks for them: `IMAGE.verity`,
  * `IMAGE.roothash` and `IMAGE.roothash.p7s`, where IMAGE is the image's name without `.raw`.
@@ -51,7 +67,7 @@ export async function writeVerity(
   directory: string,
   image: string,
 ): Promise<void> {
-  const path = join(directory, basename(image).replace(/\.(raw|img)$/, ""));
+  const path = pathBeside(directory, image);
   try {
     // Not as copies, which would be as private as what they are copied from.
     await Deno.writeFile(`${path}.verity`, (await Deno.open(made.hashes.path)).readable);
@@ -84,7 +100,9 @@ async function signRootHash(
   // No attributes, so that neither a time nor anything else is signed, and the same hash gives the same bytes.
   await sh`openssl smime -sign -nocerts -noattr -binary -in ${text!} -inkey ${secret!} -signer ${cert!}
     -outform der -out ${der!}`;
-  const signature = await Deno.readFile(der!);
+  const signature = await Deno.readFile(der!).catch((cause) => {
+    throw new BuildError("openssl wrote no signature", { cause });
+  });
   const fingerprint = await sh`openssl x509 -in ${cert!} -noout -fingerprint -sha256`;
   const [, digits] = /=([0-9A-F:]{95})\s*$/.exec(fingerprint) ?? [];
   if (!digits) throw new BuildError("Cannot find the fingerprint of VERITY_CERT in what openssl printed");

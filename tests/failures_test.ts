@@ -22,10 +22,22 @@ import {
   start,
   waitFor,
 } from "./faults.ts";
+import { useErofs } from "./erofs.ts";
 import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
-import { quiet, tinyTree } from "./trees.ts";
+import { cached, quiet, tinyTree } from "./trees.ts";
 
-const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "qemu-img", "mmdebstrap") || unprivileged();
+const ignore = missing(
+  "sfdisk",
+  "mke2fs",
+  "mkfs.vfat",
+  "mcopy",
+  "qemu-img",
+  "mksquashfs",
+  "mkfs.erofs",
+  "veritysetup",
+  "openssl",
+  "mmdebstrap",
+) || unprivileged();
 const SMALL = { EFI_MB: "33", BOOT_MB: "64", FREE_MB: "16" };
 const BUILDERS = ["disk-image", "part-image"] as const;
 const FORMATS = ["raw", "qcow2"] as const;
@@ -53,6 +65,29 @@ function toolsOf(builder: string, format: string): { tools: string[]; checkers: 
   };
 }
 
+/** Builds with the programs that only some filesystems and hashes take. */
+async function others() {
+  await useErofs();
+  const key = await cached("failures-key", { version: 1 }, async (dir) => {
+    await quiet`openssl req -x509 -newkey rsa:2048 -nodes -subj ${"/CN=test"} -keyout ${dir}/key -out ${dir}/cert`;
+  });
+  const signed = { VERITY: "signed", VERITY_KEY: `${key}/key`, VERITY_CERT: `${key}/cert` };
+  return [
+    {
+      builder: "part-image",
+      env: { FILESYSTEM: "squashfs", VERITY: "hash" } as Record<string, string>,
+      tools: ["mksquashfs", "veritysetup"],
+      checkers: ["unsquashfs"],
+    },
+    {
+      builder: "disk-image",
+      env: { ...SMALL, FILESYSTEM: "erofs", ...signed },
+      tools: ["mkfs.erofs", "veritysetup", "openssl"],
+      checkers: ["fsck.erofs"],
+    },
+  ];
+}
+
 /** Waits for a build to end; a program that hangs gets the build a SIGTERM. */
 async function end(child: Deno.ChildProcess, place: Place, hangs: boolean) {
   if (hangs) {
@@ -71,26 +106,29 @@ Deno.test("a program that fails in any way: no build succeeds, no output and not
   ignore,
 }, async (t) => {
   const tree = await tinyTree();
-  const cases = BUILDS.flatMap(({ builder, format, env }) => {
-    const { tools, checkers } = toolsOf(builder, format);
-    const faults = Object.keys(FAULTS) as FaultName[];
-    return [
-      ...tools.flatMap((tool) => faults.map((fault) => ({ builder, env, tool, fault }))),
-      // A checker that says nothing finds nothing: that cannot be told from a sound image.
-      ...checkers.flatMap((tool) =>
-        faults.filter((fault) => fault !== "exits 0 without working")
-          .map((fault) => ({
-            builder,
-            env: { ...env, VERIFY: "full" } as Record<string, string>,
-            tool,
-            fault,
-          }))
-      ),
-    ];
-  });
+  const cases = [
+    ...BUILDS.map((build) => ({ ...build, ...toolsOf(build.builder, build.format) })),
+    ...await others(),
+  ]
+    .flatMap(({ builder, env, tools, checkers }) => {
+      const faults = Object.keys(FAULTS) as FaultName[];
+      return [
+        ...tools.flatMap((tool) => faults.map((fault) => ({ builder, env, tool, fault }))),
+        // A checker that says nothing finds nothing: that cannot be told from a sound image.
+        ...checkers.flatMap((tool) =>
+          faults.filter((fault) => fault !== "exits 0 without working")
+            .map((fault) => ({
+              builder,
+              env: { ...env, VERIFY: "full" } as Record<string, string>,
+              tool,
+              fault,
+            }))
+        ),
+      ];
+    });
   const outcomes = await pooled(cases, ({ builder, env, tool, fault }) =>
     tempDir(async (dir) => {
-      const name = `${builder} ${env.OUTPUT_FORMAT}: ${tool} ${fault}`;
+      const name = `${builder} ${env.OUTPUT_FORMAT ?? env.FILESYSTEM}: ${tool} ${fault}`;
       const place = await makePlace(dir);
       await addStub(place, tool, FAULTS[fault]);
       const hangs = fault === "hangs until it is stopped";
@@ -100,11 +138,35 @@ Deno.test("a program that fails in any way: no build succeeds, no output and not
       assert(await isDiscarded(place), `${name}: the output is not discarded\n${stderr}`);
       assert.match(stderr.trimEnd().split("\n").at(-1)!, /^\[E\] /, name);
       assert.doesNotMatch(stderr, /This is a bug/, name);
+      const files = (await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name).sort();
+      assert.deepEqual(files, ["called", "image", "scratch", "stubs"], name);
       await assertNothingLeft(place);
       return code === 143 ? "stopped (143)" : "failed (1)";
     }));
   await showOutcomes(t, outcomes);
 });
+
+Deno.test(
+  "an archive that tar fails on, in any way, is no tree, and the output is left alone",
+  { ignore },
+  async () => {
+    await tempDir(async (parent) => {
+      const archive = `${parent}/tree.tar`;
+      await quiet`tar --create --file=${archive} --directory=${await tinyTree()} .`;
+      await pooled(Object.keys(FAULTS) as FaultName[], (fault) =>
+        tempDir(async (dir) => {
+          const place = await makePlace(dir);
+          await addStub(place, "tar", FAULTS[fault]);
+          const hangs = fault === "hangs until it is stopped";
+          const { code, stderr } = await end(await start(place, "part-image", archive, {}), place, hangs);
+          assert(hangs ? code === 143 : code === 1 || code === 2, `${fault}: ${code}\n${stderr}`);
+          assert.doesNotMatch(stderr, /This is a bug/, fault);
+          assert(await isUntouched(place), fault);
+          await assertNothingLeft(place);
+        }));
+    });
+  },
+);
 
 Deno.test("a program that ignores SIGTERM is killed, and the build ends", { ignore }, async () => {
   const tree = await tinyTree();

@@ -54,7 +54,7 @@ export async function addStub({ stubs, called }: Place, program: string, script:
     stubs,
     program,
     `real=${real}
-case "$*" in --version|-V|--help) exec "$real" "$@" ;; esac
+case "$*" in --version|-version|version|-V|--help) exec "$real" "$@" ;; esac
 : >${called}
 ${script}`,
   );
@@ -119,9 +119,9 @@ async function processesOf({ stubs }: Place): Promise<string[]> {
   return found.filter(Boolean);
 }
 
-/** Waits up to three seconds until `condition` holds. */
+/** Waits up to twenty seconds, since machines are busy, until `condition` holds. */
 export async function waitFor(condition: () => Promise<boolean>): Promise<boolean> {
-  for (const end = performance.now() + 3000; performance.now() < end;) {
+  for (const end = performance.now() + 20_000; performance.now() < end;) {
     if (await condition()) return true;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
