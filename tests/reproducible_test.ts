@@ -5,25 +5,58 @@
  */
 
 import assert from "node:assert/strict";
+import { FILESYSTEMS } from "../lib/filesystems.ts";
 import { type FormatName, FORMATS } from "../lib/formats.ts";
 import { searchPath } from "../lib/packages.ts";
 import { MiB } from "../lib/units.ts";
 import { build, builderCommand, runBuilder } from "./builds.ts";
 import { findDifference, placeIn } from "./differences.ts";
+import { useErofs } from "./erofs.ts";
 import { pooled } from "./faults.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { newRandom } from "./random_tree.ts";
 import { copyTree, quiet, tinyTree } from "./trees.ts";
 
-const ignore =
-  missing("sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "qemu-img", "mmdebstrap", "faketime", "debugfs") ||
+const ignore = missing(
+  "sfdisk",
+  "mke2fs",
+  "mkfs.vfat",
+  "mcopy",
+  "qemu-img",
+  "mmdebstrap",
+  "faketime",
+  "debugfs",
+  "mksquashfs",
+  "mkfs.erofs",
+  "veritysetup",
+) ||
   unprivileged();
 const BUILDERS = ["disk-image", "part-image"] as const;
 const SMALL = { EFI_MB: "33", BOOT_MB: "48", FREE_MB: "8" };
 
-function settings(builder: string, format: FormatName): Record<string, string> {
-  return { ...builder === "disk-image" ? SMALL : { FREE_MB: SMALL.FREE_MB }, OUTPUT_FORMAT: format };
+/** What is built: every format, and every filesystem that can hold a system. */
+interface Case {
+  readonly builder: string;
+  readonly format: FormatName;
+  readonly env: Readonly<Record<string, string>>;
 }
+
+const CASES: readonly Case[] = BUILDERS.flatMap((builder) => {
+  const small = builder === "disk-image" ? SMALL : { FREE_MB: SMALL.FREE_MB };
+  const filesystems = Object.entries(FILESYSTEMS).filter(([name, row]) => row.holdsSystem && name !== "ext4");
+  return [
+    ...(Object.keys(FORMATS) as FormatName[]).map((format) => ({
+      builder,
+      format,
+      env: { ...small, OUTPUT_FORMAT: format },
+    })),
+    ...filesystems.map(([name]) => ({
+      builder,
+      format: "raw" as const,
+      env: { ...small, FILESYSTEM: name, VERITY: "hash" },
+    })),
+  ];
+});
 
 /** A tree with what depends on the order in which a tree is read: a large directory, hard links, xattrs. */
 async function makeTree(dir: string): Promise<string> {
@@ -75,7 +108,7 @@ async function buildElsewhere(
   builder: string,
   tree: string,
   output: string,
-  env: Record<string, string>,
+  env: Readonly<Record<string, string>>,
 ): Promise<void> {
   // faketime works through LD_PRELOAD, which Deno hands on only with this permission.
   const command = (await builderCommand(builder)).map((word) =>
@@ -110,12 +143,9 @@ Deno.test("the same bytes from copies in another order, on another filesystem, e
     await quiet`mount -t tmpfs tmpfs ${dir}/memory`;
     try {
       const inMemory = await copyShuffled(tree, `${dir}/memory/tree`, 2);
-      const cases = BUILDERS.flatMap((builder) =>
-        (Object.keys(FORMATS) as FormatName[]).map((format) => ({ builder, format }))
-      );
-      const faults = await pooled(cases, ({ builder, format }) =>
+      await useErofs();
+      const faults = await pooled(CASES, ({ builder, format, env }) =>
         tempDir(async (own) => {
-          const env = settings(builder, format);
           // VMDK has the name of its file in it.
           const paths = ["a", "b", "c"].map((name) => `${own}/${name}/image`) as [string, string, string];
           for (const path of paths) await Deno.mkdir(path.replace("/image", ""));
@@ -126,12 +156,12 @@ Deno.test("the same bytes from copies in another order, on another filesystem, e
           const found = [];
           for (const path of paths.slice(1)) {
             const difference = await findDifference(paths[0], path, format);
-            if (difference) found.push(`${builder} ${format}: ${difference}`);
+            if (difference) found.push(`${builder} ${JSON.stringify(env)}: ${difference}`);
           }
           return found;
         }));
       assert.deepEqual(faults.flat(), []);
-      await t.step(`${cases.length} pairs of builder and format: 3 builds each are equal`, () => {});
+      await t.step(`${CASES.length} kinds of images: 3 builds each are equal`, () => {});
     } finally {
       await quiet`umount --lazy ${dir}/memory`;
     }
