@@ -76,21 +76,23 @@ const VENDOR_SIGNED = {
   "systemd-boot": {
     files: [...SHIM, SYSTEMD_BOOT, `${SYSTEMD_BOOT}.signed`],
     boot: "vfat",
+    format: "vdi",
     info: /^LoaderInfo=systemd-boot/m,
   },
-  "grub": { files: [...SHIM, GRUB, SYSTEMD_BOOT], boot: "ext4", info: /^SecureBoot=1$/m },
+  "grub": { files: [...SHIM, GRUB, SYSTEMD_BOOT], boot: "ext4", format: "vhdx", info: /^SecureBoot=1$/m },
 } as const;
 
-for (const [name, { files, boot, info }] of Object.entries(VENDOR_SIGNED)) {
+for (const [name, { files, boot, format, info }] of Object.entries(VENDOR_SIGNED)) {
   Deno.test(`BOOTLOADER=auto takes shim and a signed ${name}, which boot under Secure Boot`, {
     ignore: ignore || missing(...QEMU),
   }, async () => {
     await tempDir(async (dir) => {
-      const image = `${dir}/disk.img`;
-      const { stderr } = await build("disk-image", await treeWith(dir, files), image, SMALL);
+      const image = `${dir}/disk.${format}`;
+      const env = { ...SMALL, OUTPUT_FORMAT: format };
+      const { stderr } = await build("disk-image", await treeWith(dir, files), image, env);
       assert.match(stderr, new RegExp(`boot loader: ${name}, since the tree has .*shim.*signed`));
       const seen = report(
-        await bootQemu(image, { architecture: "x86-64", format: "raw", firmware: "microsoft" }),
+        await bootQemu(image, { architecture: "x86-64", format, firmware: "microsoft" }),
       );
       assert.match(seen.get("efi")!, /^SecureBoot=1$/m);
       assert.match(seen.get("efi")!, info);
@@ -184,25 +186,24 @@ async function pathWithNewerSfdisk(dir: string): Promise<string> {
   return `${dir}/bin:${searchPath()}`;
 }
 
-for (
-  const [loader, files, boot] of [["grub", [...SHIM, GRUB], "ext4"], [
-    "uki",
-    [SYSTEMD_BOOT, STUB],
-    "vfat",
-  ]] as const
-) {
+const FOUR_K = {
+  "grub": { files: [...SHIM, GRUB], boot: "ext4", format: "raw" },
+  "uki": { files: [SYSTEMD_BOOT, STUB], boot: "vfat", format: "vpc" },
+} as const;
+
+for (const [loader, { files, boot, format }] of Object.entries(FOUR_K)) {
   Deno.test(`SECTOR_SIZE=4096 boots from a 4K NVMe with BOOTLOADER=${loader}`, {
     ignore: ignore || missing(...QEMU),
   }, async () => {
     await tempDir(async (dir) => {
-      const image = `${dir}/disk.img`;
-      const tree = await treeWith(dir, files);
+      const image = `${dir}/disk.${format}`;
       const env = { ...SMALL, PATH: await pathWithNewerSfdisk(dir), SECTOR_SIZE: "4096", EFI_MB: "64" };
-      const { stderr } = await build("disk-image", tree, image, env);
+      const { stderr } = await build("disk-image", await treeWith(dir, files), image, {
+        ...env,
+        OUTPUT_FORMAT: format,
+      });
       assert.match(stderr, new RegExp(`boot loader: ${loader},`));
-      const seen = report(
-        await bootQemu(image, { architecture: "x86-64", format: "raw", disk: "nvme-4k" }),
-      );
+      const seen = report(await bootQemu(image, { architecture: "x86-64", format, disk: "nvme-4k" }));
       assert.match(seen.get("mounts")!, new RegExp(`^\\S+p2 /boot ${boot} rw`, "m"));
       assert.match(seen.get("mounts")!, /^\S+p1 \/boot\/efi vfat rw/m);
       assert.equal(seen.get("writable"), "yes");
@@ -313,3 +314,29 @@ async function assertGrown(image: string, seen: Map<string, string>): Promise<vo
   const available = (await Deno.stat(image)).size - root!.start * 512 - MiB;
   assert.ok(size > available * 0.9 && size <= available, `${size} of ${available} bytes`);
 }
+
+/** The names of all tests, as patterns where they are made of something. */
+async function testNames(): Promise<RegExp[]> {
+  const names: RegExp[] = [];
+  for await (const { name } of Deno.readDir(new URL(".", import.meta.url))) {
+    if (!name.endsWith("_test.ts")) continue;
+    const text = await Deno.readTextFile(new URL(name, import.meta.url));
+    for (const [, , found] of text.matchAll(/\bDeno\.test\(\s*(["`])(.+?)\1,/g)) {
+      const parts = found!.split(/\$\{[^}]*\}/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+      names.push(new RegExp(`^${parts.join(".+")}$`));
+    }
+  }
+  return names;
+}
+
+Deno.test("README.md proves each machine of its table by a test that exists", async () => {
+  const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
+  const [, table] = /^### Machines\n([^#]*)/m.exec(readme)!;
+  const rows = table!.split("\n").filter((line) => line.startsWith("| ✅"));
+  assert.ok(rows.length > 9);
+  const names = await testNames();
+  for (const row of rows) {
+    const test = row.split("|").at(-2)!.trim();
+    assert.ok(names.some((name) => name.test(test)), `There is no test ${test}`);
+  }
+});
