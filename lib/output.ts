@@ -22,8 +22,10 @@ export interface Output {
   readonly path: string;
   /** A block device keeps its size, and its content where no image is written. */
   readonly isDevice: boolean;
-  /** Bytes of the raw image. */
+  /** Bytes of the raw image; 0 when that is not known yet. */
   readonly size: number;
+  /** Bytes of the block device. */
+  readonly room?: number;
 }
 
 /**
@@ -40,8 +42,7 @@ export async function checkOutput(
 ): Promise<Output> {
   const type = typeOf(path);
   if (type === FILE_TYPES.block) {
-    checkDevice(path, size, format);
-    return { path, isDevice: true, size };
+    return { path, isDevice: true, size, room: checkDevice(path, size, format) };
   }
   if (type === FILE_TYPES.directory) throw refuse(path, "it is a directory");
   if (type !== undefined && type !== FILE_TYPES.file) {
@@ -72,7 +73,8 @@ function typeOf(path: string): number | undefined {
 /** Where a mode has the type. */
 const S_IFMT = 0o170000;
 
-function checkDevice(path: string, size: number, format: FormatName): void {
+/** @returns the bytes of the device. */
+function checkDevice(path: string, size: number, format: FormatName): number {
   if (format !== "raw") throw refuse(path, `a block device holds no ${format}`, "Set OUTPUT_FORMAT to raw");
   const room = imageSize(path);
   if (room < size) {
@@ -86,6 +88,7 @@ function checkDevice(path: string, size: number, format: FormatName): void {
   const fd = posix.open(posix.cString(path), posix.OPEN.exclusive);
   if (fd < 0) throw refuse(path, posix.errorText(fd), "Unmount it and all its partitions");
   posix.close(fd);
+  return room;
 }
 
 function refuse(path: string, reason: string, hint = "Name a file with --output"): BuildError {
@@ -128,12 +131,11 @@ export async function dateEmptyOutput(path: string): Promise<void> {
  * that is newer than its sources for up to date, will build it again. A device reads as zeros where its first
  * and last structures were, so that nothing is found on it.
  */
-export async function discardOutput({ path, isDevice, size }: Output): Promise<void> {
+export async function discardOutput({ path, isDevice, size, room = 0 }: Output): Promise<void> {
   if (isDevice) {
-    // A size that is not known yet is 0.
-    for (const offset of size > 0 ? [0, Math.max(0, size - MiB)] : []) {
-      zero(path, offset, Math.min(MiB, size));
-    }
+    // The backup of a GPT is at the end of the device.
+    const ends = [MiB, size, room].map((end) => Math.min(end, room)).filter((end) => end > 0);
+    for (const end of ends) zero(path, Math.max(0, end - MiB), Math.min(MiB, end));
     return;
   }
   // qemu-img removes a file that it cannot finish.

@@ -407,6 +407,25 @@ Deno.test("a block device gets the same image as a file, and nothing on it is fo
   }
 });
 
+Deno.test("a larger block device has the backup of the table at its own end, and loses it with the image", {
+  ignore: ignore || missing("losetup", "sgdisk"),
+}, async () => {
+  const tree = await tinyTree();
+  await withLoop(150 * MiB, (device) =>
+    tempDir(async (dir) => {
+      const { code, stderr } = await runBuilder("disk-image", {
+        args: ["--input", tree, "--output", device],
+        env: SMALL,
+      });
+      assert.equal(code, 0, stderr);
+      assert.match(await quiet`sgdisk --verify ${device}`, /No problems found/);
+      const place = { ...await makePlace(dir), output: device };
+      await addStub(place, "mmd", FAULTS["fails at once"]);
+      assert.equal((await end(await start(place, "disk-image", tree, SMALL), place, false)).code, 1);
+      assert.match(await quiet`sgdisk --print ${device}`, /Creating new GPT entries/);
+    }));
+});
+
 Deno.test("an output that cannot hold the image is refused and left alone", { ignore }, async () => {
   const tree = await tinyTree();
   const refused = async (
