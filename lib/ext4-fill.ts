@@ -138,12 +138,14 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   sealInode(bytes, seed);
 }
 
-function mtimeOf({ plan: { selection }, time }: Fill, entry: number): Time {
+function mtimeOf({ plan: { selection, wish: { latest } }, time }: Fill, entry: number): Time {
   const node = contentsOf(selection, entry);
   // A file of the tree under another name was added like one with a text: at the time of the build.
   if (node === undefined || selection.source[entry]! < 0 && isFile(selection, entry)) return time;
   const { mtimeSeconds, mtimeNanoseconds } = selection.nodes;
-  return { seconds: mtimeSeconds[node]!, nanoseconds: mtimeNanoseconds[node]! };
+  const seconds = mtimeSeconds[node]!, nanoseconds = mtimeNanoseconds[node]!;
+  const isLate = latest !== undefined && (seconds > latest || seconds === latest && nanoseconds > 0);
+  return isLate ? { seconds: latest, nanoseconds: 0 } : { seconds, nanoseconds };
 }
 
 function isFile(selection: Selection, entry: number): boolean {

@@ -26,6 +26,8 @@ export interface Ext4Wish {
   readonly hashSeed: string;
   /** Seconds since 1970: when the filesystem was made, and what atime and ctime of all entries are. */
   readonly time: number;
+  /** Seconds since 1970: later modification times become this one. */
+  readonly latest?: number;
   /** Exact size in bytes. */
   readonly size?: number;
   /** Bytes that `df` shows as available in the mounted filesystem. */

@@ -177,7 +177,7 @@ export const FILESYSTEMS = {
 export type FilesystemName = keyof typeof FILESYSTEMS;
 
 function planExt4Row(selection: Selection, wish: FilesystemWish): FilesystemPlan | undefined {
-  const plan: Ext4Plan | undefined = planExt4(selection, wish);
+  const plan: Ext4Plan | undefined = planExt4(selection, { ...wish, latest: wish.time });
   return plan && {
     type: "ext4",
     size: plan.size,

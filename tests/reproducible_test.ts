@@ -14,6 +14,7 @@ import { findDifference, placeIn } from "./differences.ts";
 import { useErofs } from "./erofs.ts";
 import { pooled } from "./faults.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
+import { mountLoop } from "./guests.ts";
 import { newRandom } from "./random_tree.ts";
 import { copyTree, quiet, tinyTree } from "./trees.ts";
 
@@ -200,6 +201,32 @@ Deno.test("SEED and SOURCE_DATE_EPOCH decide on the bytes, and SEED=random makes
     assert.equal(new Set(ids).size, 7);
   });
 });
+
+for (const [filesystem, row] of Object.entries(FILESYSTEMS)) {
+  if (!row.holdsSystem) continue;
+  Deno.test(`SOURCE_DATE_EPOCH makes later times of ${filesystem} earlier, and leaves the others`, {
+    ignore: ignore || missing("mount"),
+  }, () =>
+    tempDir(async (dir) => {
+      await useErofs();
+      const tree = await copyTree(await tinyTree(), `${dir}/tree`);
+      const EPOCH = 1_600_000_000;
+      // Half a second before, exactly then, half a second later, and a year later.
+      const times = ["1599999999.5", "1600000000", "1600000000.5", "1630000000"];
+      for (const [i, time] of times.entries()) {
+        await Deno.writeTextFile(`${tree}/srv-${i}`, "");
+        await quiet`touch --date=@${time} ${tree}/srv-${i}`;
+      }
+      const image = `${dir}/image`;
+      await build("part-image", tree, image, { FILESYSTEM: filesystem, SOURCE_DATE_EPOCH: String(EPOCH) });
+      await mountLoop(image, {}, async (mount) => {
+        const found = await quiet`stat --format=%.1Y ${times.map((_, i) => `${mount}/srv-${i}`)}`;
+        // Squashfs has whole seconds.
+        const before = filesystem === "squashfs" ? "1599999999.0" : "1599999999.5";
+        assert.deepEqual(found.trim().split("\n"), [before, ...Array(3).fill("1600000000.0")]);
+      });
+    }));
+}
 
 Deno.test("a difference is named by its offset, partition and structure", { ignore }, async () => {
   await tempDir(async (dir) => {
