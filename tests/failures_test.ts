@@ -219,43 +219,70 @@ Deno.test("a program that fails stops those that run beside it", { ignore }, asy
   });
 });
 
+/** When a build begins to write: before, the output is what it was. */
+const BEGIN = "[*] Making";
+
+/** Reads a build's log to its end, and calls `onBegin` when it begins to write. */
+async function follow(child: Deno.ChildProcess, onBegin: () => void): Promise<string> {
+  let text = "";
+  for await (const piece of child.stderr.pipeThrough(new TextDecoderStream())) {
+    const hadBegun = text.includes(BEGIN);
+    text += piece;
+    if (!hadBegun && text.includes(BEGIN)) onBegin();
+  }
+  return text;
+}
+
 Deno.test("signals at random moments leave the older image, nothing, or the finished image", {
   ignore,
 }, async (t) => {
   const tree = await tinyTree();
-  const references = new Map<string, { digest: string; seconds: number }>();
+  const references = new Map<string, { digest: string; before: number; writing: number }>();
   for (const { builder, format, env } of BUILDS) {
     await tempDir(async (dir) => {
       const place = await makePlace(dir);
-      const begin = performance.now();
-      const { code, stderr } = await end(await start(place, builder, tree, env), place, false);
-      assert.equal(code, 0, stderr);
-      const seconds = (performance.now() - begin) / 1000;
-      references.set(`${builder} ${format}`, { digest: await sha256(place.output), seconds });
+      const started = performance.now();
+      let begin = started;
+      const child = await start(place, builder, tree, env);
+      const log = await follow(child, () => begin = performance.now());
+      assert.equal((await child.status).code, 0, log);
+      references.set(`${builder} ${format}`, {
+        digest: await sha256(place.output),
+        before: begin - started,
+        writing: performance.now() - begin,
+      });
     });
   }
   const MOMENTS = 30;
   const SIGNALS = ["SIGTERM", "SIGINT", "SIGKILL"] as const;
   const cases = BUILDS.flatMap((build) =>
-    Array.from({ length: MOMENTS }, (_, i) => ({ ...build, signal: SIGNALS[i % SIGNALS.length]! }))
+    Array.from({ length: MOMENTS }, (_, i) => ({
+      ...build,
+      signal: SIGNALS[i % SIGNALS.length]!,
+      // One in five while the program starts and reads, the others while it writes.
+      isEarly: i % 5 === 0,
+    }))
   );
-  const outcomes = await pooled(cases, ({ builder, format, env, signal }) =>
+  const outcomes = await pooled(cases, ({ builder, format, env, signal, isEarly }) =>
     tempDir(async (dir) => {
       const place = await makePlace(dir);
-      const { digest, seconds } = references.get(`${builder} ${format}`)!;
+      const { digest, before, writing } = references.get(`${builder} ${format}`)!;
       const child = await start(place, builder, tree, env);
-      const delay = Math.random() * seconds * 1200;
-      const name = `${builder} ${format}: ${signal} after ${delay.toFixed(0)} ms`;
-      const timer = setTimeout(() => {
+      const delay = Math.random() * (isEarly ? before : writing);
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const send = () => {
         try {
           child.kill(signal);
         } catch {
           // It was done before.
         }
-      }, delay);
-      const { code, signal: killedBy, stderr } = await child.output();
+      };
+      if (isEarly) timer = setTimeout(send, delay);
+      const log = await follow(child, () => timer ??= setTimeout(send, delay));
+      const { code, signal: killedBy } = await child.status;
       clearTimeout(timer);
-      const text = `${name}: ${new TextDecoder().decode(stderr)}`;
+      const when = `${delay.toFixed(0)} ms after ${isEarly ? "its start" : "it began to write"}`;
+      const text = `${builder} ${format}: ${signal} ${when}: ${log}`;
       let outcome: string;
       if (code === 0) {
         assert.equal(await sha256(place.output), digest, text);
@@ -263,11 +290,12 @@ Deno.test("signals at random moments leave the older image, nothing, or the fini
       } else {
         const expected = { SIGTERM: 143, SIGINT: 130, SIGKILL: 137 }[signal];
         assert.equal(code, expected, text);
-        // What SIGKILL leaves is cleaned up by the guard, a moment later.
-        const isSafe = async () => await isUntouched(place) || await isDiscarded(place);
-        assert(await waitFor(isSafe), `${text}: ${JSON.stringify(await Deno.stat(place.output))}`);
+        // What SIGKILL leaves is cleaned up by the guard, a moment later. A signal may also come when all is done.
+        const isDone = async () => await sha256(place.output) === digest;
+        const isSafe = async () => await isUntouched(place) || await isDiscarded(place) || await isDone();
         if (killedBy !== "SIGKILL") assert(await isSafe(), text);
-        outcome = await isUntouched(place) ? "not begun" : "discarded";
+        assert(await waitFor(isSafe), `${text}: ${JSON.stringify(await Deno.stat(place.output))}`);
+        outcome = await isUntouched(place) ? "not begun" : await isDiscarded(place) ? "discarded" : "done";
       }
       await waitFor(async () => (await Array.fromAsync(Deno.readDir(place.scratch))).length === 0);
       await assertNothingLeft(place);
