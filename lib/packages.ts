@@ -69,6 +69,7 @@ export const PACKAGES = {
     has: ["bg_setenv", "bg_gen_unified_kernel"],
     why: "to boot from the images of part-image",
   },
+  "cpio": { purpose: "test", has: ["cpio"], why: "to make an initrd" },
   "gdisk": { purpose: "test", has: ["sgdisk"], why: "to check partition tables" },
   "mount": { purpose: "test", has: ["mount", "losetup"], why: "to look into images" },
   "kmod": { purpose: "test", has: ["depmod"], why: "to make arm64 trees" },

@@ -145,6 +145,15 @@ export interface TinyOptions {
   readonly loader?: boolean;
 }
 
+function tinyPackages(architecture: DebianArchitecture): readonly string[] {
+  return ["busybox-static", `linux-image-cloud-${architecture}`, "systemd-boot-efi"];
+}
+
+/** The packages that a tiny tree is made of, unpacked: more modules of its kernel, above all. */
+export function tinyUnpacked(architecture: DebianArchitecture): Promise<string> {
+  return unpack("trixie", architecture, tinyPackages(architecture));
+}
+
 /**
  * An OS of a few MiB that boots in seconds: busybox, Debian's cloud kernel, systemd-boot, and an init that
  * mounts what `/etc/fstab` says, reports what it sees, and powers off.
@@ -154,7 +163,7 @@ export async function tinyTree(
 ): Promise<string> {
   const parts = [kernel ? [] : ["nokernel"], loader ? [] : ["noloader"]].flat();
   const { console, efi } = ARCHITECTURES[architecture];
-  const packages = ["busybox-static", `linux-image-cloud-${architecture}`, "systemd-boot-efi"];
+  const packages = tinyPackages(architecture);
   const init = await script("tiny-init.sh");
   const recipe = { version: 1, init, APPLETS, MODULES, packages, kernel, loader };
   return await cached(["tiny", architecture, ...parts].join("-"), recipe, async (dir) => {
