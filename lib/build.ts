@@ -20,7 +20,7 @@ import type { CommonPlan, DiskPlan, PartPlan } from "./plan.ts";
 import { interrupted, stoppedBy, throwIfInterrupted } from "./process.ts";
 import { startProgress } from "./progress.ts";
 import type { Measured, Volume } from "./root-plan.ts";
-import { freeSpace, openScratch, requireSpace, scratchParent } from "./scratch.ts";
+import { explainFullDisk, freeSpace, openScratch, requireSpace, scratchParent } from "./scratch.ts";
 import { closeSite, openSite, type Site } from "./site.ts";
 import { checkTools } from "./tools.ts";
 import type { OpenTree } from "./tree.ts";
@@ -188,7 +188,8 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
     });
     throwIfInterrupted();
     await finishOutput(output);
-  } catch (error) {
+  } catch (cause) {
+    const error = explainFullDisk(cause, [dirname(output.path), scratchParent()]);
     try {
       await discardOutput(output);
       await clear();

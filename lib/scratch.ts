@@ -8,7 +8,7 @@ import { BuildError, quote } from "./error.ts";
 import { startGuard } from "./guard.ts";
 import * as log from "./log.ts";
 import * as posix from "./posix.ts";
-import { formatBytes } from "./units.ts";
+import { formatBytes, MiB } from "./units.ts";
 
 /** A directory of our own. `await using` removes it with all it holds. */
 export interface Scratch extends AsyncDisposable {
@@ -69,4 +69,12 @@ export function requireSpace(directory: string, needed: number, what: string, hi
     `Cannot ${what}: it needs ${formatBytes(needed)}, and ${quote(directory)} has ${formatBytes(free)} left`,
     { hint },
   );
+}
+
+/** Not every program says that it failed because the disk is full. */
+export function explainFullDisk(error: unknown, directories: readonly string[]): unknown {
+  if (!(error instanceof BuildError) || error.hint) return error;
+  const full = directories.find((directory) => freeSpace(directory) < MiB);
+  if (full === undefined) return error;
+  return new BuildError(error.message, { hint: `There is no space left in ${quote(full)}`, cause: error });
 }
