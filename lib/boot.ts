@@ -153,7 +153,7 @@ async function main(): Promise<void> {
   await withTempDir(async (dir) => {
     const variables = `${dir}/variables.fd`;
     const files = firmwareFiles(architecture, firmware);
-    if (files) {
+    if (files?.variables) {
       await Deno.copyFile(files.variables, variables);
       await Deno.chmod(variables, 0o600);
     }

@@ -62,6 +62,13 @@ export const PACKAGES = {
     has: ["/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"],
     why: "as UEFI firmware for arm64",
   },
+  "qemu-system-misc": { purpose: "test", has: ["qemu-system-riscv64"], why: "to boot riscv64 images" },
+  "u-boot-qemu": {
+    purpose: "test",
+    has: ["/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf"],
+    why: "as UEFI firmware for riscv64",
+  },
+  "cpio": { purpose: "test", has: ["cpio"], why: "to make initrds" },
   "sbsigntool": { purpose: "test", has: ["sbverify"], why: "to check signatures for Secure Boot" },
   "binutils": { purpose: "test", has: ["objcopy", "objdump"], why: "to look into UEFI programs" },
   "efibootguard": {

@@ -12,7 +12,8 @@ import { isInstalled, packageOf } from "./packages.ts";
 /** Where UEFI comes from: the program, and the variables of which each guest needs a copy. */
 interface Uefi {
   readonly code: string;
-  readonly variables: string;
+  /** Absent: the program keeps none, and is loaded into memory. */
+  readonly variables?: string;
   /** Added to `-machine`. */
   readonly machine?: string;
   readonly args?: readonly string[];
@@ -71,6 +72,13 @@ export const MACHINES = {
       uefi: { code: "/usr/share/AAVMF/AAVMF_CODE.fd", variables: "/usr/share/AAVMF/AAVMF_VARS.fd" },
     },
   },
+  "riscv64": {
+    program: "qemu-system-riscv64",
+    machine: "virt",
+    cpu: "rv64",
+    // U-Boot, which QEMU's own OpenSBI starts. Debian 12 has no other UEFI.
+    firmware: { uefi: { code: "/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf" } },
+  },
 } as const satisfies Partial<Record<ArchitectureName, Machine>>;
 
 export type BootableName = keyof typeof MACHINES;
@@ -126,7 +134,8 @@ export function qemuCommand(guest: Guest): string[] {
     ...["-cpu", guest.accel === "kvm" ? "host" : row.cpu],
     // More than one processor lets TCG of QEMU 7.2 race when the kernel patches its own code.
     ...["-smp", "1", "-m", String(guest.memory)],
-    ...firmware
+    ...firmware && !firmware.variables ? ["-kernel", firmware.code] : [],
+    ...firmware?.variables
       ? [
         ...["-drive", drive({ if: "pflash", format: "raw", readonly: "on", file: firmware.code })],
         ...["-drive", drive({ if: "pflash", format: "raw", file: guest.variables })],
@@ -157,8 +166,8 @@ function drive(options: Record<string, string>): string {
 /** Throws when the program or the firmware of an architecture is not installed. */
 export function checkInstalled(architecture: BootableName, firmware?: FirmwareName): void {
   const files = firmwareFiles(architecture, firmware);
-  for (const needed of [MACHINES[architecture].program, ...files ? [files.code, files.variables] : []]) {
-    if (isInstalled(needed)) continue;
+  for (const needed of [MACHINES[architecture].program, files?.code, files?.variables]) {
+    if (!needed || isInstalled(needed)) continue;
     throw new BuildError(`Cannot boot an ${architecture} image: ${quote(needed)} is missing`, {
       hint: packageOf(needed),
     });

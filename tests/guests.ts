@@ -57,7 +57,7 @@ export async function bootQemu(image: string, options: QemuOptions = {}): Promis
     tempDir(async (dir) => {
       const variables = `${dir}/variables.fd`;
       const files = firmwareFiles(architecture, firmware);
-      if (files) {
+      if (files?.variables) {
         await Deno.copyFile(files.variables, variables);
         await Deno.chmod(variables, 0o600);
       }

@@ -315,6 +315,24 @@ async function assertGrown(image: string, seen: Map<string, string>): Promise<vo
   assert.ok(size > available * 0.9 && size <= available, `${size} of ${available} bytes`);
 }
 
+Deno.test("A riscv64 image boots in a riscv64 machine, whose firmware names the console", {
+  ignore: ignore || missing("qemu-system-riscv64", "/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf", "cpio"),
+}, async () => {
+  await tempDir(async (dir) => {
+    const image = `${dir}/disk.img`;
+    const tree = await copyTree(await tinyTree({ architecture: "riscv64" }), `${dir}/tree`);
+    // No console= at all: the kernel takes the one that the firmware describes.
+    await Deno.writeTextFile(`${tree}/etc/kernel/cmdline`, "panic=-1\n");
+    await build("disk-image", tree, image, { ...SMALL, BOOT_MB: "128" });
+    const { root } = await partitionsOf(image);
+    assert.equal(root!.type.toLowerCase(), "72ec70a6-cf74-40e6-bd49-4bda08e8f224");
+    const seen = report(await bootQemu(image, { architecture: "riscv64", format: "raw", disk: "virtio" }));
+    assert.match(seen.get("kernel")!, /riscv64$/);
+    assert.match(seen.get("efi")!, /^LoaderInfo=systemd-boot/m);
+    assert.match(seen.get("mounts")!, /^\S+p?1 \/boot\/efi vfat rw/m);
+  });
+});
+
 /** The names of all tests, as patterns where they are made of something. */
 async function testNames(): Promise<RegExp[]> {
   const names: RegExp[] = [];

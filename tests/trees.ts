@@ -62,8 +62,10 @@ export type Suite = "bullseye" | "bookworm" | "trixie";
 
 /** Debian's architectures, as the kernel's console and systemd's boot loader name them. */
 const ARCHITECTURES = {
-  "amd64": { console: "ttyS0", efi: "x64" },
-  "arm64": { console: "ttyAMA0", efi: "aa64" },
+  "amd64": { console: "ttyS0", efi: "x64", kernel: "linux-image-cloud-amd64" },
+  "arm64": { console: "ttyAMA0", efi: "aa64", kernel: "linux-image-cloud-arm64" },
+  // Its kernel is not made for virtual machines: what others have built in comes with an initrd.
+  "riscv64": { console: "ttyS0", efi: "riscv64", kernel: "linux-image-riscv64" },
 } as const;
 
 export type DebianArchitecture = keyof typeof ARCHITECTURES;
@@ -146,7 +148,7 @@ export interface TinyOptions {
 }
 
 function tinyPackages(architecture: DebianArchitecture): readonly string[] {
-  return ["busybox-static", `linux-image-cloud-${architecture}`, "systemd-boot-efi"];
+  return ["busybox-static", ARCHITECTURES[architecture].kernel, "systemd-boot-efi"];
 }
 
 /** The packages that a tiny tree is made of, unpacked: more modules of its kernel, above all. */
@@ -165,7 +167,8 @@ export async function tinyTree(
   const { console, efi } = ARCHITECTURES[architecture];
   const packages = tinyPackages(architecture);
   const init = await script("tiny-init.sh");
-  const recipe = { version: 1, init, APPLETS, MODULES, packages, kernel, loader };
+  const initrd = architecture === "riscv64" ? [await script("tiny-initrd.sh"), INITRD_TINY] : undefined;
+  const recipe = { version: 1, init, APPLETS, MODULES, packages, kernel, loader, initrd };
   return await cached(["tiny", architecture, ...parts].join("-"), recipe, async (dir) => {
     const debian = await unpack("trixie", architecture, packages);
     for (const path of ["usr/bin", "usr/sbin", "usr/lib/modules", "etc/kernel", "boot", "var/lib"]) {
@@ -205,7 +208,41 @@ export async function tinyTree(
       );
     }
     if (kernel) await copyKernel(debian, dir);
+    if (kernel && architecture === "riscv64") await makeInitrd(debian, dir);
   });
+}
+
+/** In the order in which they depend on each other: a disk of a virtual machine, and ext4. */
+const INITRD_TINY = [
+  ...["drivers/block/virtio_blk", "lib/crc16", "crypto/crc32c_generic", "lib/libcrc32c", "fs/mbcache"],
+  ...["fs/jbd2/jbd2", "fs/ext4/ext4"],
+] as const;
+
+/** An initrd for a kernel that needs one, made without running anything of the tree. */
+async function makeInitrd(debian: string, dir: string): Promise<void> {
+  const [version] = (await Array.fromAsync(Deno.readDir(`${debian}/usr/lib/modules`))).map(({ name }) =>
+    name
+  );
+  const initrd = `${dir}/initrd`;
+  for (const path of ["bin", "dev", "new", "proc", "sys"]) {
+    await Deno.mkdir(`${initrd}/${path}`, { recursive: true });
+  }
+  await Deno.copyFile(`${debian}/usr/bin/busybox`, `${initrd}/bin/busybox`);
+  for (const applet of ["cat", "insmod", "mount", "od", "readlink", "sed", "sh", "sleep", "switch_root"]) {
+    await Deno.symlink("busybox", `${initrd}/bin/${applet}`);
+  }
+  const paths: string[] = [];
+  for (const module of INITRD_TINY) {
+    const path = `/${module.split("/").at(-1)}.ko`;
+    await Deno.copyFile(`${debian}/usr/lib/modules/${version}/kernel/${module}.ko.xz`, `${initrd}${path}.xz`);
+    await quiet`xz --decompress ${initrd}${path}.xz`;
+    paths.push(path);
+  }
+  await text(`${initrd}/modules`, paths.map((path) => `${path}\n`).join(""));
+  await text(`${initrd}/init`, await script("tiny-initrd.sh"), 0o755);
+  const pack = `find . | cpio --quiet --create --format=newc --owner=0:0 >"$1"`;
+  await quiet`env --chdir ${initrd} sh -euc ${pack} sh ${`${dir}/boot/initrd.img-${version}`}`;
+  await Deno.remove(initrd, { recursive: true });
 }
 
 /** The kernel as Debian places it, with the few modules that the tiny tree loads, uncompressed for busybox. */
@@ -213,7 +250,10 @@ async function copyKernel(debian: string, dir: string): Promise<void> {
   const [version] = (await Array.fromAsync(Deno.readDir(`${debian}/usr/lib/modules`))).map(({ name }) =>
     name
   );
-  await Deno.copyFile(`${debian}/boot/vmlinuz-${version}`, `${dir}/boot/vmlinuz-${version}`);
+  for (const name of ["vmlinuz", "vmlinux"]) {
+    const path = `/boot/${name}-${version}`;
+    if (await exists(debian + path)) await Deno.copyFile(debian + path, dir + path);
+  }
   await Deno.copyFile(`${debian}/boot/config-${version}`, `${dir}/boot/config-${version}`);
   const to = `/usr/lib/modules/${version}`;
   await Deno.mkdir(`${dir}${to}`);
@@ -274,7 +314,7 @@ export async function debianTree(
   // Debian 11 has systemd-boot in the package systemd.
   const loader = suite === "bullseye" ? [] : ["systemd-boot"];
   if (architecture === "arm64") loader.splice(0, loader.length, "systemd-boot-efi");
-  const packages = [...DEBIAN_PACKAGES, ...loader, `linux-image-cloud-${architecture}`, ...include];
+  const packages = [...DEBIAN_PACKAGES, ...loader, ARCHITECTURES[architecture].kernel, ...include];
   const recipe = { version: 1, report, service, packages, INITRD_MODULES, MASKED_UNITS, MMDEBSTRAP };
   const name = ["debian", suite, architecture, ...include].join("-");
   return await cached(name, recipe, async (dir) => {
