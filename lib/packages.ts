@@ -68,7 +68,6 @@ export const PACKAGES = {
     has: ["/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf"],
     why: "as UEFI firmware for riscv64",
   },
-  "cpio": { purpose: "test", has: ["cpio"], why: "to make initrds" },
   "sbsigntool": { purpose: "test", has: ["sbverify"], why: "to check signatures for Secure Boot" },
   "binutils": { purpose: "test", has: ["objcopy", "objdump"], why: "to look into UEFI programs" },
   "efibootguard": {
