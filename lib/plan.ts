@@ -18,25 +18,19 @@
  * @module
  */
 
-import { normalize } from "node:path";
-import { readSigner, type Signer } from "./authenticode.ts";
-import { type BootLoaderName, chooseLoader } from "./bootloaders.ts";
+import { planBios, planBoot, planKernelOptions } from "./boot-plan.ts";
+import type { BootLoaderName } from "./bootloaders.ts";
 import { type Contents, select } from "./contents.ts";
+import { planContents } from "./disk-contents.ts";
 import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./dps.ts";
 import { BuildError, quote } from "./error.ts";
 import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
 import type { FormatName } from "./formats.ts";
 import { placePartitions, TABLE_SIZE } from "./gpt.ts";
-import { growFiles } from "./grow.ts";
-import { planGrubBios } from "./grub-bios.ts";
-import { grubDefaults, grubFiles } from "./grub.ts";
 import { deriveUuid } from "./identity.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
-import { type BootContext, ESP_DIRECTORIES } from "./loader.ts";
-import { children, lookup, nameText, typeOf } from "./nodes.ts";
 import { describePortable, planPortable } from "./portable.ts";
 import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root-plan.ts";
-import { signFiles } from "./secure-boot.ts";
 import type { SettingName, Settings } from "./settings.ts";
 import type { Tree } from "./tree.ts";
 import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity-plan.ts";
@@ -134,7 +128,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     bootUuid: uuid("xbootldr/filesystem"),
   });
   const bios = settings.firmware === "uefi" ? [] : [planBios(settings, tree)];
-  const { without, add, found, warnings: missed } = findLeftovers(tree, settings.keep);
+  const leftovers = findLeftovers(tree, settings.keep);
 
   const wish = (role: string, label: string): FilesystemWish => ({
     label,
@@ -158,45 +152,13 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     throw tooSmall(name, settings, FILESYSTEMS[filesystem].smallest(selection, wished) / MiB);
   };
 
-  const esp = volume("efiMb", "vfat", wish("esp", "ESP"), {
-    ...espSource(tree),
-    omit: [],
-    without,
-    add: files?.esp ?? [],
-  });
-  const entries = files && listOf(tree, "/boot/loader/entries");
-  if (entries) warnings.push("Leaving out the boot entries of /boot/loader/entries: they name another disk");
-  const hasEfi = hasOwnEfi(tree);
-  const xbootldr = volume("bootMb", boot, wish("xbootldr", "BOOT"), {
-    ...isDirectory(tree, "/boot") && { from: "/boot" },
-    omit: [hasEfi ? "/efi" : "/efi/", ...entries ? ["/loader/entries/"] : []],
-    without,
-    // The mount point of the ESP. FAT takes an EFI directory for the same.
-    add: [
-      ...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const],
-      ...files?.xbootldr ?? [],
-    ],
-  });
-  const contents: Contents = {
-    from: "/",
-    omit: ["/boot/", "/efi/"],
-    without,
-    add: [
-      ...add,
-      { path: "/boot", type: "directory" },
-      { path: "/efi", type: "directory" },
-      { path: "/etc/fstab", type: "file", text: planFstab(tree, boot, uuid) },
-      // What kernel-install puts into the entries of later kernels, which a read-only root never gets.
-      ...readOnly || tree.kernelOptions === undefined && settings.kernelCmdline === undefined
-        ? []
-        : [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const],
-      ...readOnly ? [] : [...grubDefaults(tree, kernelOptions), ...growFiles(tree)],
-    ],
-  };
+  const contents = planContents(tree, { ...settings, kernelOptions, readOnly, leftovers, boot, files, uuid });
+  const esp = volume("efiMb", "vfat", wish("esp", "ESP"), contents.esp);
+  const xbootldr = volume("bootMb", boot, wish("xbootldr", "BOOT"), contents.xbootldr);
   const hashes = planHashes(verity, measured);
   const others = [...bios, esp, xbootldr, ...hashes.map(({ volume }) => volume)];
   const around = TABLE_SIZE + others.reduce((sum, { filesystem }) => sum + filesystem.size, 0);
-  const root = planRoot(settings, tree.nodes, contents, wish("root", ""), around, measured);
+  const root = planRoot(settings, tree.nodes, contents.root, wish("root", ""), around, measured);
 
   const volumes: [PartitionRole, string, Volume][] = [
     ...bios.map((volume): [PartitionRole, string, Volume] => ["bios", "", volume]),
@@ -231,8 +193,8 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     time,
     settings,
     verify: settings.verify,
-    leftovers: found,
-    warnings: [...tree.notices, ...warnings, ...missed],
+    leftovers: leftovers.found,
+    warnings: [...tree.notices, ...warnings, ...contents.warnings, ...leftovers.warnings],
   };
 }
 
@@ -297,121 +259,4 @@ function planAttributes(role: PartitionRole, readOnly: boolean): number[] {
 function defaultSeed(builder: string, { osRelease }: Tree, architecture: string | undefined): string {
   const fields = ["ID", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION"];
   return JSON.stringify([builder, architecture ?? "", ...fields.map((name) => osRelease[name] ?? "")]);
-}
-
-function isDirectory(tree: Tree, path: string): boolean {
-  const node = lookup(tree.nodes, path);
-  return node !== undefined && typeOf(tree.nodes, node) === "directory";
-}
-
-/** How many entries a directory of the tree has; 0 also when there is none. */
-function listOf(tree: Tree, path: string): number {
-  const node = lookup(tree.nodes, path);
-  return node === undefined ? 0 : tree.nodes.childCount[node]!;
-}
-
-/** Whether `/boot` has a directory that FAT takes for `efi`, as a boot partition with unified kernels has. */
-function hasOwnEfi(tree: Tree): boolean {
-  const boot = lookup(tree.nodes, "/boot");
-  if (boot === undefined || typeOf(tree.nodes, boot) !== "directory") return false;
-  return [...children(tree.nodes, boot)].some((node) => {
-    const name = nameText(tree.nodes, node) ?? "";
-    return name !== "efi" && name.toLowerCase() === "efi" && typeOf(tree.nodes, node) === "directory";
-  });
-}
-
-/** Where the content of the ESP comes from. */
-function espSource(tree: Tree): { from?: string } {
-  const full = ESP_DIRECTORIES.filter((path) => listOf(tree, path) > 0);
-  // One may be a link to the other.
-  const places = new Set(full.map((path) => lookup(tree.nodes, path)));
-  if (places.size > 1) {
-    throw new BuildError(`Cannot tell which is the ESP: ${full.join(" and ")} of the tree both hold files`, {
-      hint: "Leave one of them empty",
-    });
-  }
-  return full[0] ? { from: full[0] } : {};
-}
-
-/** Who signs what boots; nobody unless asked for. */
-function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings): Signer | undefined {
-  if (key === undefined && certificate === undefined) return undefined;
-  if (key !== undefined && certificate !== undefined) return readSigner(key, certificate);
-  throw new BuildError("Cannot sign with only one of SECURE_BOOT_KEY and SECURE_BOOT_CERT", {
-    kind: "usage",
-    hint: "Set both, or neither",
-  });
-}
-
-/** Number of XBOOTLDR in the table of an image with a BIOS boot partition, which comes first. */
-const BIOS_XBOOTLDR = 3;
-
-function planBios(settings: Settings, tree: Tree): Volume {
-  const contents: Contents = { omit: [], add: [] };
-  const filesystem = planGrubBios(tree, settings, BIOS_XBOOTLDR);
-  return { contents, selection: select(tree.nodes, contents), filesystem };
-}
-
-/** The boot loaders for UEFI and BIOS: their files, and the filesystem of `/boot`. */
-function planBoot(settings: Settings, tree: Tree, context: BootContext) {
-  const { firmware } = settings;
-  const chosen = chooseLoader(firmware === "bios" ? { ...settings, bootloader: "none" } : settings, tree);
-  const loader = Array.isArray(chosen) ? undefined : chosen;
-  const warnings = bootWarnings(settings, tree, Array.isArray(chosen) ? chosen : []);
-  const signer = signerOf(settings);
-  const found = loader?.files(context);
-  const menu = firmware === "uefi" ? [] : grubFiles(tree, context);
-  if (!found && menu.length === 0) return { boot: "vfat" as const, warnings };
-  const all = { esp: found?.esp ?? [], xbootldr: [...menu, ...found?.xbootldr ?? []] };
-  return {
-    loader,
-    // GRUB for BIOS reads either.
-    boot: loader?.boot ?? "ext4" as const,
-    files: loader && signer ? signFiles(all, loader, tree, signer) : all,
-    warnings,
-  };
-}
-
-/** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */
-function bootWarnings({ bootloader }: Settings, tree: Tree, missing: readonly string[]): string[] {
-  const lacks = tree.kernels.length ? missing : ["no kernel in /boot or /usr/lib/modules", ...missing];
-  if (bootloader === "none" || lacks.length === 0) return [];
-  return [
-    `The image boots in a container, but on no machine; the tree has ${lacks.join(", ")}`,
-    "If that is wanted, set BOOTLOADER=none",
-  ];
-}
-
-/** Options of the tree that say where its root is and how it is mounted: ours say it. */
-const ROOT_OPTION = /^(root=|rootfstype=|rootflags=|ro$|rw$)/;
-
-function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, root: readonly string[]): string {
-  const own = (tree.kernelOptions ?? "").split(" ").filter((option) => option && !ROOT_OPTION.test(option));
-  return [...root, ...own, ...kernelCmdline ? [kernelCmdline] : []].join(" ");
-}
-
-/** Mount points that the image's own partitions have. */
-const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
-
-/** A mount point of an fstab as mount takes it: with octal escapes, and a path that can be written in many ways. */
-function mountPointOf(field: string): string {
-  const path = field.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
-  return normalize(path).replace(/(?<=.)\/+$/, "");
-}
-
-/** The tree's fstab without lines for the partitions of the image, and with ours. */
-function planFstab(tree: Tree, boot: "vfat" | "ext4", uuid: (name: string) => string): string {
-  const kept = tree.fstab.split("\n").filter((line) => {
-    const [device = "", mountPoint = ""] = line.replace(/^[ \t]+/, "").split(/[ \t]+/);
-    if (device.startsWith("#")) return !line.includes("UNCONFIGURED FSTAB");
-    return !OWN_MOUNT_POINTS.includes(mountPointOf(mountPoint));
-  });
-  const lines = [
-    `PARTUUID=${uuid("xbootldr/partition")} /boot ${
-      boot === "vfat" ? "vfat umask=0077" : "ext4 defaults"
-    } 0 2`,
-    `PARTUUID=${uuid("esp/partition")} /boot/efi vfat umask=0077 0 2`,
-  ];
-  const before = kept.join("\n").trim();
-  return `${before}${before && "\n"}${lines.join("\n")}\n`;
 }

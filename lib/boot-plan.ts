@@ -1,0 +1,76 @@
+/**
+ * Decides how a disk boots: the kernel command line, the boot loaders with their files, what is missing.
+ *
+ * @module
+ */
+
+import { readSigner, type Signer } from "./authenticode.ts";
+import { chooseLoader } from "./bootloaders.ts";
+import { type Contents, select } from "./contents.ts";
+import { BuildError } from "./error.ts";
+import { planGrubBios } from "./grub-bios.ts";
+import { grubFiles } from "./grub.ts";
+import type { BootContext } from "./loader.ts";
+import type { Volume } from "./root-plan.ts";
+import { signFiles } from "./secure-boot.ts";
+import type { Settings } from "./settings.ts";
+import type { Tree } from "./tree.ts";
+
+/** Options of the tree that say where its root is and how it is mounted: ours say it. */
+const ROOT_OPTION = /^(root=|rootfstype=|rootflags=|ro$|rw$)/;
+
+/** The kernel command line: `root` says where the root is, then come the options of the tree and the setting. */
+export function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, root: readonly string[]): string {
+  const own = (tree.kernelOptions ?? "").split(" ").filter((option) => option && !ROOT_OPTION.test(option));
+  return [...root, ...own, ...kernelCmdline ? [kernelCmdline] : []].join(" ");
+}
+
+/** The boot loaders for UEFI and BIOS: their files, and the filesystem of `/boot`. */
+export function planBoot(settings: Settings, tree: Tree, context: BootContext) {
+  const { firmware } = settings;
+  const chosen = chooseLoader(firmware === "bios" ? { ...settings, bootloader: "none" } : settings, tree);
+  const loader = Array.isArray(chosen) ? undefined : chosen;
+  const warnings = bootWarnings(settings, tree, Array.isArray(chosen) ? chosen : []);
+  const signer = signerOf(settings);
+  const found = loader?.files(context);
+  const menu = firmware === "uefi" ? [] : grubFiles(tree, context);
+  if (!found && menu.length === 0) return { boot: "vfat" as const, warnings };
+  const all = { esp: found?.esp ?? [], xbootldr: [...menu, ...found?.xbootldr ?? []] };
+  return {
+    loader,
+    // GRUB for BIOS reads either.
+    boot: loader?.boot ?? "ext4" as const,
+    files: loader && signer ? signFiles(all, loader, tree, signer) : all,
+    warnings,
+  };
+}
+
+/** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */
+function bootWarnings({ bootloader }: Settings, tree: Tree, missing: readonly string[]): string[] {
+  const lacks = tree.kernels.length ? missing : ["no kernel in /boot or /usr/lib/modules", ...missing];
+  if (bootloader === "none" || lacks.length === 0) return [];
+  return [
+    `The image boots in a container, but on no machine; the tree has ${lacks.join(", ")}`,
+    "If that is wanted, set BOOTLOADER=none",
+  ];
+}
+
+/** Who signs what boots; nobody unless asked for. */
+function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings): Signer | undefined {
+  if (key === undefined && certificate === undefined) return undefined;
+  if (key !== undefined && certificate !== undefined) return readSigner(key, certificate);
+  throw new BuildError("Cannot sign with only one of SECURE_BOOT_KEY and SECURE_BOOT_CERT", {
+    kind: "usage",
+    hint: "Set both, or neither",
+  });
+}
+
+/** Number of XBOOTLDR in the table of an image with a BIOS boot partition, which comes first. */
+const BIOS_XBOOTLDR = 3;
+
+/** The BIOS boot partition: GRUB, which finds its menu on XBOOTLDR. */
+export function planBios(settings: Settings, tree: Tree): Volume {
+  const contents: Contents = { omit: [], add: [] };
+  const filesystem = planGrubBios(tree, settings, BIOS_XBOOTLDR);
+  return { contents, selection: select(tree.nodes, contents), filesystem };
+}

@@ -1,0 +1,136 @@
+/**
+ * Decides what goes where on a disk: which part of the tree each filesystem holds, and what is added to it.
+ *
+ * @module
+ */
+
+import { normalize } from "node:path";
+import type { Contents } from "./contents.ts";
+import { BuildError } from "./error.ts";
+import { growFiles } from "./grow.ts";
+import { grubDefaults } from "./grub.ts";
+import type { Leftovers } from "./leftovers.ts";
+import { type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
+import { children, lookup, nameText, typeOf } from "./nodes.ts";
+import type { Tree } from "./tree.ts";
+
+/** What was decided before. */
+interface Decided {
+  readonly kernelOptions: string;
+  readonly kernelCmdline: string | undefined;
+  /** Whether the root filesystem can only be read. */
+  readonly readOnly: boolean;
+  readonly leftovers: Leftovers;
+  /** The filesystem of `/boot`. */
+  readonly boot: "vfat" | "ext4";
+  /** Absent: no boot loader is installed. */
+  readonly files: BootFiles | undefined;
+  /** The UUID by its name. */
+  readonly uuid: (name: string) => string;
+}
+
+/** The contents of the three filesystems of a disk. @throws {BuildError} when the tree has two ESPs. */
+export function planContents(
+  tree: Tree,
+  decided: Decided,
+): { esp: Contents; xbootldr: Contents; root: Contents; warnings: string[] } {
+  const { leftovers: { without, add }, files } = decided;
+  const entries = files && listOf(tree, "/boot/loader/entries");
+  const hasEfi = hasOwnEfi(tree);
+  return {
+    esp: { ...espSource(tree), omit: [], without, add: files?.esp ?? [] },
+    xbootldr: {
+      ...isDirectory(tree, "/boot") && { from: "/boot" },
+      omit: [hasEfi ? "/efi" : "/efi/", ...entries ? ["/loader/entries/"] : []],
+      without,
+      // The mount point of the ESP. FAT takes an EFI directory for the same.
+      add: [...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const], ...files?.xbootldr ?? []],
+    },
+    root: {
+      from: "/",
+      omit: ["/boot/", "/efi/"],
+      without,
+      add: [...add, ...rootAdditions(tree, decided)],
+    },
+    warnings: entries ? ["Leaving out the boot entries of /boot/loader/entries: they name another disk"] : [],
+  };
+}
+
+function rootAdditions(tree: Tree, decided: Decided): Contents["add"] {
+  const { kernelOptions, kernelCmdline, readOnly, boot, uuid } = decided;
+  const always = [
+    { path: "/boot", type: "directory" },
+    { path: "/efi", type: "directory" },
+    { path: "/etc/fstab", type: "file", text: planFstab(tree, boot, uuid) },
+  ] as const;
+  // No kernel is ever installed into a read-only root, and it does not grow.
+  if (readOnly) return always;
+  const asked = tree.kernelOptions !== undefined || kernelCmdline !== undefined;
+  return [
+    ...always,
+    // What kernel-install puts into the entries of later kernels.
+    ...asked ? [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const] : [],
+    ...grubDefaults(tree, kernelOptions),
+    ...growFiles(tree),
+  ];
+}
+
+function isDirectory(tree: Tree, path: string): boolean {
+  const node = lookup(tree.nodes, path);
+  return node !== undefined && typeOf(tree.nodes, node) === "directory";
+}
+
+/** How many entries a directory of the tree has; 0 also when there is none. */
+function listOf(tree: Tree, path: string): number {
+  const node = lookup(tree.nodes, path);
+  return node === undefined ? 0 : tree.nodes.childCount[node]!;
+}
+
+/** Whether `/boot` has a directory that FAT takes for `efi`, as a boot partition with unified kernels has. */
+function hasOwnEfi(tree: Tree): boolean {
+  const boot = lookup(tree.nodes, "/boot");
+  if (boot === undefined || typeOf(tree.nodes, boot) !== "directory") return false;
+  return [...children(tree.nodes, boot)].some((node) => {
+    const name = nameText(tree.nodes, node) ?? "";
+    return name !== "efi" && name.toLowerCase() === "efi" && typeOf(tree.nodes, node) === "directory";
+  });
+}
+
+/** Where the content of the ESP comes from. */
+function espSource(tree: Tree): { from?: string } {
+  const full = ESP_DIRECTORIES.filter((path) => listOf(tree, path) > 0);
+  // One may be a link to the other.
+  const places = new Set(full.map((path) => lookup(tree.nodes, path)));
+  if (places.size > 1) {
+    throw new BuildError(`Cannot tell which is the ESP: ${full.join(" and ")} of the tree both hold files`, {
+      hint: "Leave one of them empty",
+    });
+  }
+  return full[0] ? { from: full[0] } : {};
+}
+
+/** Mount points that the image's own partitions have. */
+const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
+
+/** A mount point of an fstab as mount takes it: with octal escapes, and a path that can be written in many ways. */
+function mountPointOf(field: string): string {
+  const path = field.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+  return normalize(path).replace(/(?<=.)\/+$/, "");
+}
+
+/** The tree's fstab without lines for the partitions of the image, and with ours. */
+function planFstab(tree: Tree, boot: "vfat" | "ext4", uuid: (name: string) => string): string {
+  const kept = tree.fstab.split("\n").filter((line) => {
+    const [device = "", mountPoint = ""] = line.replace(/^[ \t]+/, "").split(/[ \t]+/);
+    if (device.startsWith("#")) return !line.includes("UNCONFIGURED FSTAB");
+    return !OWN_MOUNT_POINTS.includes(mountPointOf(mountPoint));
+  });
+  const lines = [
+    `PARTUUID=${uuid("xbootldr/partition")} /boot ${
+      boot === "vfat" ? "vfat umask=0077" : "ext4 defaults"
+    } 0 2`,
+    `PARTUUID=${uuid("esp/partition")} /boot/efi vfat umask=0077 0 2`,
+  ];
+  const before = kept.join("\n").trim();
+  return `${before}${before && "\n"}${lines.join("\n")}\n`;
+}
