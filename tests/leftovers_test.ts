@@ -66,7 +66,7 @@ const EXAMPLES: Record<LeftoverName, { gone: NodeInput[]; kept: NodeInput[] }> =
     gone: [
       { path: "/var/cache/apt/pkgcache.bin", size: 9_000_000 },
       { path: "/var/cache/apt/archives/bash_5_amd64.deb" },
-      { path: "/var/lib/apt/lists/deb.debian.org_dists" },
+      { path: "/var/lib/apt/lists/mirror.example_dists" },
       { path: "/var/lib/apt/lists/partial", type: "directory" },
       { path: "/var/cache/dnf/fedora/repodata/x" },
     ],
