@@ -14,8 +14,11 @@ import { MiB } from "../lib/units.ts";
 import { build } from "./builds.ts";
 import { bootQemu, report } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
+import { parseRapt } from "./rapt.ts";
 import { copyTree, quiet, tinyTree } from "./trees.ts";
 
+const MOD = new URL("../builders/mod.ts", import.meta.url).pathname;
+const EXAMPLE = new URL("../examples/efibootguard/", import.meta.url).pathname;
 const LIBRARY = "/usr/lib/x86_64-linux-gnu/efibootguard";
 const ignore = unprivileged() ||
   missing(
@@ -32,15 +35,15 @@ const CONFIG_TYPE = "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7";
 /** In the order of the disk. The PARTUUIDs are the layout's: a UKI names the root of its slot by it. */
 const PARTITIONS = {
   esp: { size: 33 * MiB, type: partitionType("esp", "x86-64"), uuid: "3ecb0d9a-0b6b-4a1e-8f3d-000000000001" },
-  configA: { size: 40 * MiB, type: CONFIG_TYPE, uuid: "3ecb0d9a-0b6b-4a1e-8f3d-000000000002" },
-  configB: { size: 40 * MiB, type: CONFIG_TYPE, uuid: "3ecb0d9a-0b6b-4a1e-8f3d-000000000003" },
+  configA: { size: 128 * MiB, type: CONFIG_TYPE, uuid: "3ecb0d9a-0b6b-4a1e-8f3d-000000000002" },
+  configB: { size: 128 * MiB, type: CONFIG_TYPE, uuid: "3ecb0d9a-0b6b-4a1e-8f3d-000000000003" },
   rootA: {
-    size: 64 * MiB,
+    size: 2048 * MiB,
     type: partitionType("root", "x86-64"),
     uuid: "3ecb0d9a-0b6b-4a1e-8f3d-00000000000a",
   },
   rootB: {
-    size: 64 * MiB,
+    size: 2048 * MiB,
     type: partitionType("root", "x86-64"),
     uuid: "3ecb0d9a-0b6b-4a1e-8f3d-00000000000b",
   },
@@ -80,19 +83,31 @@ async function release(
     --cmdline ${options}`;
   await quiet`bg_setenv --filepath=${boot}/BGENV.DAT --revision=${revision}
     ${`--kernel=C:${label}:linux.efi`} --watchdog=0`;
-  const config = `${name}-config.img`, root = `${name}-root.img`;
-  await build("part-image", tree, config, {
-    FILESYSTEM: "vfat",
-    DIRECTORY: `/usr/lib/slots/${slot}`,
-    LABEL: label,
-    SIZE_MB: String(PARTITIONS[`config${slot}`].size / MiB),
-  });
-  await build("part-image", tree, root, {
-    LABEL: `system_${version}`,
-    SIZE_MB: String(PARTITIONS[`root${slot}`].size / MiB),
-  });
-  return { config, root };
+  // As the example has it, in a copy: the images lie beside the file.
+  const project = `${dir}/${slot}`;
+  await Deno.mkdir(project);
+  await Deno.copyFile(`${EXAMPLE}Raptor.toml`, `${project}/Raptor.toml`);
+  const jobs = [`config-${slot.toLowerCase()}`, `root-${slot.toLowerCase()}`];
+  await quiet`deno run --quiet --allow-all ${MOD} -C ${project} --input ${`system=${tree}`} ${jobs}`;
+  return { config: `${project}/${jobs[0]}.img`, root: `${project}/${jobs[1]}.img` };
 }
+
+Deno.test("examples/efibootguard makes in the tree what its Raptor.toml makes images of", async () => {
+  const steps = (await parseRapt(`${EXAMPLE}system.rapt`)).map(({ instruction, args }) =>
+    [instruction, ...args].join(" ")
+  );
+  const toml = await Deno.readTextFile(`${EXAMPLE}Raptor.toml`);
+  for (const slot of ["A", "B"] as const) {
+    const directory = `/usr/lib/slots/${slot}`;
+    assert.match(toml, new RegExp(`^env\\.DIRECTORY = "${directory}"$`, "m"));
+    for (const file of ["EFILABEL", "linux.efi", "BGENV.DAT"]) {
+      assert.equal(steps.filter((step) => step.includes(`${directory}/${file}`)).length, 1, file);
+    }
+    const { uuid } = PARTITIONS[`root${slot}`];
+    assert.ok(steps.some((step) => step.includes(`root=PARTUUID=${uuid} rw`) && step.includes(directory)));
+    assert.match(toml, new RegExp(`root ${slot} .*PARTUUID ${uuid}$`, "m"));
+  }
+});
 
 Deno.test(
   "part-image: EFI Boot Guard boots slot A, and after an update of slot B that",

@@ -347,14 +347,17 @@ async function testNames(): Promise<RegExp[]> {
   return names;
 }
 
-Deno.test("README.md proves each machine of its table by a test that exists", async () => {
-  const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
-  const [, table] = /^### Machines\n([^#]*)/m.exec(readme)!;
-  const rows = table!.split("\n").filter((line) => line.startsWith("| ✅"));
-  assert.ok(rows.length > 9);
-  const names = await testNames();
-  for (const row of rows) {
-    const test = row.split("|").at(-2)!.trim();
-    assert.ok(names.some((name) => name.test(test)), `There is no test ${test}`);
-  }
-});
+Deno.test.each(["Machines", "Where part-image goes"])(
+  "README.md proves each line by a test that exists: %s",
+  async (heading) => {
+    const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
+    const [, table] = new RegExp(`^### ${heading}\\n([^#]*)`, "m").exec(readme)!;
+    const rows = table!.split("\n").filter((line) => line.startsWith("| ✅"));
+    assert.ok(rows.length > 9);
+    const names = await testNames();
+    for (const row of rows) {
+      const test = row.split("|").at(-2)!.trim();
+      assert.ok(names.some((name) => name.test(test)), `There is no test ${test}`);
+    }
+  },
+);
