@@ -176,3 +176,26 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
       }
     }));
 }
+
+Deno.test("sh feeds a stream piece by piece, and kills the program when the stream fails", async () => {
+  const buffer = new Uint8Array(100_000);
+  function* stream(pieces: number, fails: boolean) {
+    for (let i = 0; i < pieces; i++) {
+      // The same buffer each time: it is free again when the next piece is asked for.
+      buffer.fill(i);
+      yield buffer;
+    }
+    if (fails) throw new Error("cannot read on");
+  }
+  const sums = await shWith({ quiet: true, stdin: stream(50, false) })`cksum`;
+  const whole = new Uint8Array(50 * buffer.length);
+  for (let i = 0; i < 50; i++) whole.fill(i, i * buffer.length, (i + 1) * buffer.length);
+  const child = new Deno.Command("cksum", { stdin: "piped", stdout: "piped" }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(whole);
+  await writer.close();
+  assert.equal(sums, new TextDecoder().decode((await child.output()).stdout));
+  // Whoever does not read all of it is judged by its exit code.
+  assert.equal((await shWith({ quiet: true, stdin: stream(50, false) })`head -c 3`).length, 3);
+  await assert.rejects(shWith({ quiet: true, stdin: stream(3, true) })`cat`, /cannot read on/);
+});
