@@ -11,17 +11,17 @@ import { dirname, join, resolve } from "node:path";
 import { describeDisk, describePart, type Description } from "./describe.ts";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
 import { type FormatName, isConverted, needsQemu } from "./formats.ts";
-import { checkSectors, verifyTable, writeTable } from "./gpt.ts";
+import { checkSectors, insertTable, verifyTable, writeTable } from "./gpt.ts";
 import { imageSize } from "./image.ts";
 import * as log from "./log.ts";
 import { clearSideFiles, hashImage, writeSideFiles } from "./manifest.ts";
 import { checkOutput, discardOutput, finishOutput, type Output } from "./output.ts";
 import type { CommonPlan, DiskPlan, PartPlan } from "./plan.ts";
 import { interrupted, stoppedBy, throwIfInterrupted } from "./process.ts";
-import { startProgress } from "./progress.ts";
+import { startProgress, timeStep } from "./progress.ts";
 import type { Measured, Volume } from "./root-plan.ts";
-import { explainFullDisk, freeSpace, openScratch, requireSpace, scratchParent } from "./scratch.ts";
-import { closeSite, openSite, type Site } from "./site.ts";
+import { explainFullDisk, openScratch, scratchParent } from "./scratch.ts";
+import { checkSpace, closeSite, openSite, type Site } from "./site.ts";
 import { checkTools } from "./tools.ts";
 import type { OpenTree } from "./tree.ts";
 import { formatBytes } from "./units.ts";
@@ -30,24 +30,31 @@ import { makeVerity, removeVerity, SIGNATURE_TOOLS, VERITY_TOOLS, writeVerity } 
 /** Builds a disk image into the file `output`. @throws {BuildError} and leaves `output` empty then. */
 export async function buildDisk(plan: DiskPlan, tree: OpenTree, output: string): Promise<void> {
   const volumesOf = ({ partitions }: DiskPlan) => partitions;
-  const versions = await checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]);
+  const versions = await timeStep("tools", () => checkTools(["sfdisk", ...toolsOf(plan, plan.partitions)]));
   checkSectors(plan.sectorSize, versions.get("sfdisk"));
   const clear = () => clearSideFiles(plan.settings);
   const kind = { volumesOf, describe: describeDisk, versions, clear };
-  await intoOutput(plan, kind, tree, output, async ({ id, partitions, sectorSize }, site) => {
+  await intoOutput(plan, kind, tree, output, async ({ id, partitions, sectorSize, size }, site) => {
     await makeAll(partitions, tree, site);
     // Last: what is killed before has no partition table, and cannot be taken for a disk.
     log.step("Writing and checking the partition table");
     const table = { id, entries: partitions };
-    await writeTable(site.disk, table, sectorSize);
-    await verifyTable(site.disk, table, sectorSize);
+    await timeStep("table", async () => {
+      // The backup goes to the very end, and a device may be larger than the image.
+      if (site.isDevice) await writeTable(site.disk, table, sectorSize);
+      else {
+        const scratch = join(site.scratch, "table.raw");
+        await insertTable(site.disk, table, { size, sector: sectorSize, scratch });
+      }
+      await verifyTable(site.disk, table, sectorSize);
+    });
   });
 }
 
 /** Builds the image of one filesystem into the file `output`, like {@link buildDisk}. */
 export async function buildPart(plan: PartPlan, tree: OpenTree, output: string): Promise<void> {
   const volumesOf = (part: PartPlan) => [{ ...part, label: part.filesystem.label || "root", offset: 0 }];
-  const versions = await checkTools(toolsOf(plan, [plan]));
+  const versions = await timeStep("tools", () => checkTools(toolsOf(plan, [plan])));
   const directory = plan.verity?.directory ?? dirname(resolve(output));
   const clear = async () => {
     await clearSideFiles(plan.settings);
@@ -174,7 +181,7 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
     if (plan !== preliminary) output = await check(plan);
     const site = await openSite(output, plan, volumes, scratch.path);
     await make(plan, site);
-    await verifyAll(volumes, site, plan.verify);
+    await timeStep("verify", () => verifyAll(volumes, site, plan.verify));
     if (isConverted(format)) log.step(`Converting to ${format}`);
     const keepRaw = plan.settings.manifest !== undefined;
     const raw = await closeSite(site, output, plan, volumes, keepRaw);
@@ -211,36 +218,6 @@ async function verifyAll(
   for (const volume of volumes) {
     throwIfInterrupted();
     await volume.filesystem.verify?.(place(volume), { scratch, full: verify === "full" });
-  }
-}
-
-/** Checks that what will certainly be written has room. The output's old content makes room, too. */
-function checkSpace(volumes: readonly Placed[], output: Output, format: FormatName): void {
-  // How much one takes that is compressed is not certain at all.
-  const bytes = volumes.reduce(
-    (sum, { filesystem }) => sum + (filesystem.measured ? 0 : filesystem.bytes),
-    0,
-  );
-  if (isConverted(format)) {
-    requireSpace(
-      scratchParent(),
-      bytes,
-      `convert an image to ${format}`,
-      "Set TMPDIR to a directory with more space",
-    );
-  }
-  if (output.isDevice) return;
-  const old = (Deno.statSync(output.path).blocks ?? 0) * 512;
-  const directory = dirname(output.path);
-  if (!isConverted(format)) {
-    requireSpace(directory, bytes - old, "write the image", "Make room, or name another file with --output");
-  } else if (freeSpace(directory) + old < bytes) {
-    // Formats compress, or leave out zeros.
-    log.warn(
-      `The image may not fit: ${formatBytes(bytes)} of contents, ${
-        formatBytes(freeSpace(directory) + old)
-      } left`,
-    );
   }
 }
 

@@ -14,6 +14,7 @@ import { BuildError, quote } from "./error.ts";
 import { openInput } from "./input.ts";
 import * as log from "./log.ts";
 import { dateEmptyOutput } from "./output.ts";
+import { timeStep } from "./progress.ts";
 import { closeRoot } from "./root.ts";
 import {
   flagOf,
@@ -147,11 +148,11 @@ async function runBuilder<Plan>(
   const path = flags.input as string | undefined ?? DEFAULT_INPUT;
   log.step(`Reading ${path}`);
   await using input = await openInput(path);
-  const tree = await inspectTree(input.directory);
+  const tree = await timeStep("read the tree", () => inspectTree(input.directory));
   throwIfInterrupted();
   try {
     const seed = settings.seed === "random" ? crypto.randomUUID() : settings.seed;
-    const plan = builder.plan({ ...settings, seed }, tree);
+    const plan = await timeStep("plan", () => builder.plan({ ...settings, seed }, tree));
     const description = builder.describe(plan);
     if (flags["dry-run"]) {
       const lines = flags.json ? [JSON.stringify(description, null, 2)] : renderDescription(description);

@@ -8,7 +8,6 @@
  * @module
  */
 
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { BuildError, quote } from "./error.ts";
 import { crc32c } from "./crc32c.ts";
 import { placeSystem } from "./ext4-demand.ts";
@@ -23,6 +22,7 @@ import { type Image, readAt, writeAt } from "./ext4-write.ts";
 import { modeOf } from "./contents.ts";
 import { FILE_TYPES } from "./nodes.ts";
 import * as posix from "./posix.ts";
+import { takeTurn } from "./process.ts";
 import type { Root } from "./root.ts";
 import { sh } from "./sh.ts";
 
@@ -45,7 +45,7 @@ const FEATURES = [
 ].join(",");
 
 /** The event loop gets a turn this often. */
-const TURN_MS = 20;
+const TURN_MS = 8;
 
 /** Where a filesystem goes. */
 export interface Ext4Target {
@@ -173,7 +173,7 @@ async function fill(
   /** Gives signals, progress and other filesystems a turn. */
   async function breathe(): Promise<void> {
     onProgress(state.data.written);
-    await nextTurn();
+    await takeTurn();
     signal?.throwIfAborted();
     turn = performance.now();
   }

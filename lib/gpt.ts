@@ -9,9 +9,10 @@
 
 import { crc32 } from "node:zlib";
 import { BuildError, quote } from "./error.ts";
-import { imageSize, readImage } from "./image.ts";
+import { writeAt } from "./ext4-write.ts";
+import { imageSize, openImageFile, readImage } from "./image.ts";
 import { parseJson, sh, shWith } from "./sh.ts";
-import { alignUp, MiB } from "./units.ts";
+import { alignUp, KiB, MiB } from "./units.ts";
 
 /** Bytes of a logical sector, unless a disk has others. */
 export const SECTOR = 512;
@@ -83,6 +84,34 @@ export async function writeTable(image: string, table: Table, sector: number = S
   })`sfdisk --quiet ${sectorOption(sector)} --no-tell-kernel --wipe=never --wipe-partitions=never ${image}`;
 }
 
+/** Boot code for BIOS machines stands before the partition table of an MBR, and sfdisk leaves it alone. */
+const BOOT_CODE = 440;
+
+/** More than 128 entries and the headers take, whatever the size of the sectors. */
+const TABLE_ROOM = 64 * KiB;
+
+/**
+ * Writes the table into an image of `size` bytes that is full of data. sfdisk waits until all that its file holds is
+ * on the disk below: it gets an empty one, `scratch`, where there is nothing to wait for, and the table is copied.
+ */
+export async function insertTable(
+  image: string,
+  table: Table,
+  { size, sector, scratch }: { readonly size: number; readonly sector: number; readonly scratch: string },
+): Promise<void> {
+  await Deno.writeFile(scratch, new Uint8Array(), { createNew: true });
+  await Deno.truncate(scratch, size);
+  const places = [[BOOT_CODE, TABLE_ROOM - BOOT_CODE], [size - TABLE_ROOM, TABLE_ROOM]] as const;
+  {
+    // Where there is no space for it, sfdisk does not say so.
+    using file = openImageFile(scratch);
+    for (const [start, length] of places) writeAt(file, new Uint8Array(length), start);
+  }
+  await writeTable(scratch, table, sector);
+  using target = openImageFile(image);
+  for (const [start, length] of places) writeAt(target, readImage(scratch, start, length), start);
+}
+
 /** sfdisk takes an image for a disk of 512-byte sectors; before version 2.41 it cannot be told otherwise. */
 function sectorOption(sector: number): string[] {
   return sector === SECTOR ? [] : ["--sector-size", String(sector)];
@@ -148,9 +177,11 @@ function record(value: unknown): Readonly<Record<string, unknown>> {
  * @throws {BuildError} naming the first entry that differs.
  */
 export async function verifyTable(image: string, table: Table, sector: number = SECTOR): Promise<void> {
-  await sh`sfdisk ${sectorOption(sector)} --verify --quiet ${image}`;
+  const [found] = await Promise.all([
+    readTable(image, sector),
+    sh`sfdisk ${sectorOption(sector)} --verify --quiet ${image}`,
+  ]);
   verifyHeaders(image, sector);
-  const found = await readTable(image, sector);
   const wanted = [table.id, ...table.entries.map(key)];
   [found.id, ...found.entries.map(key)].concat(Array(wanted.length).fill("nothing")).forEach((text, i) => {
     if (i < Math.max(wanted.length, found.entries.length + 1) && text !== wanted[i]) {

@@ -4,11 +4,10 @@
  * @module
  */
 
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { BuildError, quote } from "./error.ts";
 import type { Image } from "./ext4-write.ts";
 import * as posix from "./posix.ts";
-import { throwIfInterrupted } from "./process.ts";
+import { takeTurn, throwIfInterrupted } from "./process.ts";
 import { MiB } from "./units.ts";
 
 /** Runs `fn` on an open image. @throws {BuildError} when it cannot be opened. */
@@ -69,7 +68,7 @@ export async function* readPieces(
       if (got === 0) break;
       yield piece.subarray(0, got);
       done += got;
-      await nextTurn();
+      await takeTurn();
       throwIfInterrupted();
     }
   } finally {

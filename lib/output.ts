@@ -6,13 +6,12 @@
  */
 
 import { dirname } from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { BuildError, quote } from "./error.ts";
 import type { FormatName } from "./formats.ts";
 import { imageSize } from "./image.ts";
 import { FILE_TYPES } from "./nodes.ts";
 import * as posix from "./posix.ts";
-import { throwIfInterrupted } from "./process.ts";
+import { takeTurn, throwIfInterrupted } from "./process.ts";
 import { formatBytes, MiB } from "./units.ts";
 
 const EPOCH = new Date(0);
@@ -155,7 +154,7 @@ export async function openImage(
   for (let offset = 0; offset < size; offset += ZERO_BYTES) {
     zero(path, offset, Math.min(ZERO_BYTES, size - offset));
     onProgress(offset);
-    await nextTurn();
+    await takeTurn();
     throwIfInterrupted();
   }
 }

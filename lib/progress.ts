@@ -46,15 +46,33 @@ export function startProgress(label: string, total: number): Progress {
     end() {
       running.splice(running.indexOf(bar), 1);
       draw();
-      const seconds = (performance.now() - start) / 1000;
-      log.detail(`${label}: ${formatBytes(total)} in ${seconds.toFixed(2)} s`, {
-        step: label,
-        event: "end",
+      const end = performance.now();
+      log.detail(`${label}: ${formatBytes(total)} in ${((end - start) / 1000).toFixed(2)} s`, {
+        ...endOf(label, start, end),
         bytes: total,
-        seconds: Number(seconds.toFixed(3)),
       });
     },
   };
+}
+
+/** What programs learn of the end of a step: the times are in seconds since this program started. */
+function endOf(step: string, start: number, end: number): log.Fields {
+  const seconds = (milliseconds: number) => Number((milliseconds / 1000).toFixed(3));
+  return {
+    ...{ step, event: "end", seconds: seconds(end - start) },
+    ...{ start: seconds(start), end: seconds(end) },
+  };
+}
+
+/** Runs a step that is too short for a bar: only programs that read the log learn of it. */
+export async function timeStep<T>(label: string, step: () => T | Promise<T>): Promise<T> {
+  if (!log.isJson()) return await step();
+  const start = performance.now();
+  log.detail(`${label}: start`, { step: label, event: "start" });
+  const result = await step();
+  const end = performance.now();
+  log.detail(`${label}: ${((end - start) / 1000).toFixed(2)} s`, endOf(label, start, end));
+  return result;
 }
 
 /** Runs a step of `total` bytes under a progress bar; without bytes there is none. */

@@ -7,7 +7,7 @@
 import { BuildError, quote } from "./error.ts";
 import { type Image, readAt } from "./ext4-write.ts";
 import * as posix from "./posix.ts";
-import { throwIfInterrupted } from "./process.ts";
+import { takeTurn, throwIfInterrupted } from "./process.ts";
 import { CLUSTER } from "./qcow2.ts";
 import { KiB } from "./units.ts";
 
@@ -43,7 +43,7 @@ export async function* dataClusters({ image, host, size }: Piece): AsyncGenerato
     for (const last = Math.min(end, hole); at < last; at += CLUSTER) {
       if (isData(image, at, Math.min(CLUSTER, end - at))) yield at;
       if (++seen % CLUSTERS_PER_TURN > 0) continue;
-      await new Promise((resolve) => setTimeout(resolve));
+      await takeTurn();
       throwIfInterrupted();
     }
   }

@@ -25,8 +25,10 @@ export interface Compressed {
   readonly lengths: readonly number[];
 }
 
-/** The level that `zstd` and qemu-img use; the result in one piece. */
-const OPTIONS = { params: { [constants.ZSTD_c_compressionLevel]: 3 }, chunkSize: CLUSTER + 1024 };
+/**
+ * Level 2 takes a fifth less time than 3, which qemu-img uses, for 2 % more bytes. The result comes in one piece.
+ */
+const OPTIONS = { params: { [constants.ZSTD_c_compressionLevel]: 2 }, chunkSize: CLUSTER + 1024 };
 
 /** Used again and again: garbage would pile up faster than it is collected. */
 const cluster = new Uint8Array(CLUSTER), bytes = new Uint8Array(BATCH * CLUSTER);

@@ -5,7 +5,8 @@
  * @module
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import type { FilesystemPlan } from "./filesystems.ts";
 import type { Identity } from "./format-identity.ts";
 import {
   compareConverted,
@@ -16,10 +17,13 @@ import {
   verifyFormat,
 } from "./formats.ts";
 import { openImageFile } from "./image.ts";
+import * as log from "./log.ts";
 import { openImage, type Output } from "./output.ts";
-import { withProgress } from "./progress.ts";
+import { timeStep, withProgress } from "./progress.ts";
 import { CLUSTER } from "./qcow2.ts";
 import { copyPieces, sealQcow2 } from "./qcow2-seal.ts";
+import { freeSpace, requireSpace, scratchParent } from "./scratch.ts";
+import { formatBytes } from "./units.ts";
 import type { Target } from "./vfat.ts";
 
 /** Where the parts of a build go. */
@@ -43,6 +47,44 @@ interface Part {
 interface Disk {
   readonly format: FormatName;
   readonly size: number;
+}
+
+/** Checks that what will certainly be written has room. The output's old content makes room, too. */
+export function checkSpace(
+  volumes: readonly { readonly filesystem: Pick<FilesystemPlan, "bytes" | "measured"> }[],
+  output: Output,
+  format: FormatName,
+): void {
+  // How much one takes that is compressed is not certain at all.
+  const bytes = volumes.reduce(
+    (sum, { filesystem }) => sum + (filesystem.measured ? 0 : filesystem.bytes),
+    0,
+  );
+  const scratch = isConverted(format)
+    ? bytes
+    // All but the largest filesystem.
+    : isInPlace(format)
+    ? bytes - Math.max(...volumes.map(({ filesystem }) => filesystem.bytes))
+    : 0;
+  requireSpace(
+    scratchParent(),
+    scratch,
+    `make an image in the format ${format}`,
+    "Set TMPDIR to a directory with more space",
+  );
+  if (output.isDevice) return;
+  const old = (Deno.statSync(output.path).blocks ?? 0) * 512;
+  const directory = dirname(output.path);
+  if (!isConverted(format)) {
+    requireSpace(directory, bytes - old, "write the image", "Make room, or name another file with --output");
+  } else if (freeSpace(directory) + old < bytes) {
+    // Formats compress, or leave out zeros.
+    log.warn(
+      `The image may not fit: ${formatBytes(bytes)} of contents, ${
+        formatBytes(freeSpace(directory) + old)
+      } left`,
+    );
+  }
 }
 
 /** Makes a site for a disk with these parts; it reads as zeros. */
@@ -99,7 +141,7 @@ export async function closeSite(
     raw = join(scratch, "whole.raw");
     if (keepRaw || verify === "full") await copyPieces(pieces, raw, size);
     await withProgress(format, size, () => sealQcow2(image, size, pieces));
-    await verifyFormat(path, format, size);
+    await timeStep("qemu-img", () => verifyFormat(path, format, size));
   } else if (isConverted(format)) {
     const report = (update: (done: number) => void) => (share: number) => update(share * size);
     await withProgress(format, size, (update) => convert(disk, path, format, report(update), plan));

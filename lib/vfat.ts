@@ -137,7 +137,8 @@ function* batches<T>(list: readonly T[]): Generator<T[]> {
  */
 async function verifyListing(image: string, entries: readonly FatEntry[]): Promise<void> {
   const run = shWith({ quiet: true, env: { MTOOLS_SKIP_CHECK: "1", MTOOLSRC: "/dev/null" }, accept: [1] });
-  const listed = new Set((await run`mdir -/ -b -i ${image} ::`).split("\n").filter(Boolean));
+  const [names, sizes] = await Promise.all([run`mdir -/ -b -i ${image} ::`, run`mdir -/ -f -i ${image} ::`]);
+  const listed = new Set(names.split("\n").filter(Boolean));
   for (const { path, type } of entries) {
     const name = `::${path}${type === "directory" ? "/" : ""}`;
     if (!listed.delete(name)) throw new BuildError(`mtools did not store ${quote(path)}`);
@@ -145,7 +146,7 @@ async function verifyListing(image: string, entries: readonly FatEntry[]): Promi
   const [extra] = listed;
   if (extra !== undefined) throw new BuildError(`mtools stored ${quote(extra)}, which is not in the plan`);
   // The last line is about all directories: "      323 files             123 775 bytes".
-  const sums = (await run`mdir -/ -f -i ${image} ::`).matchAll(/ files? +([\d ]+) bytes/g);
+  const sums = sizes.matchAll(/ files? +([\d ]+) bytes/g);
   const stored = Number([...sums].at(-1)?.[1]?.replaceAll(" ", "") ?? 0);
   const wanted = entries.reduce((sum, { size }) => sum + size, 0);
   if (stored !== wanted) throw new BuildError(`mtools stored ${stored} bytes instead of ${wanted}`);

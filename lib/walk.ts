@@ -4,9 +4,9 @@
  * @module
  */
 
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
 import * as posix from "./posix.ts";
+import { takeTurn } from "./process.ts";
 import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts";
 import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./table.ts";
 
@@ -73,7 +73,7 @@ export async function walk(root: Root): Promise<Nodes> {
     }
     if (nodes.count - turn < ENTRIES_PER_TURN) continue;
     turn = nodes.count;
-    await nextTurn();
+    await takeTurn();
   }
   return nodes;
 }

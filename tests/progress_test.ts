@@ -79,6 +79,24 @@ Deno.test("startProgress() logs start and end as JSON, with bytes and seconds", 
       event: "end",
       bytes: MiB,
       seconds: 1.235,
+      start: 0,
+      end: 1.235,
+    },
+  ]);
+});
+
+Deno.test("timeStep() logs start and end of what has no bar, and only as JSON", async () => {
+  const run = `
+    now = 1000;
+    const result = await lib.timeStep("table", () => { now = 1500; return 7; });
+    if (result !== 7) throw new Error(result);`;
+  assert.deepEqual(await logged(run), [""]);
+  const lines = await logged(`log.setLogFormat("json");${run}`);
+  assert.deepEqual(lines.map((line) => JSON.parse(line)), [
+    { level: "detail", message: "table: start", step: "table", event: "start" },
+    {
+      ...{ level: "detail", message: "table: 0.50 s", step: "table", event: "end" },
+      ...{ seconds: 0.5, start: 1, end: 1.5 },
     },
   ]);
 });
