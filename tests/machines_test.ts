@@ -187,7 +187,7 @@ async function pathWithNewerSfdisk(dir: string): Promise<string> {
 }
 
 const FOUR_K = {
-  "grub": { files: [...SHIM, GRUB], boot: "ext4", format: "raw" },
+  "grub": { files: [...SHIM, GRUB], boot: "ext4", format: "vmdk" },
   "uki": { files: [SYSTEMD_BOOT, STUB], boot: "vfat", format: "vpc" },
 } as const;
 
@@ -263,11 +263,11 @@ Deno.test("FIRMWARE=bios boots through BIOS without any loader for UEFI, in othe
   ignore: ignore || missing(...QEMU, "grub-mkimage"),
 }, async () => {
   await tempDir(async (dir) => {
-    const image = `${dir}/disk.vmdk`;
-    const env = { ...SMALL, FIRMWARE: "bios", OUTPUT_FORMAT: "vmdk" };
+    const image = `${dir}/disk.qcow2`;
+    const env = { ...SMALL, FIRMWARE: "bios", OUTPUT_FORMAT: "qcow2" };
     const { stderr } = await build("disk-image", await treeWith(dir, [GRUB_BIOS]), image, env);
     assert.doesNotMatch(stderr, /^\[W\]/m);
-    const guest = { architecture: "x86-64", format: "vmdk", firmware: "bios" } as const;
+    const guest = { architecture: "x86-64", format: "qcow2", firmware: "bios" } as const;
     const seen = report(await bootQemu(image, guest));
     assert.match(seen.get("mounts")!, /^\S+p3 \/boot ext4 rw/m);
   });
