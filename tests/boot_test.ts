@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { inspectImage } from "../lib/boot.ts";
 import { partitionType } from "../lib/dps.ts";
 import { BuildError } from "../lib/error.ts";
-import { convert, type FormatName, FORMATS, isConverted } from "../lib/formats.ts";
+import { FORMATS } from "../lib/formats.ts";
 import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../lib/qemu.ts";
 import { shWith } from "../lib/sh.ts";
 import { MiB } from "../lib/units.ts";
@@ -99,9 +99,12 @@ async function emptyDisk(dir: string, types: readonly string[], label = "gpt"): 
 
 const NO_TOOLS = missing("sfdisk", "qemu-img");
 
-for (const format of Object.keys(FORMATS) as FormatName[]) {
+/** What QEMU calls the formats. */
+const DRIVERS = new Set(Object.values(FORMATS).map((row) => "driver" in row ? row.driver : "raw"));
+
+for (const driver of DRIVERS) {
   Deno.test(
-    `inspectImage() finds the architecture in a ${format} image`,
+    `inspectImage() finds the architecture in a ${driver} image`,
     { ignore: NO_TOOLS },
     () =>
       tempDir(async (dir) => {
@@ -110,16 +113,12 @@ for (const format of Object.keys(FORMATS) as FormatName[]) {
             partitionType("esp", architecture),
             partitionType("root", architecture),
           ]);
-          let image = raw;
-          if (isConverted(format)) {
-            image = `${dir}/disk.${format}`;
-            await Deno.writeFile(image, new Uint8Array());
-            await convert(raw, image, format, () => {});
-          }
+          const image = `${dir}/disk.${driver}`;
+          await quiet`qemu-img convert -O ${driver} ${raw} ${image}`;
           const found = await inspectImage(image);
-          // A fixed VHD is the raw disk with a footer, and QEMU cannot tell it from one.
-          assert.deepEqual(found, { architecture, format: format === "vpc" ? "raw" : format });
-          assert.equal((await inspectImage(image, format)).architecture, architecture);
+          // A VHD of a changing size has a header; a fixed one is the raw disk with a footer.
+          assert.deepEqual(found, { architecture, format: driver });
+          assert.equal((await inspectImage(image, driver)).architecture, architecture);
           await Deno.remove(raw);
         }
       }),
