@@ -1,0 +1,76 @@
+/**
+ * The kinds of values that settings have: each makes a parser, which throws with what is accepted.
+ *
+ * @module
+ */
+
+/** 2^30 MiB are 1 PiB: all sums of such sizes in bytes are exact, and no filesystem here is larger. */
+const MAX_MB = 2 ** 30;
+
+/** MiB, for which the settings say MB as Raptor does. */
+export function mebibytes(minimum: number): (text: string) => number {
+  return (text) => {
+    const number = Number(text);
+    if (!/^\d+$/.test(text) || number < minimum || number > MAX_MB) {
+      throw new Error(`a whole number of MiB from ${minimum} to ${MAX_MB}`);
+    }
+    return number;
+  };
+}
+
+/** One of these names, or of their aliases. */
+export function choice<T extends string>(
+  names: readonly T[],
+  aliases: ReadonlyMap<string, T> = new Map(),
+): (text: string) => T {
+  return (text) => {
+    const name = aliases.get(text) ?? names.find((name) => name === text);
+    if (name === undefined) throw new Error(`one of ${names.join(", ")}`);
+    return name;
+  };
+}
+
+/** Names separated by commas, or `all` or `none`. */
+export function several<T extends string>(names: readonly T[]): (text: string) => readonly T[] {
+  return (text) => {
+    if (text === "none") return [];
+    if (text === "all") return names;
+    const chosen = text.split(",");
+    if (!chosen.every((word) => names.some((name) => name === word))) {
+      throw new Error(`none, all, or some of ${names.join(",")}`);
+    }
+    return names.filter((name) => chosen.includes(name));
+  };
+}
+
+/** Text that matches; `accepted` says which. */
+export function pattern(regexp: RegExp, accepted: string): (text: string) => string {
+  return (text) => {
+    if (!regexp.test(text)) throw new Error(accepted);
+    return text;
+  };
+}
+
+/** PEM: the text itself, as pipelines have their secrets, or the file that holds it. */
+export function pem(label: string): (text: string) => string {
+  return (text) => {
+    const read = text.startsWith("-----BEGIN ") ? text : readIfThere(text);
+    if (!read?.includes(`${label}-----`)) throw new Error(`a PEM file with a ${label}, or its text`);
+    return read;
+  };
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    // No such file, or not for us: the message is the same.
+  }
+}
+
+/** Kernel options on one line. They end up in boot entries and scripts, where a line break would start another. */
+export function parseKernelOptions(text: string): string {
+  if (!/^[\x20-\x7e]{1,2000}$/.test(text)) throw new Error("one line of at most 2000 ASCII characters");
+  if (/(^| )root=/.test(text)) throw new Error("options other than root=, which is that of the image");
+  return text.trim();
+}
