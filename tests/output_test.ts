@@ -77,7 +77,7 @@ Deno.test("checkOutput() takes a block device that is large enough, for a raw im
     const device = (await quiet`losetup --find --show ${`${dir}/disk`}`).trim();
     try {
       const output = await check(dir, device);
-      assert.deepEqual(output, { path: device, isDevice: true, size: 8 * MiB });
+      assert.deepEqual(output, { path: device, isDevice: true, size: 8 * MiB, room: 8 * MiB });
       assert.match((await refused(check(dir, device, { format: "qcow2" }))).hint!, /OUTPUT_FORMAT to raw/);
       assert.match((await refused(check(dir, device, { size: 9 * MiB }))).hint!, /SIZE_MB to 8 or less/);
       await openImage({ ...output, size: 4 * MiB }, () => {});
