@@ -11,25 +11,20 @@
  * @module
  */
 
-import { watchPrograms } from "./process.ts";
+import { RUN_MARK } from "./process.ts";
 
-/** Two arguments: the output (empty: none) and the scratch directory. */
+/** Three arguments: the output (empty: none), the scratch directory, and the mark of the programs. */
 const SCRIPT = `
 trap '' HUP INT QUIT TERM
-programs=
-while read -r word rest; do
-  case $word in
-    done) exit ;;
-    programs) programs=$rest ;;
-  esac
-done
-for id in $programs; do kill -KILL "$id"; done
-# A last write may be on its way; who is dead but not yet collected still seems to be there.
+read -r word
+if [ "$word" = done ]; then exit; fi
+# What was being started at that moment is seen only by the second look. A last write may be on its way, too.
 for _ in 1 2 3 4 5; do
-  alive=
-  for id in $programs; do if kill -0 "$id"; then alive=1; fi; done
-  if [ -z "$alive" ]; then break; fi
-  sleep 0.1
+  for file in $(grep -lsF -- "$3" /proc/[0-9]*/environ); do
+    id=\${file#/proc/}
+    kill -KILL "\${id%/environ}"
+  done
+  sleep 0.05
 done
 if [ -n "$1" ]; then : >"$1"; touch -d @0 -- "$1"; fi
 rm -rf -- "$2"
@@ -43,7 +38,7 @@ export function startGuard(
   try {
     // A session of its own: what a terminal sends to all of the build does not reach it.
     child = new Deno.Command("/bin/sh", {
-      args: ["-c", SCRIPT, "guard", output, scratch],
+      args: ["-c", SCRIPT, "guard", output, scratch, RUN_MARK],
       stdin: "piped",
       stdout: "null",
       stderr: "null",
@@ -55,14 +50,10 @@ export function startGuard(
   }
   // A build that is done does not wait for it.
   child.unref();
-  const encoder = new TextEncoder();
   const writer = child.stdin.getWriter();
-  const tell = (line: string) => writer.write(encoder.encode(`${line}\n`)).catch(() => {});
-  const unwatch = watchPrograms((ids) => tell(`programs ${ids.join(" ")}`));
   return {
     async [Symbol.asyncDispose]() {
-      unwatch();
-      await tell("done");
+      await writer.write(new TextEncoder().encode("done\n")).catch(() => {});
       await writer.close().catch(() => {});
     },
   };

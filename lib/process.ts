@@ -40,19 +40,10 @@ export function stoppedBy<T>(signal: AbortSignal, fn: () => Promise<T>): Promise
   return scope.run(signal, fn);
 }
 
-const running = new Set<number>();
-const watchers = new Set<(ids: readonly number[]) => void>();
+/** In the environment of every program that this process starts, by which they are found when it is gone. */
+export const RUN_MARK = `RAPTOR_BUILDERS_RUN=${crypto.randomUUID()}`;
 
-/** Tells `watcher` which programs run, by process ID, now and at every change, until the result is called. */
-export function watchPrograms(watcher: (ids: readonly number[]) => void): () => void {
-  watchers.add(watcher);
-  watcher([...running]);
-  return () => watchers.delete(watcher);
-}
-
-function tellWatchers(): void {
-  watchers.forEach((watcher) => watcher([...running]));
-}
+const [MARK_NAME = "", MARK_VALUE = ""] = RUN_MARK.split("=");
 
 /** Deno's event loop looks at programs, signals and timers at each 61st round, or when it has nothing to do. */
 const ROUNDS = 64;
@@ -97,7 +88,7 @@ export async function runProcess(
   try {
     child = new Deno.Command(program, {
       args: [...args],
-      env,
+      env: { ...env, [MARK_NAME]: MARK_VALUE },
       clearEnv: true,
       stdin: stdin === undefined ? "null" : "piped",
       stdout: "piped",
@@ -106,8 +97,6 @@ export async function runProcess(
   } catch (error) {
     return error as Error;
   }
-  running.add(child.pid);
-  tellWatchers();
   const pipes = new AbortController();
   const timers: ReturnType<typeof setTimeout>[] = [];
   const onStop = () => {
@@ -132,8 +121,6 @@ export async function runProcess(
   } finally {
     stop.removeEventListener("abort", onStop);
     timers.forEach((timer) => clearTimeout(timer));
-    running.delete(child.pid);
-    tellWatchers();
   }
 }
 
