@@ -25,6 +25,7 @@ import {
   type Settings,
 } from "./settings.ts";
 import { interrupt, interrupted, throwIfInterrupted } from "./sh.ts";
+import { askAhead } from "./tools.ts";
 import { inspectTree, type OpenTree, type Tree } from "./tree.ts";
 
 /** A kind of image. */
@@ -35,6 +36,8 @@ export interface Builder<Plan = unknown> {
   /** Where the container mounts the output file. */
   readonly output: string;
   readonly settings: readonly SettingName[];
+  /** Programs that nearly every build runs: they are asked for their versions while the tree is read. */
+  readonly tools: readonly string[];
   /** Pure. @throws {BuildError} */
   readonly plan: (settings: Settings, tree: Tree) => Plan;
   readonly describe: (plan: Plan) => Description;
@@ -148,6 +151,7 @@ async function runBuilder<Plan>(
   const path = flags.input as string | undefined ?? DEFAULT_INPUT;
   log.step(`Reading ${path}`);
   await using input = await openInput(path);
+  if (!flags["dry-run"]) askAhead(builder.tools);
   const tree = await timeStep("read the tree", () => inspectTree(input.directory));
   throwIfInterrupted();
   try {

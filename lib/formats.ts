@@ -6,7 +6,7 @@
 
 import { BuildError } from "./error.ts";
 import { openImageFile } from "./image.ts";
-import { compressQcow2 } from "./qcow2-compress.ts";
+import { compressQcow2, prepareToCompress } from "./qcow2-compress.ts";
 import { formatBytes } from "./units.ts";
 import { identifyVdi, identifyVhdx, identifyVmdk, identifyVpc } from "./format-identity.ts";
 import type { Identify, Identity } from "./format-identity.ts";
@@ -73,6 +73,11 @@ export function isConverted(format: FormatName): boolean {
 /** Whether the largest filesystem is made in the output, and the image around it. */
 export function isInPlace(format: FormatName): boolean {
   return (FORMATS[format] as Format).own === "in place";
+}
+
+/** Starts what converting to a format needs, while the raw image is made. */
+export function prepareToConvert(format: FormatName): void {
+  if ((FORMATS[format] as Format).own === "compressed") prepareToCompress();
 }
 
 /** Whether a build in this format runs `qemu-img`: to make the image, or only to check it. */

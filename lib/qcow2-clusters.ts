@@ -5,7 +5,7 @@
  */
 
 import { BuildError, quote } from "./error.ts";
-import { type Image, readAt } from "./ext4-write.ts";
+import type { Image } from "./ext4-write.ts";
 import * as posix from "./posix.ts";
 import { takeTurn, throwIfInterrupted } from "./process.ts";
 import { CLUSTER } from "./qcow2.ts";
@@ -41,7 +41,7 @@ export async function* dataClusters({ image, host, size }: Piece): AsyncGenerato
     if (hole < 0) throw new BuildError(`Cannot read ${quote(image.path)}: ${posix.errorText(hole)}`);
     at = Math.max(at, data - (data - host) % CLUSTER);
     for (const last = Math.min(end, hole); at < last; at += CLUSTER) {
-      if (isData(image, at, Math.min(CLUSTER, end - at))) yield at;
+      if (!isZero(image, at, Math.min(CLUSTER, end - at))) yield at;
       if (++seen % CLUSTERS_PER_TURN > 0) continue;
       await takeTurn();
       throwIfInterrupted();
@@ -49,14 +49,18 @@ export async function* dataClusters({ image, host, size }: Piece): AsyncGenerato
   }
 }
 
-function isData(image: Image, at: number, length: number): boolean {
-  const first = Math.min(FIRST_LOOK, length);
-  return [[at, first], [at + first, length - first]].some(([from, size]) =>
-    size! > 0 && !isZero(readAt(image, size!, from!))
-  );
-}
+const buffer = new Uint8Array(CLUSTER), words = new Uint32Array(buffer.buffer);
 
-function isZero(bytes: Uint8Array<ArrayBuffer>): boolean {
-  const words = new Uint32Array(bytes.buffer, 0, bytes.length >> 2);
-  return words.every((word) => word === 0) && bytes.subarray(words.length * 4).every((byte) => byte === 0);
+/** Whether `length` bytes at `at` are all zeros. */
+function isZero({ fd, path }: Image, at: number, length: number): boolean {
+  for (let done = 0; done < length;) {
+    const wanted = Math.min(done === 0 ? FIRST_LOOK : CLUSTER, length - done);
+    const count = posix.pread(fd, buffer.subarray(0, wanted), at + done);
+    if (count <= 0) throw new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(count)}`);
+    const whole = count >> 2;
+    for (let i = 0; i < whole; i++) if (words[i] !== 0) return false;
+    for (let i = whole * 4; i < count; i++) if (buffer[i] !== 0) return false;
+    done += count;
+  }
+  return true;
 }

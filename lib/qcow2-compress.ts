@@ -11,7 +11,7 @@ import { interrupted } from "./process.ts";
 import { CLUSTER, writeTables } from "./qcow2.ts";
 import { dataClusters, type Piece } from "./qcow2-clusters.ts";
 import type { Sealed } from "./qcow2-seal.ts";
-import { BATCH, type Batch, type Compressed } from "./qcow2-worker.ts";
+import { BATCH, type Batch, type Compressed, type Task } from "./qcow2-worker.ts";
 import { alignUp } from "./units.ts";
 
 /** More would each take memory, and wait for the one that writes. */
@@ -23,73 +23,120 @@ export async function compressQcow2(
   image: Image,
   onProgress: (share: number) => void,
 ): Promise<Sealed> {
-  const offsets = await Array.fromAsync(dataClusters(raw));
-  const batches = Array.from(
-    { length: Math.ceil(offsets.length / BATCH) },
-    (_, i) => offsets.slice(i * BATCH, (i + 1) * BATCH),
-  );
-  const hosts: number[] = [], lengths: number[] = [];
+  const guests: number[] = [], hosts: number[] = [], lengths: number[] = [];
   let end = CLUSTER;
-  const write = ({ bytes, lengths: of }: Compressed) => {
+  const write = ({ at: offsets }: Batch, { bytes, lengths: of }: Compressed) => {
     // In one piece, up to a cluster that is not compressed: that has to be aligned.
     let from = 0, at = 0;
     const flush = () => {
       writeAt(image, bytes.subarray(from, at), end - (at - from));
       from = at;
     };
-    for (const length of of) {
+    of.forEach((length, i) => {
       if (length === 0) {
         flush();
         end = alignUp(end, CLUSTER);
       }
+      guests.push(offsets[i]! / CLUSTER);
       hosts.push(end);
       lengths.push(length);
       at += length || CLUSTER;
       end += length || CLUSTER;
-    }
+    });
     flush();
-    onProgress(hosts.length / offsets.length);
+    onProgress(offsets.at(-1)! / raw.size);
   };
-  await inOrder(batches.map((at) => ({ path: raw.image.path, at, size: raw.size })), write);
-  writeTables(image, raw.size, end, { guests: offsets.map((at) => at / CLUSTER), hosts, lengths });
+  await inOrder(batchesOf(raw), write);
+  writeTables(image, raw.size, end, { guests, hosts, lengths });
   onProgress(1);
-  return { clusters: Math.ceil(raw.size / CLUSTER), allocated: offsets.length };
+  return { clusters: Math.ceil(raw.size / CLUSTER), allocated: guests.length };
 }
 
-/** Has the batches compressed side by side, and takes the results in their order. */
-async function inOrder(batches: readonly Batch[], take: (result: Compressed) => void): Promise<void> {
-  const workers = Array.from(
-    { length: Math.min(navigator.hardwareConcurrency, MOST_WORKERS, batches.length) },
+/** The clusters that are not all zeros, some at a time. */
+async function* batchesOf(raw: Piece): AsyncGenerator<Batch, undefined> {
+  const batch = (at: readonly number[]) => ({ path: raw.image.path, at, size: raw.size });
+  let at: number[] = [];
+  for await (const offset of dataClusters(raw)) {
+    if (at.push(offset) < BATCH) continue;
+    yield batch(at);
+    at = [];
+  }
+  if (at.length > 0) yield batch(at);
+}
+
+function startWorkers(): Worker[] {
+  return Array.from(
+    { length: Math.min(navigator.hardwareConcurrency, MOST_WORKERS) },
     () => new Worker(new URL("./qcow2-worker.ts", import.meta.url), { type: "module" }),
   );
-  const results = batches.map(() => Promise.withResolvers<Compressed>());
-  // One that is rejected is noticed when its turn comes.
-  results.forEach(({ promise }) => promise.catch(() => {}));
-  const fail = (error: unknown) => results.forEach(({ reject }) => reject(error));
-  const stop = () => fail(interrupted.reason);
-  interrupted.addEventListener("abort", stop);
-  let next = 0;
-  const give = (worker: Worker) => {
-    const mine = next++;
-    if (mine >= batches.length) return;
-    worker.onmessage = ({ data }: MessageEvent<Compressed | string>) => {
-      give(worker);
-      if (typeof data !== "string") return results[mine]!.resolve(data);
-      fail(new BuildError(`Cannot compress the image: ${data}`));
-    };
-    worker.postMessage(batches[mine]);
-  };
-  try {
-    for (const worker of workers) {
-      worker.onerror = (event) => {
-        event.preventDefault();
-        fail(new Error(event.message));
-      };
-      give(worker);
+}
+
+/** Workers that wait for something to compress. */
+const idle: Worker[] = [];
+
+/** Starts workers for the next image: they are ready when the raw one is. */
+export function prepareToCompress(): void {
+  if (idle.length === 0) idle.push(...startWorkers());
+}
+
+/** Has the batches compressed side by side, and calls `take` with the results in their order. */
+async function inOrder(
+  batches: AsyncGenerator<Batch, undefined>,
+  take: (batch: Batch, result: Compressed) => void,
+): Promise<void> {
+  const workers = idle.length ? idle.splice(0) : startWorkers();
+  let last: Promise<void> = Promise.resolve();
+  // Goes back and forth: garbage would pile up faster than it is collected.
+  const rooms: Uint8Array<ArrayBuffer>[] = [];
+  const work = async (worker: Worker) => {
+    let written: Promise<void> = Promise.resolve();
+    for (;;) {
+      const before = last, { promise, resolve, reject } = Promise.withResolvers<void>();
+      last = promise;
+      // Noticed at the end; until then it is no mistake that nobody waits for it.
+      promise.catch(() => {});
+      try {
+        const { value: batch } = await batches.next();
+        if (!batch) return void before.then(resolve, reject);
+        const room = rooms.pop() ?? new Uint8Array(BATCH * CLUSTER);
+        const result = await ask(worker, batch, room);
+        // At most one result of each worker waits for those before it.
+        await written;
+        written = promise;
+        const finish = () => {
+          take(batch, result);
+          rooms.push(result.bytes);
+        };
+        before.then(finish).then(resolve, reject);
+      } catch (error) {
+        reject(error);
+        throw error;
+      }
     }
-    for (const { promise } of results) take(await promise);
+  };
+  const stopped = Promise.withResolvers<never>();
+  const stop = () => stopped.reject(interrupted.reason);
+  interrupted.addEventListener("abort", stop);
+  try {
+    await Promise.race([stopped.promise, Promise.all(workers.map(work))]);
+    await last;
   } finally {
     interrupted.removeEventListener("abort", stop);
     workers.forEach((worker) => worker.terminate());
   }
+}
+
+/** Has a worker compress one batch. */
+function ask(worker: Worker, batch: Batch, room: Uint8Array<ArrayBuffer>): Promise<Compressed> {
+  return new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }: MessageEvent<Compressed | string>) => {
+      if (typeof data !== "string") return resolve(data);
+      reject(new BuildError(`Cannot compress the image: ${data}`));
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      reject(new Error(event.message));
+    };
+    worker.postMessage({ batch, room } satisfies Task, [room.buffer]);
+  });
 }

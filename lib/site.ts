@@ -14,6 +14,7 @@ import {
   type FormatName,
   isConverted,
   isInPlace,
+  prepareToConvert,
   verifyFormat,
 } from "./formats.ts";
 import { openImageFile } from "./image.ts";
@@ -101,6 +102,7 @@ export async function openSite(
     await Deno.writeFile(disk, new Uint8Array(), { createNew: true });
     await Deno.truncate(disk, size);
   } else await withProgress("zeros", isDevice ? size : 0, (update) => openImage(output, update));
+  prepareToConvert(format);
   const inOutput = isInPlace(format) ? largest(parts) : undefined;
   if (inOutput) await Deno.truncate(path, CLUSTER + inOutput.size);
   return {

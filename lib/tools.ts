@@ -44,9 +44,29 @@ export async function checkTools(programs: readonly string[]): Promise<ReadonlyM
   const missing = programs.find((program) => !isInstalled(program));
   if (missing) throw new BuildError(`Cannot find the program ${missing}`, { hint: packageOf(missing) });
   const asked = programs.filter((program) => program in TOOLS);
-  const versions = await Promise.all(asked.map((program) => askVersion(program, TOOLS[program]!)));
+  const versions = await Promise.all(asked.map(versionOf));
   if (asked.length) log.detail(asked.map((program, i) => `${program} ${versions[i]}`).join(", "));
   return new Map(asked.map((program, i) => [program, versions[i]!]));
+}
+
+/** What was asked ahead, until somebody wants to know. */
+const ahead = new Map<string, Promise<string>>();
+
+/** Asks programs for their versions already, which takes time, for the next {@link checkTools}. */
+export function askAhead(programs: readonly string[]): void {
+  for (const program of programs) {
+    if (!(program in TOOLS) || !isInstalled(program)) continue;
+    const answer = askVersion(program, TOOLS[program]!);
+    // The one who wants to know gets the error.
+    answer.catch(() => {});
+    ahead.set(program, answer);
+  }
+}
+
+function versionOf(program: string): Promise<string> {
+  const answer = ahead.get(program) ?? askVersion(program, TOOLS[program]!);
+  ahead.delete(program);
+  return answer;
 }
 
 async function askVersion(program: string, { ask, tested, required }: Tool): Promise<string> {

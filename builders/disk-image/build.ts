@@ -42,6 +42,7 @@ export const diskImage: Builder<DiskPlan> = {
     "seed",
     "sourceDateEpoch",
   ],
+  tools: ["sfdisk", "mke2fs", "mkfs.vfat", "mcopy"],
   plan: planDisk,
   describe: describeDisk,
   build: buildDisk,

@@ -38,6 +38,7 @@ export const partImage: Builder<PartPlan> = {
     "seed",
     "sourceDateEpoch",
   ],
+  tools: ["mke2fs"],
   plan: planPart,
   describe: describePart,
   build: buildPart,
