@@ -9,8 +9,9 @@
  * @module
  */
 
-/** `build`: what the builders run. `demo`: also `deno task demo` and `boot`. `test`: also the tests. */
-export type Purpose = "build" | "demo" | "test";
+/** `build`: what the builders run. `demo`: also `deno task demo` and `boot`. `test`: also the tests.
+ * `bench`: also what is only measured. */
+export type Purpose = "build" | "demo" | "test" | "bench";
 
 interface Package {
   readonly purpose: Purpose;
@@ -88,11 +89,13 @@ export const PACKAGES = {
   "uidmap": { purpose: "test", has: ["newuidmap"], why: "to run the container without root" },
   "catatonit": { purpose: "test", has: ["catatonit"], why: "to run pods" },
   "slirp4netns": { purpose: "test", has: ["slirp4netns"], why: "for its network without root" },
+  "time": { purpose: "test", has: ["/usr/bin/time"], why: "to measure time and memory" },
+  "genimage": { purpose: "bench", has: ["genimage"], why: "to be compared with" },
 } as const satisfies Record<string, Package>;
 
 export type PackageName = keyof typeof PACKAGES;
 
-const rank: Record<Purpose, number> = { build: 0, demo: 1, test: 2 };
+const rank: Record<Purpose, number> = { build: 0, demo: 1, test: 2, bench: 3 };
 
 /** Debian's users have these not on their `PATH`, though `sfdisk` and `mke2fs` are there. */
 const SYSTEM_DIRECTORIES = ["/usr/local/sbin", "/usr/sbin", "/sbin"] as const;

@@ -19,11 +19,12 @@ const OPTIONS = {
 
 const HELP = `Install the Debian packages that this machine lacks
 
-Usage: deno task setup [--for build|demo|test]
+Usage: deno task setup [--for build|demo|test|bench]
 
   --for build   what the builders run
   --for demo    also what "deno task demo" and "deno task boot" run (default)
   --for test    also what the tests run (default when CI is set)
+  --for bench   also what "deno task bench" compares with
   --help        show this text
 `;
 
@@ -74,7 +75,7 @@ async function main(): Promise<void> {
   const { values } = parseFlags("setup", () => parseArgs({ args: Deno.args, options: OPTIONS }));
   if (values.help) return await print(HELP);
   const purpose = values.for ?? (Deno.env.get("CI") ? "test" : "demo");
-  await setUp(choose("for", purpose, ["build", "demo", "test"]));
+  await setUp(choose("for", purpose, ["build", "demo", "test", "bench"]));
 }
 
 if (import.meta.main) await runTask(main);

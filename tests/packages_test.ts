@@ -4,10 +4,12 @@ import { evaluate, missing, stubProgram, tempDir } from "./helpers.ts";
 import { quiet } from "./trees.ts";
 
 Deno.test("packagesFor() grows with the purpose and is sorted", { permissions: "none" }, () => {
-  const [build, demo, test] = [packagesFor("build"), packagesFor("demo"), packagesFor("test")];
-  assert.ok(build.every((name) => demo.includes(name)) && demo.every((name) => test.includes(name)));
-  assert.ok(build.length < demo.length && demo.length < test.length);
-  assert.deepEqual(test, Object.keys(PACKAGES).sort());
+  const sets = (["build", "demo", "test", "bench"] as const).map(packagesFor);
+  for (const [i, larger] of sets.slice(1).entries()) {
+    assert.ok(sets[i]!.every((name) => larger.includes(name)) && sets[i]!.length < larger.length);
+  }
+  const [build, , , bench] = sets as [string[], string[], string[], string[]];
+  assert.deepEqual(bench, Object.keys(PACKAGES).sort());
   assert.deepEqual(build, [...build].sort());
   assert.ok(!build.some((name) => name.startsWith("qemu-system")));
 });
