@@ -8,6 +8,7 @@ import type { Nodes } from "./nodes.ts";
 import { pathOf } from "./nodes.ts";
 import * as posix from "./posix.ts";
 import { cannotRead, changed, isUnchanged, openNode, type Root } from "./root.ts";
+import { MiB } from "./units.ts";
 
 /** Keeps the directory open that the last file was in: the next one is mostly its neighbour. */
 export interface Reader {
@@ -15,22 +16,28 @@ export interface Reader {
   readonly nodes: Nodes;
   directory: number | undefined;
   fd: posix.Fd;
-  /** How often a read took so long that the file cannot have been in memory, less those that did not. */
-  slowness: number;
+  /** So many more reads are timed before it is believed that files are in memory. */
+  doubts: number;
   /** One read of eight is timed. */
   reads: number;
 }
 
-/** Reads from memory are faster, and reads from a disk slower. */
-const SLOW_READ_MS = 0.4;
+/** Reads from memory are faster, and reads from a disk slower: some time for each, and some for each byte. */
+const SLOW_READ_MS = 0.05, SLOW_READ_MS_PER_MIB = 0.4;
+
+/**
+ * Files that were asked for ahead of time are read as fast as if they had been in memory all along: so one slow
+ * read is remembered for some hundred files. To ask for one that is in memory costs 4 µs.
+ */
+const DOUBTS = 64;
 
 export function newReader(root: Root, nodes: Nodes): Reader {
-  return { root, nodes, directory: undefined, fd: -1, slowness: 0, reads: 0 };
+  return { root, nodes, directory: undefined, fd: -1, doubts: 0, reads: 0 };
 }
 
 /** Whether files come from the disk, so that it is worth asking for them ahead of time. */
-export function isSlow({ slowness }: Reader): boolean {
-  return slowness > 1;
+export function isSlow({ doubts }: Reader): boolean {
+  return doubts > 0;
 }
 
 /** Asks the kernel to have a file in memory soon. What goes wrong here goes wrong again when it is read. */
@@ -85,8 +92,8 @@ export function readInto(
     done += count;
   }
   if (!timed) return;
-  const slow = performance.now() - start > SLOW_READ_MS;
-  reader.slowness = slow ? Math.min(reader.slowness + 1, 16) : Math.max(reader.slowness - 1 / 4, 0);
+  const slow = performance.now() - start > SLOW_READ_MS + SLOW_READ_MS_PER_MIB * bytes.length / MiB;
+  reader.doubts = slow ? DOUBTS : Math.max(0, reader.doubts - 1);
 }
 
 /**
