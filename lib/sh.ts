@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { CommandBuilder } from "dax";
+import { $, type CommandBuilder } from "dax";
 import { BuildError, quote } from "./error.ts";
 import * as log from "./log.ts";
 import { packageOf, searchPath } from "./packages.ts";
@@ -82,7 +82,7 @@ async function run(
   const stop = stopSignal();
   stop.throwIfAborted();
   const outcome: Outcome = { stdout: "", tail: [] };
-  const command = spawnTemplate((await dax).$, strings, values)
+  const command = spawnTemplate(strings, values)
     .registerCommand("spawn", ({ args, env }) => {
       const inherited = Object.entries(env).filter(([name]) => !INFLUENCE.test(name));
       return spawn(args, { ...Object.fromEntries(inherited), ...options.env }, stop, options, outcome);
@@ -119,15 +119,8 @@ async function run(
 /** What dax would take for a second command or a redirection, which nobody here would log or judge. */
 const SHELL_SYNTAX = /[;&|<>()`]/;
 
-/** Loaded while the tree is read: that takes longer than all of our own modules. */
-const dax = import("dax");
-
 /** The template with `spawn` before its first word, so that dax hands the command line to {@link spawn}. */
-function spawnTemplate(
-  $: typeof import("dax").$,
-  strings: TemplateStringsArray,
-  values: readonly Value[],
-): CommandBuilder {
+function spawnTemplate(strings: TemplateStringsArray, values: readonly Value[]): CommandBuilder {
   // A line break within a long template is a space; to dax it would end the command.
   const words = strings.map((text) => text.replace(/\s*\n\s*/g, " "));
   const syntax = words.find((text) => SHELL_SYNTAX.test(text));
