@@ -1,31 +1,23 @@
 /**
  * What of a tree goes into a FAT filesystem, and under which name.
  *
- * mtools change or drop some names without a word, hang on a FIFO, and copy nothing of a file over 4 GiB with
- * exit code 0. So everything is checked here, before anything is written.
+ * Everything is checked here, before anything is written: names that FAT cannot hold, and those that Linux or
+ * the firmware would not find again.
  *
  * @module
  */
 
-import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
+import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "./contents.ts";
 import { quote } from "./error.ts";
-import { cannotHold, type FatEntry } from "./fat.ts";
+import { MAX_NAME } from "./fat-names.ts";
+import { cannotHold, type FatEntry, nameOf } from "./fat.ts";
 import { FILE_TYPES, pathOf, resolve, targetBytes, typeOf } from "./nodes.ts";
 
 /** The largest file: its size is a 32-bit number. */
 const MAX_FILE = 2 ** 32 - 1;
 
-/** mtools take no longer paths, and no firmware needs one. */
-const MAX_PATH = 1024;
-
-/** So many characters fill a cluster of 16 slots: mtools add one at a time, and find no place for more. */
-const MAX_NAME = 195;
-
-/** Names of DOS devices, with or without an extension. */
-const RESERVED = /^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)/i;
-
-/** Short names as mtools make them up for long ones: they would clash, depending on the order. */
-const ALIAS = /^[^.]{1,6}~[0-9]{1,6}(\.[^.]{1,3})?$/;
+/** The longest path that Linux opens and fsck.vfat checks, in bytes: PATH_MAX less the NUL. */
+const MAX_PATH = 4095;
 
 /**
  * What of a selection goes into a FAT filesystem, in path order. Owners, permissions and xattrs cannot; a
@@ -48,8 +40,9 @@ export function fatEntries(selection: Selection, notice: (text: string) => void)
     const path = paths[entry] = `${paths[selection.parent[entry]!]}/${nameText(selection, entry)}`;
     const made = fatEntry(selection, entry, path, inside, notice);
     if (!made) continue;
-    checkName(path, nameOf(selection, entry));
-    const other = spellings.get(path.toLowerCase());
+    checkName(path, nameBytesOf(selection, entry));
+    const spelling = withoutCase(path);
+    const other = spellings.get(spelling);
     if (other !== undefined) {
       throw cannotHold(
         path,
@@ -57,14 +50,14 @@ export function fatEntries(selection: Selection, notice: (text: string) => void)
         "Rename one of them in the tree",
       );
     }
-    spellings.set(path.toLowerCase(), path);
+    spellings.set(spelling, path);
     entries.push(made);
   }
   return entries.sort((a, b) => a.path < b.path ? -1 : 1);
 }
 
 function nameText(selection: Selection, entry: number): string {
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(nameOf(selection, entry));
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(nameBytesOf(selection, entry));
 }
 
 function fatEntry(
@@ -113,27 +106,31 @@ function checkSize(path: string, size: number): void {
 }
 
 function checkName(path: string, bytes: Uint8Array<ArrayBuffer>): void {
-  const name = path.slice(path.lastIndexOf("/") + 1);
+  const name = nameOf(path);
   const problem = !isUtf8(bytes)
     ? "its name is not UTF-8"
-    : /[^\x20-\x7e]/.test(name)
-    ? "its name has other characters than ASCII, which mtools change"
-    : /["*:<>?|\\]/.test(name)
+    // deno-lint-ignore no-control-regex
+    : /["*:<>?|\\\x00-\x1f\uffff]/.test(name)
     ? "its name has a character that FAT forbids"
+    // Linux does without dots at the end, and UEFI firmware without spaces at either.
     : /[. ]$/.test(name)
     ? "its name ends with a dot or a space"
     : /^ /.test(name)
     ? "its name starts with a space"
-    : RESERVED.test(name)
-    ? "its name is that of a DOS device"
-    : ALIAS.test(name)
-    ? "its name is like one that FAT makes up for a long name"
     : name.length > MAX_NAME
     ? `its name has more than ${MAX_NAME} characters`
-    : path.length > MAX_PATH
-    ? `its path has more than ${MAX_PATH} characters`
+    : new TextEncoder().encode(path).length > MAX_PATH
+    ? `its path has more than ${MAX_PATH} bytes`
     : undefined;
   if (problem) throw cannotHold(path, problem, "Rename it in the tree");
+}
+
+/** What two names that FAT takes for the same have in common: one capital letter stands for each small one. */
+function withoutCase(path: string): string {
+  return Array.from(path, (mark) => {
+    const capital = mark.toUpperCase();
+    return capital.length === mark.length ? capital : mark;
+  }).join("");
 }
 
 function isUtf8(bytes: Uint8Array<ArrayBuffer>): boolean {

@@ -7,6 +7,8 @@
  */
 
 import { BuildError, quote } from "./error.ts";
+import { SLOT } from "./fat-directory.ts";
+import { slotsOf } from "./fat-names.ts";
 import type { Recipe } from "./recipes.ts";
 import { formatBytes, GiB, MiB } from "./units.ts";
 
@@ -32,9 +34,6 @@ const MAX_FAT16 = 32 * MiB;
 /** The largest filesystem that is made: its clusters are then still of 4 KiB at most. */
 export const MAX_FAT_SIZE = 512 * GiB;
 
-/** Bytes of a slot in a directory; a name takes one for itself and one per 13 UTF-16 units. */
-const SLOT = 32;
-
 /** The largest directory is one of 2 MiB. */
 const MAX_SLOTS = 65536;
 
@@ -47,6 +46,8 @@ export interface FatGeometry {
   readonly reserved: number;
   /** Clusters for files and directories: never more than mkfs.vfat makes. */
   readonly clusters: number;
+  /** How many of them the entries take. */
+  readonly used: number;
 }
 
 /** A file or directory of the filesystem. Paths start with a slash. */
@@ -114,9 +115,8 @@ function layOut(
       const clusters = Math.floor((sectors - tables) / perCluster);
       if (clusters < min || clusters > max) continue;
       const root = bits === 32 ? Math.ceil(rootSlots * SLOT / (perCluster * sector)) : 0;
-      if (root + needed(perCluster * sector) <= clusters) {
-        return { bits, sector, perCluster, reserved, clusters };
-      }
+      const used = root + needed(perCluster * sector);
+      if (used <= clusters) return { bits, sector, perCluster, reserved, clusters, used };
     }
   }
 }
@@ -129,20 +129,9 @@ interface Demand {
   readonly clusters: (bytes: number) => number;
 }
 
-/** Counts what the entries need, with every name stored as a long one. */
+/** Counts what the entries need. */
 function demandOf(entries: readonly FatEntry[]): Demand {
-  // Each directory begins with "." and "..", the root with the label.
-  const slots = new Map<string, number>([["/", 1]]);
-  for (const { path, type } of entries) {
-    const parent = path.slice(0, path.lastIndexOf("/")) || "/";
-    const name = path.slice(path.lastIndexOf("/") + 1);
-    const count = (slots.get(parent) ?? 2) + 1 + Math.ceil(name.length / 13);
-    if (count > MAX_SLOTS) {
-      throw cannotHold(parent, "it has more names than FAT has room for", "Spread them over directories");
-    }
-    slots.set(parent, count);
-    if (type === "directory") slots.set(path, slots.get(path) ?? 2);
-  }
+  const slots = directorySlots(entries);
   const rootSlots = slots.get("/")!;
   slots.delete("/");
   const known = new Map<number, number>();
@@ -157,6 +146,36 @@ function demandOf(entries: readonly FatEntry[]): Demand {
     return count;
   };
   return { rootSlots, clusters };
+}
+
+/**
+ * The slots that each directory needs, by its path.
+ *
+ * @throws {BuildError} when no directory could have so many.
+ */
+export function directorySlots(entries: readonly FatEntry[]): Map<string, number> {
+  // Each directory begins with "." and "..", the root with the label.
+  const slots = new Map<string, number>([["/", 1]]);
+  for (const { path, type } of entries) {
+    const parent = parentOf(path);
+    const count = (slots.get(parent) ?? 2) + slotsOf(nameOf(path));
+    if (count > MAX_SLOTS) {
+      throw cannotHold(parent, "it has more names than FAT has room for", "Spread them over directories");
+    }
+    slots.set(parent, count);
+    if (type === "directory") slots.set(path, slots.get(path) ?? 2);
+  }
+  return slots;
+}
+
+/** The path of the directory that something is in. */
+export function parentOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/")) || "/";
+}
+
+/** The name at the end of a path. */
+export function nameOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
 }
 
 /** The error for something that FAT would lose or change. */

@@ -158,7 +158,7 @@ export const FILESYSTEMS = {
   },
   "vfat": {
     summary: "what firmware reads: files and directories, no owners, modes or links",
-    tools: ["mkfs.vfat", "mmd", "mcopy", "mdir"],
+    tools: ["mkfs.vfat"],
     checker: "fsck.vfat",
     largest: MAX_FAT_SIZE,
     readOnly: false,
@@ -215,11 +215,10 @@ function planVfatRow(selection: Selection, wish: FilesystemWish): FilesystemPlan
     entries: entries.length,
     bytes: entries.reduce((sum, { size }) => sum + size, 0),
     notices,
-    make: (target, { root, scratch }) =>
-      makeVfat(target, { geometry, label: wish.label, serial, time: wish.time, entries }, {
-        root,
-        nodes: selection.nodes,
-      }, scratch),
-    verify: verifyVfat,
+    make: (target, context) => {
+      const request = { geometry, label: wish.label, serial, time: wish.time, entries };
+      return makeVfat(target, request, { root: context.root, nodes: selection.nodes }, context);
+    },
+    verify: (target, context) => verifyVfat(target, geometry, context),
   };
 }

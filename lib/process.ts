@@ -9,7 +9,7 @@ import { setImmediate } from "node:timers";
 import { BuildError } from "./error.ts";
 
 /**
- * So long a program may take to end after SIGTERM before it gets SIGKILL: mcopy on a FIFO never ends. Less than
+ * So long a program may take to end after SIGTERM before it gets SIGKILL: one that waits for a disk may not. Less than
  * the 10 seconds after which container engines kill the builder itself.
  */
 const GRACE_MS = 3000;

@@ -10,6 +10,8 @@ import { BuildError } from "./error.ts";
 import { BLOCK_SIZE, DESCRIPTOR_SIZE } from "./ext4-layout.ts";
 import type { Ext4Plan } from "./ext4-plan.ts";
 import { SUPER, SUPERBLOCK_AT } from "./ext4-super.ts";
+import { BOOT_LENGTH, INFO, INFO_LEAD, readLayout } from "./fat-layout.ts";
+import type { FatGeometry } from "./fat.ts";
 import { readImage, readPieces } from "./image.ts";
 import { sh } from "./sh.ts";
 import type { Target } from "./vfat.ts";
@@ -79,18 +81,38 @@ function ext4Fault(
   if (inodes !== freeInodes) return `its groups have ${inodes} free inodes instead of ${freeInodes}`;
 }
 
-/** Checks the boot sector; with `full`, everything that fsck.vfat knows. The listing was compared already. */
-export async function verifyVfat(target: Target, { scratch, full }: Context): Promise<void> {
-  const sector = readPart(target, 0, 512);
-  if (sector[510] !== 0x55 || sector[511] !== 0xaa) {
-    throw new BuildError("The FAT filesystem is not what was written: it has no boot sector");
-  }
+/**
+ * Checks the boot sector, that both tables begin alike, and the number of free clusters, where it is noted; with
+ * `full`, everything that fsck.vfat knows.
+ */
+export async function verifyVfat(
+  target: Target,
+  geometry: FatGeometry,
+  { scratch, full }: Context,
+): Promise<void> {
+  const wrong = fatFault(target, geometry);
+  if (wrong) throw new BuildError(`The FAT filesystem is not what was written: ${wrong}`);
   if (!full) return;
   // fsck.vfat knows no offset.
   const copy = `${scratch}/vfat-${target.offset}`;
   await copyPart(target, copy);
   await sh`fsck.vfat -n ${copy}`;
   await Deno.remove(copy);
+}
+
+/** What is wrong with the boot sector, the beginning of the tables and FSInfo of a FAT filesystem. */
+function fatFault(target: Target, geometry: FatGeometry): string | undefined {
+  const part = (at: number) => readPart(target, at, BOOT_LENGTH);
+  const layout = readLayout(new DataView(part(0).buffer), geometry, target.size);
+  if (typeof layout === "string") return layout;
+  const second = part(layout.tables + layout.tableLength);
+  if (!part(layout.tables).every((byte, i) => byte === second[i])) return "its two tables differ";
+  for (const at of layout.infos) {
+    const info = new DataView(part(at).buffer);
+    if (info.getUint32(INFO.lead, true) !== INFO_LEAD) return "it has no FSInfo";
+    const [free, wanted] = [info.getUint32(INFO.free, true), layout.clusters - geometry.used];
+    if (free !== wanted) return `${free} clusters are free instead of ${wanted}`;
+  }
 }
 
 /** Reads a part of a filesystem. */

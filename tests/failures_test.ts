@@ -30,7 +30,6 @@ const ignore = missing(
   "sfdisk",
   "mke2fs",
   "mkfs.vfat",
-  "mcopy",
   "qemu-img",
   "mksquashfs",
   "mkfs.erofs",
@@ -58,7 +57,7 @@ function toolsOf(builder: string, format: string): { tools: string[]; checkers: 
   return {
     tools: [
       "mke2fs",
-      ...isDisk ? ["sfdisk", "mkfs.vfat", "mmd", "mcopy", "mdir"] : [],
+      ...isDisk ? ["sfdisk", "mkfs.vfat"] : [],
       ...format === "raw" ? [] : ["qemu-img"],
     ],
     checkers: ["e2fsck", ...isDisk ? ["fsck.vfat"] : []],
@@ -170,7 +169,7 @@ Deno.test(
 
 Deno.test("a program that ignores SIGTERM is killed, and the build ends", { ignore }, async () => {
   const tree = await tinyTree();
-  await pooled(["mcopy", "mke2fs"], (tool) =>
+  await pooled(["mkfs.vfat", "mke2fs"], (tool) =>
     tempDir(async (dir) => {
       const place = await makePlace(dir);
       await addStub(place, tool, "trap '' TERM INT; exec sleep 600");
@@ -205,7 +204,7 @@ Deno.test(
 Deno.test("a program that fails stops those that run beside it", { ignore }, async () => {
   await tempDir(async (dir) => {
     const place = await makePlace(dir);
-    await addStub(place, "mcopy", "exec sleep 600");
+    await addStub(place, "mkfs.vfat", "exec sleep 600");
     await addStub(place, "mke2fs", `while ! [ -e ${place.called} ]; do sleep 0.01; done; sleep 0.1; exit 9`);
     const { code, stderr } = await end(
       await start(place, "disk-image", await tinyTree(), SMALL),
@@ -447,7 +446,7 @@ Deno.test("a larger block device has the backup of the table at its own end, and
       assert.equal(code, 0, stderr);
       assert.match(await quiet`sgdisk --verify ${device}`, /No problems found/);
       const place = { ...await makePlace(dir), output: device };
-      await addStub(place, "mmd", FAULTS["fails at once"]);
+      await addStub(place, "mkfs.vfat", FAULTS["fails at once"]);
       assert.equal((await end(await start(place, "disk-image", tree, SMALL), place, false)).code, 1);
       assert.match(await quiet`sgdisk --print ${device}`, /Creating new GPT entries/);
     }));

@@ -1,0 +1,187 @@
+/**
+ * Fills a FAT filesystem that mkfs.vfat formatted, from front to back in large pieces.
+ *
+ * @module
+ */
+
+import { BuildError } from "./error.ts";
+import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./ext4-read.ts";
+import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "./ext4-write.ts";
+import { type FatFile, FIRST_TIME, SLOT, writeDirectory } from "./fat-directory.ts";
+import { BOOT_LENGTH, type FatLayout, FIRST_CLUSTER, INFO, readLayout } from "./fat-layout.ts";
+import { fatNames } from "./fat-names.ts";
+import { type Directory, type Placed, placeEntries } from "./fat-place.ts";
+import { type FatEntry, type FatGeometry, nameOf } from "./fat.ts";
+import type { Nodes } from "./nodes.ts";
+import * as posix from "./posix.ts";
+import { makeRecipe } from "./recipes.ts";
+import type { Root } from "./root.ts";
+import { alignUp, MiB } from "./units.ts";
+
+/** What goes into a filesystem. */
+export interface FatContents {
+  readonly geometry: FatGeometry;
+  /** Sorted by path. */
+  readonly entries: readonly FatEntry[];
+  /** Seconds since 1970 of what the build makes, and of files that say they are younger or from before FAT. */
+  readonly time: number;
+}
+
+/** The state of one fill. */
+interface Fill {
+  readonly contents: FatContents;
+  readonly layout: FatLayout;
+  readonly reader: Reader;
+  readonly data: Writer;
+}
+
+/** Bytes that are collected before they are written. */
+const BUFFER = MiB;
+
+/** Clusters of which the entries are written at once: in 12 bits they fill whole bytes. */
+const TABLE_PIECE = 2 ** 17;
+
+/**
+ * Fills the filesystem, and yields how many bytes are written after each piece. The boot sector is away until
+ * the end: without it, nobody takes a half-filled filesystem for one.
+ *
+ * @param size of the filesystem, in bytes.
+ * @throws {BuildError} when mkfs.vfat did something else than planned, when a file of the tree cannot be read or
+ * changed since the walk, and when the image cannot be written.
+ */
+export function* fillFat(
+  image: Image,
+  size: number,
+  contents: FatContents,
+  { root, nodes }: { readonly root: Root; readonly nodes: Nodes },
+): Generator<number, void> {
+  const boot = readAt(image, BOOT_LENGTH, 0);
+  const layout = readLayout(new DataView(boot.buffer), contents.geometry, size);
+  if (typeof layout === "string") {
+    throw new BuildError(`Cannot fill the filesystem: mkfs.vfat made it otherwise than planned (${layout})`, {
+      hint: "Use mkfs.vfat 4.2, for example that of Debian 12 or 13",
+    });
+  }
+  const label = readAt(image, SLOT, layout.root);
+  writeAt(image, new Uint8Array(BOOT_LENGTH), 0);
+  const places = placeEntries(contents.entries, contents.geometry);
+  const fill = { contents, layout, reader: newReader(root, nodes), data: newWriter(image, BUFFER) };
+  try {
+    fillDirectory(fill, places.root, label);
+    for (const placed of places.all) {
+      if (placed.directory) fillDirectory(fill, placed.directory);
+      else yield* fillFile(fill, placed);
+      yield fill.data.written;
+    }
+    flush(fill.data);
+  } finally {
+    closeReader(fill.reader);
+  }
+  for (const _ of writeTables(image, fill, places.ends)) yield fill.data.written;
+  for (const at of layout.infos) {
+    const info = readAt(image, BOOT_LENGTH, at);
+    const view = new DataView(info.buffer);
+    view.setUint32(INFO.free, layout.clusters - contents.geometry.used, true);
+    view.setUint32(INFO.last, places.ends.at(-1)!, true);
+    writeAt(image, info, at);
+  }
+  writeAt(image, boot, 0);
+}
+
+/** Where a cluster is, in bytes. */
+function positionOf({ data, clusterLength }: FatLayout, cluster: number): number {
+  return data + (cluster - FIRST_CLUSTER) * clusterLength;
+}
+
+/** Writes a directory; the root gets the `label` that was there. */
+function fillDirectory(fill: Fill, directory: Directory, label = new Uint8Array(SLOT)): void {
+  const { layout, contents: { time } } = fill;
+  const { first, parent, entries } = directory;
+  const names = fatNames(entries.map(({ entry: { path } }) => nameOf(path)));
+  const own = (first: number): FatFile => ({ type: "directory", size: 0, first, time });
+  const bytes = new Uint8Array(alignUp(directory.length, parent ? layout.clusterLength : SLOT));
+  const above = parent ? { self: own(first), parent: own(parent.first) } : { label };
+  writeDirectory(bytes, above, entries.map((placed, i) => [names[i]!, fileOf(fill, placed)]));
+  const position = parent ? positionOf(layout, first) : layout.root;
+  for (let done = 0; done < bytes.length;) {
+    const piece = room(fill.data, position + done, bytes.length - done);
+    piece.set(bytes.subarray(done, done + piece.length));
+    done += piece.length;
+  }
+}
+
+/** What an entry says of a file: its time, unless FAT cannot say it or it is later than the build's. */
+function fileOf({ contents: { time }, reader: { nodes } }: Fill, { entry, first }: Placed): FatFile {
+  const { type, size, node } = entry;
+  const mtime = node === undefined ? time : nodes.mtimeSeconds[node]!;
+  return { type, size, first, time: mtime >= FIRST_TIME && mtime <= time ? mtime : time };
+}
+
+/** Writes the contents of a file, with zeros up to the end of its last cluster. */
+function* fillFile({ layout, reader, data }: Fill, { entry, first }: Placed): Generator<number, void> {
+  const { node, size } = entry;
+  const made = node === undefined ? madeBytes(reader, entry) : undefined;
+  const fd = made ? -1 : openFile(reader, node!);
+  try {
+    const position = positionOf(layout, first), end = alignUp(size, layout.clusterLength);
+    for (let offset = 0; offset < end;) {
+      const piece = room(data, position + offset, end - offset);
+      const length = Math.min(piece.length, Math.max(0, size - offset));
+      if (made) piece.set(made.subarray(offset, offset + length));
+      else readInto(reader, node!, fd, piece.subarray(0, length), offset);
+      piece.fill(0, length);
+      offset += piece.length;
+      if (offset < end) yield data.written;
+    }
+    if (!made) assertUnchanged(reader, node!, fd);
+  } finally {
+    if (!made) posix.close(fd);
+  }
+}
+
+/** The contents of a file that the tree does not have. */
+function madeBytes({ root, nodes }: Reader, { path, size, text, recipe }: FatEntry): Uint8Array<ArrayBuffer> {
+  const bytes = recipe ? makeRecipe(root, nodes, recipe) : text!;
+  if (bytes.length !== size) throw new Error(`${path} has ${bytes.length} bytes instead of ${size}`);
+  return bytes;
+}
+
+/** Writes both tables up to the last cluster that is taken. The first two entries stay as they are. */
+function* writeTables(
+  image: Image,
+  { layout, contents: { geometry: { bits } } }: Fill,
+  ends: readonly number[],
+): Generator<void, void> {
+  const LAST = bits === 32 ? 0x0fffffff : 2 ** bits - 1;
+  const behind = (ends.at(-1) ?? FIRST_CLUSTER - 1) + 1;
+  const bytesOf = (clusters: number) => Math.ceil(clusters * bits / 8);
+  const reserved = readAt(image, bytesOf(FIRST_CLUSTER), layout.tables);
+  let run = 0;
+  for (let from = 0; from < behind; from += TABLE_PIECE) {
+    const to = Math.min(behind, from + TABLE_PIECE);
+    const bytes = new Uint8Array(bytesOf(to - from));
+    const view = new DataView(bytes.buffer);
+    for (let cluster = Math.max(from, FIRST_CLUSTER); cluster < to; cluster++) {
+      const isLast = cluster === ends[run];
+      if (isLast) run++;
+      writeLink(view, bits, cluster - from, isLast ? LAST : cluster + 1);
+    }
+    if (from === 0) bytes.set(reserved);
+    writeAt(image, bytes, layout.tables + bytesOf(from));
+    writeAt(image, bytes, layout.tables + layout.tableLength + bytesOf(from));
+    yield;
+  }
+}
+
+/** Sets an entry of a table that is zero. */
+function writeLink(view: DataView, bits: FatGeometry["bits"], index: number, value: number): void {
+  if (bits === 32) view.setUint32(index * 4, value, true);
+  else if (bits === 16) view.setUint16(index * 2, value, true);
+  else {
+    // Two entries share three bytes, the first has the lower half of the middle one.
+    const at = index + (index >> 1), isSecond = (index & 1) === 1;
+    const shifted = isSecond ? value << 4 : value;
+    view.setUint8(at, view.getUint8(at) | shifted & 0xff);
+    view.setUint8(at + 1, shifted >> 8);
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * FAT filesystems for tests: made of a directory, and read back by programs of others.
+ *
+ * @module
+ */
+
+import { select } from "../lib/contents.ts";
+import { fatEntries } from "../lib/fat-entries.ts";
+import { fatGeometry, smallestFat } from "../lib/fat.ts";
+import { closeRoot, openRoot } from "../lib/root.ts";
+import { sh, shWith } from "../lib/sh.ts";
+import { MiB } from "../lib/units.ts";
+import { type FatOptions, makeVfat } from "../lib/vfat.ts";
+import { walk } from "../lib/walk.ts";
+
+export const SERIAL = "0123abcd";
+/** Seconds since 1970 of what is made. */
+export const TIME = 1_700_000_000;
+/** Where the filesystem begins in its image. */
+export const OFFSET = 3 * MiB;
+
+export interface MakeOptions extends FatOptions {
+  /** In bytes; the smallest by default. */
+  readonly size?: number;
+  readonly sector?: number;
+  /** Called between the walk and the making. */
+  readonly between?: () => void;
+}
+
+/** Makes the filesystem of a directory and returns its image, for which mtools want `@@OFFSET`. */
+export async function makeFat(
+  dir: string,
+  tree: string,
+  { size, sector, between, ...options }: MakeOptions = {},
+): Promise<string> {
+  const image = `${dir}/image`;
+  const root = openRoot(tree);
+  try {
+    const nodes = await walk(root);
+    between?.();
+    const entries = fatEntries(select(nodes, { from: "/", omit: [], add: [] }), () => {});
+    const wanted = size ?? smallestFat(entries, sector);
+    await Deno.writeFile(image, new Uint8Array());
+    await Deno.truncate(image, OFFSET + wanted + MiB);
+    const geometry = fatGeometry(wanted, entries, sector)!;
+    const request = { geometry, label: "TEST", serial: SERIAL, time: TIME, entries };
+    await makeVfat({ path: image, offset: OFFSET, size: wanted }, request, { root, nodes }, options);
+    return image;
+  } finally {
+    closeRoot(root);
+  }
+}
+
+/** What fsck.vfat says of the filesystem. It finds nothing wrong, or this throws. */
+export async function checkFat(dir: string, image: string): Promise<string> {
+  await sh`dd ${`if=${image}`} ${`of=${dir}/cut`} ${`skip=${OFFSET / MiB}`} bs=1M status=none conv=sparse`;
+  return await sh`fsck.vfat -n -v ${dir}/cut`;
+}
+
+/** Runs mtools, which read what is there and no configuration. */
+export const mtools = shWith({ quiet: true, env: { MTOOLSRC: "/dev/null", MTOOLS_SKIP_CHECK: "1" } });
