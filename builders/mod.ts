@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,mkfs.vfat,mmd,mcopy,mdir,grub-mkimage,qemu-img,tar,e2fsck,fsck.vfat,find,mknod,/bin/sh
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,mkfs.vfat,grub-mkimage,qemu-img,tar,e2fsck,fsck.vfat,find,mknod,/bin/sh
 /**
  * All builders by name: the entry point of the container and of `deno task build`.
  *

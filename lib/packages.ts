@@ -27,7 +27,6 @@ export const PACKAGES = {
   "e2fsprogs": { purpose: "build", has: ["mke2fs", "e2fsck", "debugfs"], why: "to make ext4 filesystems" },
   "dosfstools": { purpose: "build", has: ["mkfs.vfat", "fsck.vfat"], why: "to make FAT filesystems" },
   "grub-common": { purpose: "build", has: ["grub-mkimage"], why: "to install GRUB for BIOS" },
-  "mtools": { purpose: "build", has: ["mcopy", "mmd", "mdir"], why: "to fill FAT filesystems" },
   "squashfs-tools": {
     purpose: "build",
     has: ["mksquashfs", "unsquashfs"],
@@ -78,6 +77,7 @@ export const PACKAGES = {
   },
   "cpio": { purpose: "test", has: ["cpio"], why: "to make an initrd" },
   "gdisk": { purpose: "test", has: ["sgdisk"], why: "to check partition tables" },
+  "mtools": { purpose: "test", has: ["mcopy", "mmd", "mdir"], why: "to look into FAT filesystems" },
   "mount": { purpose: "test", has: ["mount", "losetup"], why: "to look into images" },
   "kmod": { purpose: "test", has: ["depmod"], why: "to make arm64 trees" },
   "systemd": { purpose: "test", has: ["systemd-socket-activate"], why: "to stand in for udev" },

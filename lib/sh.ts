@@ -19,8 +19,8 @@ export { interrupt, interrupted, throwIfInterrupted } from "./process.ts";
 /** What every program sees: messages that can be parsed, times that do not depend on the machine. */
 const environment = () => ({ LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() });
 
-/** Variables with which somebody could change what mke2fs, mtools and sfdisk write: only we may set them. */
-const INFLUENCE = /^(E2FSPROGS_|LIBBLKID_|LIBFDISK_|MKE2FS_|MTOOLS|POSIXLY_CORRECT$|SOURCE_DATE_EPOCH$)/;
+/** Variables with which somebody could change what mke2fs and sfdisk write: only we may set them. */
+const INFLUENCE = /^(E2FSPROGS_|LIBBLKID_|LIBFDISK_|MKE2FS_|POSIXLY_CORRECT$|SOURCE_DATE_EPOCH$)/;
 
 /** So many last lines of stderr enter the error message of a program that failed. */
 const TAIL_LINES = 8;

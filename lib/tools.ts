@@ -18,12 +18,11 @@ interface Tool {
   readonly required?: string;
 }
 
-/** One row per program whose version matters. What mtools and tar do has not changed for decades. */
+/** One row per program whose version matters. What tar does has not changed for decades. */
 const TOOLS: Readonly<Record<string, Tool>> = {
   "sfdisk": { ask: "--version", tested: "2.38" },
   "mke2fs": { ask: "-V", tested: "1.47" },
   "mkfs.vfat": { ask: "--help", tested: "4.2" },
-  "mcopy": { ask: "--version", tested: "4.0" },
   "qemu-img": { ask: "--version", tested: "7.2" },
   "mksquashfs": { ask: "-version", tested: "4.5" },
   // The first that fills a filesystem from a stream. Debian 12 has 1.5, Debian 13 has 1.8.

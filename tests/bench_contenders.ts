@@ -70,7 +70,7 @@ export const CONTENDERS: Readonly<Record<string, Contender>> = {
   ...Object.fromEntries(
     DISK_FORMATS.map((format) => [
       `disk-image ${format}`,
-      builder("disk-image", "disk", `--output-format=${format}`, ["sfdisk", "mke2fs", "mcopy"]),
+      builder("disk-image", "disk", `--output-format=${format}`, ["sfdisk", "mke2fs", "mkfs.vfat"]),
     ]),
   ),
   ...Object.fromEntries(

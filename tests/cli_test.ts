@@ -11,7 +11,7 @@ import { missing, stubProgram, tempDir } from "./helpers.ts";
 import { elf } from "./programs.ts";
 import { quiet } from "./trees.ts";
 
-const TOOLS = ["sfdisk", "mke2fs", "mkfs.vfat", "mmd", "mcopy", "mdir"];
+const TOOLS = ["sfdisk", "mke2fs", "mkfs.vfat"];
 const NAMES = Object.keys(BUILDERS) as (keyof typeof BUILDERS)[];
 const SMALL = { EFI_MB: "1", BOOT_MB: "1", FREE_MB: "8" };
 

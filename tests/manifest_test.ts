@@ -13,7 +13,7 @@ import { settingsOf } from "./facts.ts";
 import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
 import { copyTree, debianTree, quiet, tinyTree } from "./trees.ts";
 
-const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "qemu-img", "mmdebstrap") || unprivileged();
+const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "qemu-img", "mmdebstrap") || unprivileged();
 const SMALL = { EFI_MB: "33", BOOT_MB: "48", FREE_MB: "8" };
 
 const read = async (path: string) => JSON.parse(await Deno.readTextFile(path));

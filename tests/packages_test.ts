@@ -16,8 +16,8 @@ Deno.test("packagesFor() grows with the purpose and is sorted", { permissions: "
 
 Deno.test("packageOf() says which package has a program and what it is for", { permissions: "none" }, () => {
   assert.equal(
-    packageOf("mcopy"),
-    'It is needed to fill FAT filesystems: run "deno task setup", or install the package mtools',
+    packageOf("mkfs.vfat"),
+    'It is needed to make FAT filesystems: run "deno task setup", or install the package dosfstools',
   );
   assert.equal(packageOf("no-such-program"), undefined);
 });

@@ -58,16 +58,16 @@ Deno.test("setup updates and installs what is missing, in one transaction withou
   ignore: unprivileged(),
 }, () =>
   tempDir(async (dir) => {
-    const lacking = [...PACKAGES.mtools.has, ...PACKAGES.zstd.has];
+    const lacking = [...PACKAGES.openssl.has, ...PACKAGES.zstd.has];
     await stubApt(dir, lacking);
     await stubPrograms(dir, lacking);
     const { code, stdout, stderr } = await setup(dir, ["--for", "build"]);
     assert.deepEqual({ code, stdout }, { code: 0, stdout: "" }, stderr);
-    assert.match(stderr, /^\[\*\] Installing mtools, zstd$/m);
+    assert.match(stderr, /^\[\*\] Installing openssl, zstd$/m);
     assert.deepEqual((await Deno.readTextFile(`${dir}/apt.log`)).trim().split("\n"), [
       "noninteractive update",
       "noninteractive install --yes --no-install-recommends --option DPkg::Lock::Timeout=600 " +
-      "mtools zstd",
+      "openssl zstd",
     ]);
     assert.deepEqual(await setup(dir, ["--for", "build"]), { code: 0, stdout: "", stderr: "" });
   }));
@@ -77,12 +77,12 @@ Deno.test(
   { ignore: unprivileged() },
   () =>
     tempDir(async (dir) => {
-      await stubPrograms(dir, ["mcopy"]);
+      await stubPrograms(dir, ["openssl"]);
       await stubProgram(
         dir,
         "apt-get",
         `[ "$1" = update ] && { echo 'E: no Release file' >&2; exit 100; }
-printf '#!/bin/sh\\n' >${dir}/mcopy; /bin/chmod 755 ${dir}/mcopy`,
+printf '#!/bin/sh\\n' >${dir}/openssl; /bin/chmod 755 ${dir}/openssl`,
       );
       const { code, stderr } = await setup(dir, ["--for", "build"]);
       assert.equal(code, 0, stderr);
@@ -122,7 +122,10 @@ Deno.test("setup without root says what root would run", () =>
       PATH: dir,
     });
     assert.equal(code, 1);
-    assert.match(stderr, /^\[E\] Cannot install .*mtools.*: only root can\n.*sudo apt-get install .*mtools/m);
+    assert.match(
+      stderr,
+      /^\[E\] Cannot install .*openssl.*: only root can\n.*sudo apt-get install .*openssl/m,
+    );
     await assert.rejects(Deno.stat(`${dir}/apt.log`), Deno.errors.NotFound);
   }));
 
@@ -169,7 +172,7 @@ Deno.test("setup makes a fresh Debian 12 ready to build", {
     const setUp = ["deno", ...FLAGS, "/project/lib/setup.ts"];
     const first = await run(...setUp, "--for", "build");
     assert.equal(first.code, 0, first.stderr);
-    assert.match(first.stderr, /Installing .*mtools/);
+    assert.match(first.stderr, /Installing .*dosfstools/);
     assert.deepEqual(await run(...setUp, "--for", "build"), { code: 0, stderr: "" });
     // Also where a user's PATH lacks /usr/sbin, as above.
     assert.equal((await run("/usr/sbin/mke2fs", "-V")).code, 0);

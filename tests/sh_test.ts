@@ -74,10 +74,10 @@ for (const signal of ["KILL", "SEGV", "TERM", "PIPE", "ABRT"]) {
 Deno.test("sh says which package has a missing program", () =>
   tempDir(async (dir) => {
     const empty = shWith({ quiet: true, env: { PATH: dir } });
-    await assert.rejects(empty`mcopy -V`, (error: BuildError) => {
+    await assert.rejects(empty`mkfs.vfat --help`, (error: BuildError) => {
       assert.ok(error instanceof BuildError);
-      assert.equal(error.message, 'Cannot run "mcopy": no such program');
-      assert.match(error.hint!, /deno task setup.* mtools/);
+      assert.equal(error.message, 'Cannot run "mkfs.vfat": no such program');
+      assert.match(error.hint!, /deno task setup.* dosfstools/);
       return true;
     });
     await assert.rejects(empty`raptor-unknown`, { hint: undefined, message: /"raptor-unknown"/ });

@@ -11,7 +11,7 @@ import { bootQemu, mountLoop, report } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { cached, copyTree, debianTree, quiet } from "./trees.ts";
 
-const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "mmdebstrap", "dpkg-deb") ||
+const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "mmdebstrap", "dpkg-deb") ||
   unprivileged() ||
   missing("qemu-system-x86_64", "/usr/share/OVMF/OVMF_CODE_4M.ms.fd");
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,mkfs.vfat,mmd,mcopy,mdir,grub-mkimage,qemu-img,tar,e2fsck,fsck.vfat,find,mknod,/bin/sh
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,mkfs.vfat,grub-mkimage,qemu-img,tar,e2fsck,fsck.vfat,find,mknod,/bin/sh
 /**
  * `disk-image`: builds the image of a whole disk from an OS tree.
  *
@@ -42,7 +42,7 @@ export const diskImage: Builder<DiskPlan> = {
     "seed",
     "sourceDateEpoch",
   ],
-  tools: ["sfdisk", "mke2fs", "mkfs.vfat", "mcopy"],
+  tools: ["sfdisk", "mke2fs", "mkfs.vfat"],
   plan: planDisk,
   describe: describeDisk,
   build: buildDisk,
