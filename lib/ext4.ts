@@ -18,7 +18,7 @@ import type { Ext4Plan } from "./ext4-plan.ts";
 import { inodePosition } from "./ext4-inode.ts";
 import { SUPER, SUPERBLOCK_AT, writeSummary } from "./ext4-super.ts";
 import { writeSystemInodes } from "./ext4-system.ts";
-import { type Image, readAt, writeAt } from "./ext4-write.ts";
+import { type Image, readAt, writeAt } from "./image-write.ts";
 import { modeOf } from "./contents.ts";
 import { FILE_TYPES } from "./nodes.ts";
 import * as posix from "./posix.ts";

@@ -5,8 +5,8 @@
  */
 
 import { BuildError } from "./error.ts";
-import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./ext4-read.ts";
-import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "./ext4-write.ts";
+import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./read.ts";
+import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "./image-write.ts";
 import { type FatFile, FIRST_TIME, SLOT, writeDirectory } from "./fat-directory.ts";
 import { BOOT_LENGTH, type FatLayout, FIRST_CLUSTER, INFO, readLayout } from "./fat-layout.ts";
 import { fatNames } from "./fat-names.ts";

@@ -9,7 +9,7 @@
 
 import { crc32 } from "node:zlib";
 import { BuildError, quote } from "./error.ts";
-import { writeAt } from "./ext4-write.ts";
+import { writeAt } from "./image-write.ts";
 import { imageSize, openImageFile, readImage } from "./image.ts";
 import { parseJson, sh, shWith } from "./sh.ts";
 import { alignUp, KiB, MiB } from "./units.ts";

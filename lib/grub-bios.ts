@@ -12,7 +12,7 @@
  */
 
 import { BuildError, quote } from "./error.ts";
-import { writeAt } from "./ext4-write.ts";
+import { writeAt } from "./image-write.ts";
 import type { FilesystemPlan, MakeContext } from "./filesystems.ts";
 import { readImage } from "./image.ts";
 import { firmwareOf, firstFile } from "./loader.ts";

@@ -5,7 +5,7 @@
  */
 
 import { BuildError, quote } from "./error.ts";
-import type { Image } from "./ext4-write.ts";
+import type { Image } from "./image-write.ts";
 import * as posix from "./posix.ts";
 import { takeTurn, throwIfInterrupted } from "./process.ts";
 import { MiB } from "./units.ts";

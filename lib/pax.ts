@@ -10,7 +10,7 @@
  */
 
 import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
-import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./ext4-read.ts";
+import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./read.ts";
 import { FILE_TYPES, targetBytes } from "./nodes.ts";
 import { BLOCK, HARD_LINK, header, type HeaderLimits, sparseMap } from "./pax-header.ts";
 import * as posix from "./posix.ts";

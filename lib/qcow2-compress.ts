@@ -6,7 +6,7 @@
  */
 
 import { BuildError } from "./error.ts";
-import { type Image, writeAt } from "./ext4-write.ts";
+import { type Image, writeAt } from "./image-write.ts";
 import { interrupted } from "./process.ts";
 import { CLUSTER, writeTables } from "./qcow2.ts";
 import { dataClusters, type Piece } from "./qcow2-clusters.ts";

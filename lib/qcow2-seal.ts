@@ -5,7 +5,7 @@
  * @module
  */
 
-import { type Image, readAt, writeAt } from "./ext4-write.ts";
+import { type Image, readAt, writeAt } from "./image-write.ts";
 import { openImageFile } from "./image.ts";
 import * as posix from "./posix.ts";
 import { CLUSTER, writeTables } from "./qcow2.ts";

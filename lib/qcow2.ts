@@ -6,7 +6,7 @@
  * @module
  */
 
-import { type Image, writeAt } from "./ext4-write.ts";
+import { type Image, writeAt } from "./image-write.ts";
 import { KiB } from "./units.ts";
 
 /** Bytes of a cluster: what qemu-img uses, too. */

@@ -1,5 +1,5 @@
 /**
- * Reads the contents of the tree's files for the fill, in the order in which they come.
+ * Reads the contents of the tree's files for a filesystem or archive, in the order in which they come.
  *
  * @module
  */
