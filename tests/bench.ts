@@ -16,7 +16,7 @@ import { choose, parseFlags, print, runTask } from "../lib/task.ts";
 import { renderChart } from "./bench_chart.ts";
 import { CONTENDERS, type Layout, REFERENCE, type Work } from "./bench_contenders.ts";
 import { type Input, type InputName, INPUTS } from "./bench_inputs.ts";
-import { dropCaches, measure, type Sample, timeToFirstLine } from "./bench_measure.ts";
+import { dropCaches, measure, type Sample, timeToFirstLine, writeOut } from "./bench_measure.ts";
 import { type Race, renderRace, renderTargets, type Results } from "./bench_results.ts";
 import { printSteps } from "./bench_steps.ts";
 import { inspectMachine, inspectVersions } from "./bench_machine.ts";
@@ -182,6 +182,7 @@ async function run(
         const work: Work = { tree, image: `${directory}/image`, directory: `${directory}/work`, layout };
         await Deno.mkdir(work.directory);
         const command = await contender.command(work);
+        await writeOut();
         if (cache === "cold") await chill();
         try {
           done.push(await measure(command, directory));

@@ -77,12 +77,16 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
+/** Has written to the disk what is pending, so that nobody is slowed down by what others wrote before. */
+export async function writeOut(): Promise<void> {
+  await new Deno.Command("sync").output();
+}
+
 /**
- * Writes out what is pending and forgets all that was read from disks.
+ * Forgets all that was read from disks.
  *
  * @throws when not root, or where the kernel belongs to somebody else.
  */
 export async function dropCaches(): Promise<void> {
-  await new Deno.Command("sync").output();
   await Deno.writeTextFile("/proc/sys/vm/drop_caches", "3");
 }
