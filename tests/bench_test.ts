@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { renderChart } from "./bench_chart.ts";
 import { measure, median } from "./bench_measure.ts";
-import { type Race, ratio, renderRace, renderTargets, type Results } from "./bench_results.ts";
+import { INPUTS } from "./bench_inputs.ts";
+import { type Race, ratio, renderRace, renderTargets, type Results, TARGETS } from "./bench_results.ts";
 import { renderSteps } from "./bench_steps.ts";
 import { missing, tempDir } from "./helpers.ts";
+import { RESULTS } from "./readme.ts";
 
 const sample = (wall: number) => ({ wall, cpu: wall, peak: 100 });
 
@@ -25,6 +27,25 @@ Deno.test("renderChart() draws a bar for each contender, as an image that stands
   assert.match(chart, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
   for (const name of ["disk-image raw", "mke2fs -d"]) assert.ok(chart.includes(name), name);
   assert.match(chart, /0\.50/);
+});
+
+Deno.test("The chart in the README is made from the results that its table is made from", async () => {
+  const chart = await Deno.readTextFile(new URL("bench.svg", import.meta.url));
+  assert.equal(
+    chart,
+    renderChart(RESULTS),
+    "deno task bench --json tests/bench.json --chart tests/bench.svg",
+  );
+});
+
+Deno.test("The results in the README are of all inputs and targets, and what it says of speed is true", {
+  permissions: "none",
+}, () => {
+  const inputs = new Set(RESULTS.races.map(({ input }) => input));
+  assert.deepEqual([...inputs].sort(), Object.keys(INPUTS).sort());
+  assert.equal(renderTargets(RESULTS).length, 1 + TARGETS.length + 3, "each target was measured");
+  const debian = RESULTS.races.find(({ input, cache }) => input === "debian" && cache === "warm")!;
+  assert(ratio(debian, "disk-image raw")! < 1);
 });
 
 Deno.test("ratio() compares neighbours in time, not averages", { permissions: "none" }, () => {
@@ -57,6 +78,29 @@ Deno.test("renderTargets() says which promise is kept", { permissions: "none" },
   assert.match(row("systemd-repart "), /8\.000 +≥ 8 +reached$/);
   assert.match(row("peak memory"), /100 +≤ 400 +reached$/);
   assert(!lines.some((line) => line.startsWith("virt-make-fs")), "what was not measured is not judged");
+});
+
+Deno.test("renderTargets() compares what further files take, not what a build takes to start", {
+  permissions: "none",
+}, () => {
+  const scale = (walls: Record<number, number>): Results => ({
+    ...results({}),
+    races: Object.entries(walls).map(([entries, wall]) => ({
+      ...race({ "part-image ext4": [wall] }),
+      ...{ input: `files-${entries}`, entries: Number(entries) },
+    })),
+  });
+  const growth = (walls: Record<number, number>) =>
+    renderTargets(scale(walls)).find((line) => line.startsWith("time per file"));
+  assert.match(
+    growth({ 1000: 0.31, 10_000: 0.4, 100_000: 1.3, 1_000_000: 10.3 })!,
+    / 1\.00 +≤ 1\.25 +reached$/,
+  );
+  assert.match(
+    growth({ 1000: 0.31, 10_000: 0.4, 100_000: 1.3, 1_000_000: 19.3 })!,
+    / 2\.00 +≤ 1\.25 +MISSED$/,
+  );
+  assert.equal(growth({ 1000: 0.31, 1_000_000: 10.3 }), undefined);
 });
 
 Deno.test("renderSteps() shows steps side by side in time", { permissions: "none" }, () => {

@@ -13,6 +13,11 @@ import { FORMATS } from "../lib/formats.ts";
 import { LEFTOVERS } from "../lib/leftovers.ts";
 import { PACKAGES, packagesFor } from "../lib/packages.ts";
 import { type SettingName, settingRows, SETTINGS } from "../lib/settings.ts";
+import { benchmarkTable, type Results } from "./bench_results.ts";
+import results from "./bench.json" with { type: "json" };
+
+/** What the benchmark found when it was run last for the README. */
+export const RESULTS: Results = results as unknown as Results;
 
 /** The rows of each table; the first one is its head. */
 export const TABLES: Readonly<Record<string, () => string[][]>> = {
@@ -58,6 +63,7 @@ export const TABLES: Readonly<Record<string, () => string[][]>> = {
     ["Package", "What for", "Needed to"],
     ...packagesFor("test").map((name) => [code(name), PACKAGES[name].why, PACKAGES[name].purpose]),
   ],
+  speed: () => benchmarkTable(RESULTS),
 };
 
 function code(text: string): string {
