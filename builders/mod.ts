@@ -7,6 +7,7 @@
 
 import { report } from "../lib/cli.ts";
 import { BuildError, quote } from "../lib/error.ts";
+import { dateEmptyOutputs } from "../lib/output.ts";
 import { type Builders, runSuite } from "../lib/suite.ts";
 import { diskImage } from "./disk-image/build.ts";
 import { partImage } from "./part-image/build.ts";
@@ -18,7 +19,8 @@ export const BUILDERS = {
 } as const satisfies Builders;
 
 /** Images older than these are out of date, as with Raptor. */
-const SOURCES = [new URL(".", import.meta.url).pathname, new URL("../lib", import.meta.url).pathname];
+const SOURCES = ["../builders", "../lib", "../deno.json", "../deno.lock"]
+  .map((path) => new URL(path, import.meta.url).pathname);
 
 /**
  * Runs the suite with the arguments of the process, and returns the exit code.
@@ -27,6 +29,8 @@ const SOURCES = [new URL(".", import.meta.url).pathname, new URL("../lib", impor
  * folder of deno.json, wherever it was called.
  */
 export async function main(args: readonly string[]): Promise<number> {
+  // Whatever comes next, an output of Raptor's container that stays empty must not look finished.
+  await dateEmptyOutputs(Object.values(BUILDERS).map(({ output }) => output));
   let code = 0;
   const failed = await report(async () => {
     const [first, directory = "", ...rest] = args;

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { describeDisk, describePart, type Description } from "./describe.ts";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
 import { type FormatName, isConverted, needsQemu } from "./formats.ts";
@@ -58,13 +58,18 @@ export async function buildPart(plan: PartPlan, tree: OpenTree, output: string):
   const directory = plan.verity?.directory ?? dirname(resolve(output));
   const clear = async () => {
     await clearSideFiles(plan.settings);
-    if (plan.verity) await removeVerity(directory, output);
+    if (plan.verity) await removeVerity(directory, nameOf(plan, output));
   };
   const kind = { volumesOf, describe: describePart, versions, clear };
   await intoOutput(plan, kind, tree, output, async (final, site) => {
     await makeAll(volumesOf(final), tree, site);
-    if (final.hashes) await writeVerity(final.hashes, directory, output);
+    if (final.hashes) await writeVerity(final.hashes, directory, nameOf(plan, output));
   });
+}
+
+/** The file name that the image will have. */
+function nameOf({ settings }: CommonPlan, output: string): string {
+  return settings.outputName ?? basename(output);
 }
 
 /** Makes a filesystem whose size is known only then, in a file of its own. */
@@ -184,12 +189,14 @@ async function intoOutput<Plan extends AnyPlan<Plan>>(
     await timeStep("verify", () => verifyAll(volumes, site, plan.verify));
     if (isConverted(format)) log.step(`Converting to ${format}`);
     const keepRaw = plan.settings.manifest !== undefined;
-    const raw = await closeSite(site, output, plan, volumes, keepRaw);
+    const identity = { ...plan, name: nameOf(plan, output.path) };
+    const raw = await closeSite(site, output, identity, volumes, keepRaw);
     await writeSideFiles({
       settings: plan.settings,
       description: describe(plan),
       tree,
       output: output.path,
+      name: nameOf(plan, output.path),
       raw,
       versions,
     });

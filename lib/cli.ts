@@ -6,25 +6,35 @@
  * @module
  */
 
-import { resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import config from "../deno.json" with { type: "json" };
 import { type Description, renderDescription, renderTable } from "./describe.ts";
 import { BuildError, quote } from "./error.ts";
 import { openInput } from "./input.ts";
 import * as log from "./log.ts";
-import { dateEmptyOutput } from "./output.ts";
+import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "./mounts.ts";
+import { dateEmptyOutputs } from "./output.ts";
 import { timeStep } from "./progress.ts";
 import { closeRoot } from "./root.ts";
 import {
   flagOf,
   ignoredSettings,
+  misspelledSettings,
   readSettings,
   type SettingName,
   settingRows,
+  SETTINGS,
   type Settings,
 } from "./settings.ts";
-import { interrupt, interrupted, throwIfInterrupted } from "./sh.ts";
+import {
+  interrupt,
+  interrupted,
+  type Interruption,
+  type SignalName,
+  SIGNALS,
+  throwIfInterrupted,
+} from "./sh.ts";
 import { askAhead } from "./tools.ts";
 import { inspectTree, type OpenTree, type Tree } from "./tree.ts";
 
@@ -46,6 +56,9 @@ export interface Builder<Plan = unknown> {
 
 /** Where the container mounts the tree. */
 export const DEFAULT_INPUT = "/input";
+
+/** Where the container mounts the directory for what is kept besides the image, if there is one. */
+export const CACHE = "/cache";
 
 /** The version of the suite. */
 export const VERSION: string = config.version;
@@ -76,13 +89,54 @@ export async function main<Plan>(builder: Builder<Plan>): Promise<never> {
  * Runs a builder and returns the exit code. Never throws: what goes wrong is logged.
  *
  * While it runs, SIGINT and SIGTERM end the programs it started, and then it.
+ *
+ * @param cache where the log of a build that failed, or that warned, is kept; by default {@link CACHE} if
+ * something is mounted there.
  */
-export function run<Plan>(
+export async function run<Plan>(
   builder: Builder<Plan>,
   args: readonly string[],
   env: Environment,
+  cache?: string,
 ): Promise<number> {
-  return report(() => runBuilder(builder, args, env));
+  const outputs = [builder.output, ...outputsIn(args)];
+  await dateEmptyOutputs(outputs);
+  log.startTranscript();
+  const mounts: Mount[] = [];
+  const code = await report(async () => {
+    mounts.push(...readMounts());
+    await runBuilder(builder, args, env, mounts);
+  });
+  const directory = cache ?? (mountAt(CACHE, mounts) && CACHE);
+  if (directory) {
+    await keepLog(join(directory, `${nameOf(resolve(outputs.at(-1)!), mounts)}.log`), code !== 0);
+  }
+  return code;
+}
+
+/** The values of `--output` in arguments that may be wrong elsewhere. */
+export function outputsIn(args: readonly string[]): string[] {
+  return args.flatMap((arg, i) =>
+    arg.startsWith("--output=") ? [arg.slice("--output=".length)] : args[i - 1] === "--output" ? [arg] : []
+  );
+}
+
+/** The file name of an image, which in a container is that of the mounted file outside. */
+function nameOf(output: string, mounts: readonly Mount[]): string {
+  return nameOutside(output, mounts) ?? basename(output);
+}
+
+/** Writes the log of a build where it can be read later; one that says nothing is removed. */
+async function keepLog(path: string, failed: boolean): Promise<void> {
+  const { text, hasWarnings } = log.readTranscript();
+  try {
+    if (failed || hasWarnings) await Deno.writeTextFile(path, text);
+    else await Deno.remove(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) {
+      log.warn(`Cannot keep the log as ${quote(path)}: ${(error as Error).message}`);
+    }
+  }
 }
 
 /** Errors of system calls that no code can foresee: the machine has run out of something, or is broken. */
@@ -90,9 +144,8 @@ const ENVIRONMENT = ["EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOMEM", "EN
 
 /** Runs `task` under the signal handlers, logs its error, and returns the exit code. */
 export async function report(task: () => Promise<void>): Promise<number> {
-  let caught: "SIGINT" | "SIGTERM" | undefined;
-  const listeners = (["SIGINT", "SIGTERM"] as const).map((signal) => {
-    const listener = () => interrupt(caught ??= signal);
+  const listeners = (Object.keys(SIGNALS) as SignalName[]).map((signal) => {
+    const listener = () => interrupt(signal);
     Deno.addSignalListener(signal, listener);
     return () => Deno.removeSignalListener(signal, listener);
   });
@@ -101,9 +154,10 @@ export async function report(task: () => Promise<void>): Promise<number> {
     return 0;
   } catch (error) {
     log.setStatus("");
-    if (caught) {
-      log.fail(interrupted.reason.message);
-      return caught === "SIGINT" ? 130 : 143;
+    if (interrupted.aborted) {
+      const { message, exitCode } = interrupted.reason as Interruption;
+      log.fail(message);
+      return exitCode;
     }
     if (error instanceof BuildError) {
       log.fail(error.message);
@@ -126,13 +180,13 @@ async function runBuilder<Plan>(
   builder: Builder<Plan>,
   args: readonly string[],
   env: Environment,
+  mounts: readonly Mount[],
 ): Promise<void> {
   const flags = parseFlags(builder, args);
   if (flags.help) return print(helpText(builder));
   if (flags.version) return print(`${builder.name} ${VERSION}\n`);
   // Absolute, since programs take "-x" for an option and qemu-img "nbd:x" for a network.
   const output = resolve(flags.output as string | undefined ?? builder.output);
-  if (!flags["dry-run"]) await dateEmptyOutput(output);
   const form = log.LOG_FORMATS.find((form) => form === (flags.log ?? "text"));
   if (!form) {
     throw new BuildError(`Cannot use --log=${quote(String(flags.log))}`, {
@@ -145,9 +199,14 @@ async function runBuilder<Plan>(
     throw new BuildError("Cannot use --json alone", { kind: "usage", hint: "Add --dry-run" });
   }
   const settings = readSettings(builder.settings, flags as Record<string, string>, env);
+  const outputName = settings.outputName ?? nameOf(output, mounts);
   for (const name of ignoredSettings(builder.settings, env)) {
     log.warn(`${name} has no meaning for ${builder.name} and is ignored`);
   }
+  for (const [name, meant] of misspelledSettings(builder.settings, env)) {
+    log.warn(`${name} is no setting: did you mean ${meant}?`);
+  }
+  requireKept(builder, settings, output, mounts);
   const path = flags.input as string | undefined ?? DEFAULT_INPUT;
   log.step(`Reading ${path}`);
   await using input = await openInput(path);
@@ -156,7 +215,7 @@ async function runBuilder<Plan>(
   throwIfInterrupted();
   try {
     const seed = settings.seed === "random" ? crypto.randomUUID() : settings.seed;
-    const plan = await timeStep("plan", () => builder.plan({ ...settings, seed }, tree));
+    const plan = await timeStep("plan", () => builder.plan({ ...settings, seed, outputName }, tree));
     const description = builder.describe(plan);
     if (flags["dry-run"]) {
       const lines = flags.json ? [JSON.stringify(description, null, 2)] : renderDescription(description);
@@ -168,6 +227,40 @@ async function runBuilder<Plan>(
     if (!flags["dry-run"]) await builder.build(plan, tree, output);
   } finally {
     closeRoot(tree.root);
+  }
+}
+
+/**
+ * Checks that what is written beside the image is not gone with the container: that only has what is mounted in it.
+ *
+ * @throws {BuildError} (usage) naming the setting.
+ */
+function requireKept(
+  { settings: taken }: Pick<Builder, "settings">,
+  { manifest, sbom, verity, verityDirectory }: Settings,
+  output: string,
+  mounts: readonly Mount[],
+): void {
+  const isContainer = mountAt(output, mounts) ||
+    mountAt("/", mounts)?.type === "overlay" && !isVolatile(output, mounts);
+  if (!isContainer) return;
+  const hasHashes = taken.includes("verityDirectory") && verity !== "none";
+  const paths = {
+    manifest,
+    sbom,
+    verityDirectory: hasHashes ? verityDirectory ?? dirname(output) : undefined,
+  };
+  for (const [name, path] of Object.entries(paths)) {
+    if (path === undefined || !isVolatile(resolve(path), mounts)) continue;
+    const { env } = SETTINGS[name as keyof typeof paths];
+    throw new BuildError(
+      `Cannot keep what would be written to ${quote(path)}: it is gone with the container`,
+      {
+        kind: "usage",
+        hint:
+          `Set ${env} to a path in a mounted directory; with Raptor, give the job a cache and use ${CACHE}`,
+      },
+    );
   }
 }
 

@@ -11,7 +11,7 @@
  */
 
 import { crc32c } from "./crc32c.ts";
-import { BuildError } from "./error.ts";
+import { BuildError, quote } from "./error.ts";
 import { deriveSerial, deriveUuid } from "./identity.ts";
 import { KiB } from "./units.ts";
 
@@ -20,6 +20,8 @@ export interface Identity {
   readonly seed: string;
   /** Seconds since 1970. */
   readonly time: number;
+  /** The file name that the image will have. */
+  readonly name: string;
 }
 
 /** Changes the finished image in the file `path`. */
@@ -56,8 +58,8 @@ export const identifyVdi: Identify = async (path, { seed }) => {
   await writeAt(file, 0x198, uuidBytes(deriveUuid(seed, "vdi/last-change")));
 };
 
-/** The descriptor, a text behind the header, has a content ID of up to eight digits. */
-export const identifyVmdk: Identify = async (path, { seed }) => {
+/** The descriptor, a text behind the header, has a content ID of up to eight digits, and the name of its own file. */
+export const identifyVmdk: Identify = async (path, { seed, name }) => {
   using file = await open(path);
   const header = new DataView((await readAt(file, 0, 512)).buffer);
   const offset = Number(header.getBigUint64(28, true)) * 512;
@@ -68,9 +70,17 @@ export const identifyVmdk: Identify = async (path, { seed }) => {
   const descriptor = new TextDecoder().decode(bytes.subarray(0, end < 0 ? length : end));
   // It is written without leading zeros, so that the text can become longer.
   const id = /^CID=[0-9a-f]{1,8}$/m;
+  const extent = /^(RW \d+ SPARSE) "[^]*?"$/m;
   if (!id.test(descriptor)) throw new BuildError("qemu-img wrote a VMDK without a content ID");
-  const text = descriptor.replace(id, `CID=${deriveSerial(seed, "vmdk/content")}`);
-  bytes.fill(0).set(new TextEncoder().encode(text));
+  if (!extent.test(descriptor)) throw new BuildError("qemu-img wrote a VMDK without an extent");
+  const text = new TextEncoder().encode(
+    descriptor.replace(id, `CID=${deriveSerial(seed, "vmdk/content")}`)
+      .replace(extent, (_, kind) => `${kind} "${name.replace(/["\p{Cc}]/gu, "_")}"`),
+  );
+  if (text.length > length) {
+    throw new BuildError(`Cannot write the name ${quote(name)} into a VMDK: it is too long`);
+  }
+  bytes.fill(0).set(text);
   await writeAt(file, offset, bytes);
 };
 

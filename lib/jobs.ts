@@ -9,6 +9,8 @@ import { resolve } from "node:path";
 import { BuildError, quote } from "./error.ts";
 import * as log from "./log.ts";
 import { type Job, moduleName, type Project } from "./raptor.ts";
+import { CACHE } from "./cli.ts";
+import { flagOf, type SettingName, SETTINGS } from "./settings.ts";
 import { shWith } from "./sh.ts";
 
 /** What a tree is called beside `Raptor.toml`, in the order in which it is looked for. */
@@ -96,8 +98,13 @@ export interface JobOptions {
   readonly sources: readonly string[];
 }
 
-/** Runs a builder by name and returns its exit code. */
-export type RunBuilder = (name: string, args: string[], env: Record<string, string>) => Promise<number>;
+/** Runs a builder by name and returns its exit code; `cache` is the directory that it has for `/cache`. */
+export type RunBuilder = (
+  name: string,
+  args: string[],
+  env: Record<string, string>,
+  cache?: string,
+) => Promise<number>;
 
 /**
  * Runs jobs one after the other and stops at the first that fails.
@@ -123,11 +130,15 @@ export async function runJobs(
       continue;
     }
     log.step(`${job.name}: ${job.builder} makes ${quote(job.output)} from ${quote(path)}`);
+    if (job.cache !== undefined) await makeCache(job.name, job.cache);
     const epoch = env.SOURCE_DATE_EPOCH;
+    const call = { ...job, ...translateCache(job) };
     const code = await run(
       job.builder,
-      ["--input", path, "--output", job.output, ...options.flags],
-      { ...(epoch ? { SOURCE_DATE_EPOCH: epoch } : {}), ...job.env },
+      // The last of a flag counts: paths of the container, such as --input=/input, mean what the job says.
+      [...call.args, "--input", path, "--output", job.output, ...options.flags],
+      { ...(epoch ? { SOURCE_DATE_EPOCH: epoch } : {}), ...call.env },
+      job.cache,
     );
     if (code !== 0) {
       const left = jobs.slice(index + 1).map((job) => job.name);
@@ -136,6 +147,43 @@ export async function runJobs(
     }
   }
   return 0;
+}
+
+/** Makes the directory of a job's cache as Raptor does, but not those above it. */
+async function makeCache(job: string, path: string): Promise<void> {
+  try {
+    await Deno.mkdir(path);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.AlreadyExists) return;
+    throw new BuildError(
+      `Cannot make the cache ${quote(path)} of the job ${job}: ${(cause as Error).message}`,
+      {
+        kind: "usage",
+        cause,
+      },
+    );
+  }
+}
+
+/** Flags and settings of a job in which paths below `/cache`, as the container has them, lead to the job's cache. */
+function translateCache({ args, env, cache }: Job): Pick<Job, "args" | "env"> {
+  if (cache === undefined) return { args, env };
+  const translate = (path: string) =>
+    path === CACHE || path.startsWith(`${CACHE}/`) ? resolve(cache, `.${path.slice(CACHE.length)}`) : path;
+  const isPath = (name: SettingName) => ["FILE", "DIR"].includes(SETTINGS[name].value);
+  const names = (Object.keys(SETTINGS) as SettingName[]).filter(isPath);
+  const variables = names.map((name) => SETTINGS[name].env as string);
+  const flags = names.map((name) => `--${flagOf(name)}`);
+  return {
+    args: args.map((arg, i) => {
+      if (flags.includes(args[i - 1] ?? "")) return translate(arg);
+      const [flag = "", ...value] = arg.split("=");
+      return value.length && flags.includes(flag) ? `${flag}=${translate(value.join("="))}` : arg;
+    }),
+    env: Object.fromEntries(
+      Object.entries(env).map(([name, value]) => [name, variables.includes(name) ? translate(value) : value]),
+    ),
+  };
 }
 
 async function exists(path: string): Promise<boolean> {

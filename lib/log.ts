@@ -37,6 +37,19 @@ export function isInteractive(): boolean {
   return format === "text" && Deno.stderr.isTerminal();
 }
 
+/** What was logged since the last {@link startTranscript}. */
+let transcript = { text: "", hasWarnings: false };
+
+/** Begins to collect what is logged, so that it can be kept where stderr is not. */
+export function startTranscript(): void {
+  transcript = { text: "", hasWarnings: false };
+}
+
+/** The lines as they were logged, without colours, and whether a warning is among them. */
+export function readTranscript(): { readonly text: string; readonly hasWarnings: boolean } {
+  return transcript;
+}
+
 /** A line that is drawn again and again below the log, such as a progress bar; empty when there is none. */
 let status = "";
 
@@ -55,7 +68,12 @@ const LEVELS = {
 } as const satisfies Record<string, { mark: string; style: Style }>;
 
 function write(level: keyof typeof LEVELS, message: string, fields: Fields = {}): void {
-  if (format === "json") return put(`${JSON.stringify({ level, message, ...fields })}\n`);
+  transcript.hasWarnings ||= level === "warning";
+  if (format === "json") {
+    const line = `${JSON.stringify({ level, message, ...fields })}\n`;
+    transcript.text += line;
+    return put(line);
+  }
   const { mark, style } = LEVELS[level];
   // Names from a tree get into messages of programs: they must not steer the terminal.
   message = message.replace(
@@ -63,10 +81,12 @@ function write(level: keyof typeof LEVELS, message: string, fields: Fields = {})
     /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g,
     (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`,
   );
+  const lines = message.split("\n");
+  transcript.text += lines.map((line) => `[${mark}] ${line}\n`).join("");
   const color = isInteractive() && !Deno.env.get("NO_COLOR");
   const head = color ? styleText(style, `[${mark}]`, { validateStream: false }) : `[${mark}]`;
-  const lines = message.split("\n").map((line) => `${head} ${line}\n`).join("");
-  put(status ? `\r\x1b[K${lines}${status}` : lines);
+  const text = lines.map((line) => `${head} ${line}\n`).join("");
+  put(status ? `\r\x1b[K${text}${status}` : text);
 }
 
 /** Shows a status line below the log, or with an empty text takes it away. Only on a terminal. */

@@ -11,7 +11,6 @@
  */
 
 import { createHash } from "node:crypto";
-import { basename } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import type { Description } from "./describe.ts";
 import { BuildError, quote } from "./error.ts";
@@ -65,6 +64,8 @@ export interface Build {
   readonly tree: OpenTree;
   /** The finished image. */
   readonly output: string;
+  /** The file name that it will have. */
+  readonly name: string;
   /** The raw image that it was made from: itself, unless it was converted. */
   readonly raw: string;
   /** Versions of the programs. */
@@ -73,7 +74,7 @@ export interface Build {
 
 /** Writes the files that are asked for. */
 export async function writeSideFiles(build: Build): Promise<void> {
-  const { settings: { manifest, sbom }, description, tree, output } = build;
+  const { settings: { manifest, sbom }, description, tree, output, name } = build;
   if (manifest === undefined && sbom === undefined) return;
   log.step("Writing what the image is made of");
   const sha256 = await hashImage(output);
@@ -81,7 +82,7 @@ export async function writeSideFiles(build: Build): Promise<void> {
   if (sbom === undefined) return;
   const { packages, warnings } = findInstalled(tree);
   warnings.forEach((warning) => log.warn(warning));
-  const image = { name: basename(output), sha256 };
+  const image = { name, sha256 };
   const origin = { time: description.sourceDateEpoch, creator: `${NAME}-${config.version}` };
   await writeJson(sbom, spdxDocument(tree, packages, image, origin));
 }
@@ -90,20 +91,22 @@ async function writeJson(path: string, value: unknown): Promise<void> {
   await Deno.writeTextFile(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
+/** Settings that say where files go and what they are called, not what is in them. */
+const PLACES: readonly string[] = ["OUTPUT_NAME", "MANIFEST", "SBOM", "VERITY_DIR"];
+
 /** The settings that decide on the image, by their variables: without keys, and without where files go. */
 export function parametersOf(settings: Settings): Record<string, unknown> {
   const parameters: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(settings)) {
     const { env } = SETTINGS[name as keyof typeof SETTINGS];
     const isSecret = env.endsWith("_KEY") || String(value).includes("PRIVATE KEY");
-    if (value === undefined || isSecret || ["MANIFEST", "SBOM", "VERITY_DIR"].includes(env)) continue;
+    if (value === undefined || isSecret || PLACES.includes(env)) continue;
     parameters[env] = value;
   }
   return parameters;
 }
 
-async function statement({ settings, description, output, raw, versions }: Build, sha256: string) {
-  const name = basename(output);
+async function statement({ settings, description, output, name, raw, versions }: Build, sha256: string) {
   const partitions = "partitions" in description ? description.partitions : [];
   const subject: Record<string, unknown>[] = [
     { name, digest: { sha256 }, annotations: { format: description.format, size: imageSize(output) } },

@@ -111,17 +111,20 @@ function cannotWrite(path: string, cause: unknown): BuildError {
 }
 
 /**
- * Dates an output that is empty 1970, before anything else is done. Raptor makes the file just before it
- * starts the builder: should the build end before it comes to writing, the file would look up to date.
+ * Dates outputs that are empty 1970, before anything else is done. Raptor makes the file just before it starts
+ * the builder: whatever ends without an image (a usage error, `--help`, `--dry-run`) would otherwise leave one
+ * that looks up to date.
  *
  * An image that is there is left alone: it is as old as it looks.
  */
-export async function dateEmptyOutput(path: string): Promise<void> {
-  try {
-    const { isFile, size } = await Deno.stat(path);
-    if (isFile && size === 0) await Deno.utime(path, EPOCH, EPOCH);
-  } catch {
-    // It does not exist or may not be changed: checkOutput() says so when it comes to it.
+export async function dateEmptyOutputs(paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    try {
+      const { isFile, size } = await Deno.stat(path);
+      if (isFile && size === 0) await Deno.utime(path, EPOCH, EPOCH);
+    } catch {
+      // It does not exist or may not be changed: checkOutput() says so when it comes to it.
+    }
   }
 }
 

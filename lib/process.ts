@@ -22,9 +22,24 @@ const abort = new AbortController();
 /** Aborted by {@link interrupt}, for our own long loops. */
 export const interrupted: AbortSignal = abort.signal;
 
-/** Stops all programs that run, for SIGINT or SIGTERM; those started later fail at once. */
-export function interrupt(signal: "SIGINT" | "SIGTERM"): void {
-  abort.abort(new BuildError(`Interrupted by ${signal}`));
+/** What interrupts a build from outside, with the exit code that says so: 128 and the signal's number. */
+export const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
+
+export type SignalName = keyof typeof SIGNALS;
+
+/** Stops all programs that run; those started later fail at once. */
+export function interrupt(signal: SignalName): void {
+  abort.abort(new Interruption(signal));
+}
+
+/** Why a build ended that was interrupted. */
+export class Interruption extends BuildError {
+  readonly exitCode: number;
+
+  constructor(signal: SignalName) {
+    super(`Interrupted by ${signal}`);
+    this.exitCode = SIGNALS[signal];
+  }
 }
 
 /** What stops the programs that are started here and now. */

@@ -1,9 +1,9 @@
 /**
- * `Raptor.toml`: which images a project wants, read in Raptor's own dialect.
+ * `Raptor.toml`: which images a project wants, read as Raptor reads it.
  *
- * A job `[run.NAME]` with `target = "$LINK.BUILDER"` is ours when BUILDER is one of our builders and LINK
- * is in `[raptor.link]`; what the link points to is Raptor's business. Relative paths start at the folder
- * of the file.
+ * A job `[run.NAME]` may be ours when the last part of its target is the name of one of our builders, as in
+ * `$LINK.disk-image`. Links and modules start at the folder of the file, while outputs and caches start at the
+ * current directory. Unknown keys are ignored, with a warning.
  *
  * - https://chrivers.github.io/raptor/make.html
  * - https://chrivers.github.io/raptor/module-name/package.html
@@ -11,19 +11,28 @@
  * @module
  */
 
-import { dirname, isAbsolute, join, normalize } from "node:path";
+import { dirname, isAbsolute, normalize, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { BuildError, quote } from "./error.ts";
+import { nearest } from "./suggest.ts";
 
 /** One image that is wanted. */
 export interface Job {
   readonly name: string;
   /** The name of one of our builders: `disk-image`. */
   readonly builder: string;
+  /** What Raptor runs, as written: `$rbuild.disk-image`. */
+  readonly target: string;
+  /** The `.rapt` file of the target, by which Raptor knows whose builder it is. */
+  readonly file: string;
   /** The Raptor target whose tree goes into the image, as written: `test`, `$book.ssh`. */
   readonly input: string;
-  /** Where the image goes: relative paths start at the folder of the file. */
+  /** Where the image goes. */
   readonly output: string;
+  /** The directory that the builder sees as `/cache`. */
+  readonly cache?: string;
+  /** Flags for the builder. */
+  readonly args: readonly string[];
   /** The settings. They are all there is: Raptor hands nothing of its own environment to a builder. */
   readonly env: Readonly<Record<string, string>>;
 }
@@ -35,21 +44,43 @@ export interface Project {
   readonly links: ReadonlyMap<string, string>;
   /** The jobs for our builders, in the order of the file. */
   readonly jobs: readonly Job[];
-  /** The other jobs: name → target. */
+  /** The jobs that are none for us: name → why. */
   readonly others: ReadonlyMap<string, string>;
-  /** `[group.NAME]`: the names of its jobs. */
-  readonly groups: ReadonlyMap<string, readonly string[]>;
+  readonly groups: ReadonlyMap<string, Group>;
+  /** What a person should know about the file. */
+  readonly warnings: readonly string[];
 }
 
-/** The keys of a job that Raptor knows. `cache` and `state-dir` mean nothing to our builders. */
-const JOB_KEYS = ["target", "cache", "input", "output", "entrypoint", "args", "env", "state-dir"];
+/** `[group.NAME]` */
+export interface Group {
+  /** The names of its jobs. */
+  readonly run: readonly string[];
+  /** Layers that only Raptor can build. */
+  readonly build: readonly string[];
+}
+
+/** The keys that Raptor knows; `state-dir` means nothing to our builders. */
+const KEYS = {
+  "": ["raptor", "run", "group"],
+  "raptor": ["link"],
+  "group": ["run", "build"],
+  "run": ["target", "cache", "input", "output", "entrypoint", "args", "env", "state-dir"],
+} as const;
 
 type Table = Readonly<Record<string, unknown>>;
 
-/** Reads the text of a `Raptor.toml`. `builders` are the names of ours. */
+/**
+ * Reads the text of a `Raptor.toml`.
+ *
+ * @param path of the file, at whose folder links and modules start.
+ * @param builders the names of ours.
+ * @throws {BuildError} (usage) naming the key that Raptor would refuse, too, or that would leave two jobs with
+ * one output.
+ */
 export function parseProject(text: string, path: string, builders: readonly string[]): Project {
   const problem = (what: string, hint?: string) =>
     new BuildError(`Cannot use ${quote(path)}: ${what}`, { kind: "usage", hint });
+  const warnings: string[] = [];
 
   const table = (value: unknown, key: string): Table => {
     if (value === undefined) return {};
@@ -63,73 +94,134 @@ export function parseProject(text: string, path: string, builders: readonly stri
       : `Write ${key.split(".").slice(2).join(".")} = "${value}"`;
     throw problem(`${key} = ${JSON.stringify(value)} is not a string`, fix);
   };
-  /** Raptor's string_or_list. */
-  const strings = (value: unknown, key: string): string[] => {
+  const list = (value: unknown, key: string): string[] => {
     if (value === undefined) return [];
-    return Array.isArray(value) ? value.map((item) => string(item, key)) : [string(value, key)];
+    if (Array.isArray(value)) return value.map((item) => string(item, key));
+    throw problem(
+      `${key} = ${JSON.stringify(value)} is not a list`,
+      `Write ${key.slice(key.lastIndexOf(".") + 1)} = [${JSON.stringify(value)}]`,
+    );
   };
-  /** Our builders have one input and one output. */
-  const single = (value: unknown, key: string, example: string): string => {
+  /** Raptor's string_or_list. */
+  const strings = (value: unknown, key: string): string[] =>
+    Array.isArray(value) || value === undefined ? list(value, key) : [string(value, key)];
+  /** Our builders have at most one of each mount. */
+  const single = (value: unknown, key: string): string | undefined => {
     const [first, ...rest] = strings(value, key);
-    const line = `Write ${key.slice(key.lastIndexOf(".") + 1)} = ${example}`;
-    if (!first) throw problem(`${key} is missing or empty`, line);
-    if (rest.length) throw problem(`${key} has ${rest.length + 1} entries, and the builder takes one`, line);
+    if (rest.length) throw problem(`${key} has ${rest.length + 1} entries, and the builder takes one`);
     return first;
+  };
+  const required = (value: unknown, key: string, example: string): string => {
+    const found = single(value, key);
+    if (found) return found;
+    throw problem(
+      `${key} is missing or empty`,
+      `Write ${key.slice(key.lastIndexOf(".") + 1)} = ${example}`,
+    );
+  };
+  const warnOfKeys = (value: Table, kind: keyof typeof KEYS, key: string) => {
+    const known: readonly string[] = KEYS[kind];
+    for (const name of Object.keys(value).filter((name) => !known.includes(name))) {
+      const meant = nearest(name, known);
+      const place = key ? `${key}.${showKey(name)}` : showKey(name);
+      warnings.push(`${path}: Raptor ignores ${place}${meant ? `: did you mean ${meant}?` : ""}`);
+    }
   };
 
   const document = readToml(text, path);
+  warnOfKeys(document, "", "");
+  const raptor = table(document.raptor, "raptor");
+  warnOfKeys(raptor, "raptor", "raptor");
+  if (document.raptor !== undefined && raptor.link === undefined) {
+    throw problem("[raptor] has no links", "Write [raptor.link], or leave [raptor] out");
+  }
   const links = new Map(
-    Object.entries(table(table(document.raptor, "raptor").link, "raptor.link"))
-      .map(([name, link]) => [name, string(link, `raptor.link.${name}`)] as const),
+    Object.entries(table(raptor.link, "raptor.link"))
+      .map(([name, link]) => [name, string(link, `raptor.link.${showKey(name)}`)] as const),
   );
   const groups = new Map(
-    Object.entries(table(document.group, "group"))
-      .map(([name, group]) =>
-        [name, strings(table(group, `group.${name}`).run, `group.${name}.run`)] as const
-      ),
+    Object.entries(table(document.group, "group")).map(([name, value]) => {
+      const key = `group.${showKey(name)}`;
+      const group = table(value, key);
+      warnOfKeys(group, "group", key);
+      return [name, {
+        run: list(group.run, `${key}.run`),
+        build: list(group.build, `${key}.build`),
+      }] as const;
+    }),
   );
 
   const folder = dirname(path);
+  /** A path of which components such as `$rbuild` are links. */
+  const logical = (file: string, key: string): string => {
+    const parts = file.split("/").map((part) => {
+      if (!part.startsWith("$")) return part;
+      const link = links.get(part.slice(1));
+      if (link === undefined) throw problem(`${key} = ${quote(file)} names no link of [raptor.link]`);
+      return link;
+    });
+    // Raptor joins them as it joins paths: an absolute one begins anew.
+    const start = parts.findLastIndex((part) => isAbsolute(part));
+    return normalize(start > 0 ? parts.slice(start).join("/") : parts.join("/"));
+  };
   const jobs: Job[] = [];
   const others = new Map<string, string>();
   for (const [name, value] of Object.entries(table(document.run, "run"))) {
-    const key = `run.${/^[\w-]+$/.test(name) ? name : quote(name)}`;
+    const key = `run.${showKey(name)}`;
     const run = table(value, key);
     if (run.target === undefined) {
       throw problem(`${key}.target is missing`, `Write target = "$rbuild.${builders[0]}"`);
     }
     const target = string(run.target, `${key}.target`);
+    warnOfKeys(run, "run", key);
     const { root, parts } = moduleName(target);
-    const builder = builders.find((known) => parts.length === 1 && parts[0] === known);
-    if (!builder) {
-      others.set(name, target);
-      continue;
-    }
-    if (root && !links.has(root)) {
-      throw problem(
-        `${key}.target = ${quote(target)} names no link of [raptor.link]`,
-        `Write ${/^[\w-]+$/.test(root) ? root : quote(root)} = "raptor-builders" below [raptor.link]`,
-      );
-    }
-    const unknown = Object.keys(run).find((item) => !JOB_KEYS.includes(item));
-    if (unknown) throw problem(`${key}.${unknown} is not known`, `A job has ${JOB_KEYS.join(", ")}`);
-    const replaced = strings(run.entrypoint, `${key}.entrypoint`).concat(strings(run.args, `${key}.args`));
-    if (replaced.length) {
-      throw problem(
-        `${key} replaces the command of the builder by ${quote(replaced.join(" "))}`,
-        'Leave "entrypoint" and "args" out, or run the job with Raptor',
-      );
-    }
+    const inputs = strings(run.input, `${key}.input`);
+    const outputs = strings(run.output, `${key}.output`);
+    const caches = strings(run.cache, `${key}.cache`);
+    const entrypoint = list(run.entrypoint, `${key}.entrypoint`);
+    const args = list(run.args, `${key}.args`);
+    if (run["state-dir"] !== undefined) string(run["state-dir"], `${key}.state-dir`);
     const env = Object.entries(table(run.env, `${key}.env`))
       .map(([setting, text]) => [setting, string(text, `${key}.env.${setting}`)] as const);
-    const file = single(run.output, `${key}.output`, '"disk.img"');
-    const output = isAbsolute(file) ? normalize(file) : join(folder, file);
+
+    const builder = builders.find((known) => known === parts.at(-1));
+    if (!builder) {
+      others.set(name, `${quote(target)} is not one of our builders`);
+      continue;
+    }
+    if (entrypoint.length) {
+      others.set(name, `it runs ${quote(entrypoint[0]!)} in the container of ${builder}`);
+      continue;
+    }
+    const link = root === undefined ? "" : links.get(root);
+    if (link === undefined) {
+      throw problem(
+        `${key}.target = ${quote(target)} names no link of [raptor.link]`,
+        `Write ${showKey(root!)} = "raptor-builders" below [raptor.link]`,
+      );
+    }
+    const output = logical(required(outputs, `${key}.output`, '"disk.img"'), `${key}.output`);
     const twin = jobs.find((job) => job.output === output);
     if (twin) throw problem(`run.${twin.name} and ${key} both write ${quote(output)}`);
-    const input = single(run.input, `${key}.input`, '"test"');
-    jobs.push({ name, builder, input, output, env: Object.fromEntries(env) });
+    const cache = single(caches, `${key}.cache`);
+    jobs.push({
+      name,
+      builder,
+      target,
+      file: `${resolve(folder, link, ...parts)}.rapt`,
+      input: required(inputs, `${key}.input`, '"test"'),
+      output,
+      ...cache && { cache: logical(cache, `${key}.cache`) },
+      args,
+      env: Object.fromEntries(env),
+    });
   }
-  return { path, folder, links, jobs, others, groups };
+  return { path, folder, links, jobs, others, groups, warnings };
+}
+
+/** A key as TOML has it, and as no terminal would mind it. */
+function showKey(name: string): string {
+  return /^[\w-]+$/.test(name) ? name : quote(name);
 }
 
 /**
@@ -151,11 +243,15 @@ export function selectJobs(project: Project, names: readonly string[]): Job[] {
   const select = (name: string) => {
     const job = project.jobs.find((job) => job.name === name || `run.${job.name}` === name);
     if (job) return selected.add(job);
-    const target = project.others.get(name.replace(/^run\./, ""));
-    if (target === undefined) {
-      throw new BuildError(`Cannot find the job ${quote(name)} in ${file}`, { kind: "usage", hint });
+    const reason = project.others.get(name.replace(/^run\./, ""));
+    if (reason === undefined) {
+      const meant = nearest(name, known);
+      throw new BuildError(`Cannot find the job ${quote(name)} in ${file}`, {
+        kind: "usage",
+        hint: meant ? `Did you mean ${meant}?` : hint,
+      });
     }
-    throw new BuildError(`Cannot run the job ${quote(name)}: ${quote(target)} is not one of our builders`, {
+    throw new BuildError(`Cannot run the job ${quote(name)}: ${reason}`, {
       kind: "usage",
       hint: `Run it with "raptor make ${name}"`,
     });
@@ -172,7 +268,13 @@ export function selectJobs(project: Project, names: readonly string[]): Job[] {
         hint: `Its groups are ${[...project.groups.keys()].map((group) => `%${group}`).join(", ") || "none"}`,
       });
     }
-    group.forEach(select);
+    if (group.build.length) {
+      throw new BuildError(`Cannot build the layers of the group ${quote(name)}: ${group.build.join(", ")}`, {
+        kind: "usage",
+        hint: `Run it with "raptor make ${name}", or name its jobs: ${group.run.join(", ") || "it has none"}`,
+      });
+    }
+    group.run.forEach(select);
   }
   return [...selected];
 }

@@ -11,6 +11,7 @@ import { BuildError, quote } from "./error.ts";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
 import { type FormatName, FORMATS } from "./formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
+import { nearest } from "./suggest.ts";
 import { choice, mebibytes, parseKernelOptions, pattern, pem, several } from "./setting-values.ts";
 
 interface Setting<T> {
@@ -74,6 +75,13 @@ export const SETTINGS = {
     computed: "root",
     help: "Label of the filesystem",
     parse: pattern(/^[\x21-\x7e]{1,255}$/, "ASCII characters without a space"),
+  },
+  outputName: {
+    env: "OUTPUT_NAME",
+    value: "NAME",
+    computed: "that of the output",
+    help: "File name that the image will have: what is made beside it is named after it",
+    parse: pattern(/^[^/\0]{1,255}$/, "a file name of 1 to 255 characters without a slash"),
   },
   directory: {
     env: "DIRECTORY",
@@ -302,6 +310,19 @@ export function ignoredSettings(
   const names = Object.keys(SETTINGS) as SettingName[];
   return names.filter((name) => !taken.includes(name) && env[SETTINGS[name].env])
     .map((name) => SETTINGS[name].env);
+}
+
+/** Variables that are nearly the name of a setting that the builder takes, with that name. */
+export function misspelledSettings(
+  taken: readonly SettingName[],
+  env: Readonly<Record<string, string | undefined>>,
+): (readonly [name: string, meant: string])[] {
+  const known = Object.values(SETTINGS).map(({ env }) => env as string);
+  const names = taken.map((name) => SETTINGS[name].env);
+  return Object.keys(env).filter((name) => env[name] && !known.includes(name)).flatMap((name) => {
+    const meant = nearest(name, names);
+    return meant ? [[name, meant] as const] : [];
+  });
 }
 
 /** One line per setting for `--help`: flag, environment variable, default, help. */

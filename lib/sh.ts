@@ -14,7 +14,14 @@ import * as log from "./log.ts";
 import { packageOf, searchPath } from "./packages.ts";
 import { runProcess, type Sink, type Stdin, stopSignal } from "./process.ts";
 
-export { interrupt, interrupted, throwIfInterrupted } from "./process.ts";
+export {
+  interrupt,
+  interrupted,
+  type Interruption,
+  type SignalName,
+  SIGNALS,
+  throwIfInterrupted,
+} from "./process.ts";
 
 /** What every program sees: messages that can be parsed, times that do not depend on the machine. */
 const environment = () => ({ LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() });

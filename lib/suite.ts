@@ -13,8 +13,8 @@ import { renderTable } from "./describe.ts";
 import { BuildError, quote } from "./error.ts";
 import { runJobs } from "./jobs.ts";
 import * as log from "./log.ts";
-import { type Job, parseProject, selectJobs } from "./raptor.ts";
-import { SETTINGS } from "./settings.ts";
+import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
+import { misspelledSettings, SETTINGS } from "./settings.ts";
 
 /** The builders by name. A plan is only ever handed back to the builder that made it. */
 // deno-lint-ignore no-explicit-any
@@ -62,10 +62,11 @@ export async function runSuite(
   if (form) log.setLogFormat(form);
   const names = Object.keys(builders);
   const file = values.file ?? "Raptor.toml";
-  const project = parseProject(await readProject(file, names), file, names);
+  const project = await leaveOutForeign(parseProject(await readProject(file, names), file, names));
+  project.warnings.forEach((warning) => log.warn(warning));
   const jobs = pick(selectJobs(project, positionals), values.index);
-  for (const [name, target] of positionals.length ? [] : project.others) {
-    log.detail(`${name} is left out: ${quote(target)} is not one of our builders`);
+  for (const [name, reason] of positionals.length ? [] : project.others) {
+    log.detail(`${name} is left out: ${reason}`);
   }
   warnOfSettings(builders, jobs);
   const flags = Object.keys(SHARED_FLAGS).flatMap((flag) => {
@@ -79,7 +80,13 @@ export async function runSuite(
     flags,
     sources,
   };
-  return await runJobs(project, jobs, options, env, (name, args, env) => run(builders[name]!, args, env));
+  return await runJobs(
+    project,
+    jobs,
+    options,
+    env,
+    (name, args, env, cache) => run(builders[name]!, args, env, cache),
+  );
 }
 
 async function print(text: string): Promise<number> {
@@ -115,6 +122,24 @@ async function readProject(path: string, builders: readonly string[]): Promise<s
   }
 }
 
+/** What the `.rapt` files of our builders run, and nobody else's. */
+const PROGRAM = "/opt/raptor-builders/builders/mod.ts";
+
+/**
+ * Moves the jobs whose builder has one of our names, but is somebody else's, to the others. Where Raptor's file
+ * is not to be seen, as in our container, the name decides.
+ */
+async function leaveOutForeign(project: Project): Promise<Project> {
+  const jobs: Job[] = [];
+  const others = new Map(project.others);
+  for (const job of project.jobs) {
+    const text = await Deno.readTextFile(job.file).catch(() => undefined);
+    if (text?.includes(PROGRAM) ?? true) jobs.push(job);
+    else others.set(job.name, `${quote(job.target)} is somebody else's builder (${quote(job.file)})`);
+  }
+  return { ...project, jobs, others };
+}
+
 /** The one job with that number, counted from 0 as Kubernetes numbers the pods of an Indexed Job. */
 function pick(jobs: readonly Job[], index: string | undefined): readonly Job[] {
   if (index === undefined) return jobs;
@@ -143,12 +168,16 @@ function readInputs(given: readonly string[], jobs: readonly Job[]): Map<string,
   return inputs;
 }
 
-/** A setting with a typing error would otherwise be a default without a word. */
+/** Names in the env table of a job that the builder itself says nothing about: neither settings nor nearly. */
 function warnOfSettings(builders: Builders, jobs: readonly Job[]): void {
+  const known = Object.values(SETTINGS).map(({ env }) => env as string);
   for (const job of jobs) {
-    const known = builders[job.builder]!.settings.map((name) => SETTINGS[name].env as string);
-    for (const name of Object.keys(job.env).filter((name) => !known.includes(name))) {
-      log.warn(`${job.name}: ${job.builder} has no setting ${quote(name)}; it has ${known.join(", ")}`);
+    const taken = builders[job.builder]!.settings;
+    const misspelled = misspelledSettings(taken, job.env).map(([name]) => name);
+    for (const name of Object.keys(job.env)) {
+      if (known.includes(name) || misspelled.includes(name)) continue;
+      const names = taken.map((setting) => SETTINGS[setting].env).join(", ");
+      log.warn(`${job.name}: ${job.builder} has no setting ${quote(name)}; it has ${names}`);
     }
   }
 }

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { BuildError, quote } from "./error.ts";
 import * as log from "./log.ts";
 import type { Made, Measured } from "./root-plan.ts";
@@ -40,16 +40,16 @@ export async function makeVerity(
   return signer ? { ...made, ...await signRootHash(rootHash, signer, scratch) } : made;
 }
 
-/** The files beside an image, without what their names end with. */
-function pathBeside(directory: string, image: string): string {
-  return join(directory, basename(image).replace(/\.(raw|img)$/, ""));
+/** The files beside an image of that name, without what their names end with. */
+function pathBeside(directory: string, name: string): string {
+  return join(directory, name.replace(/\.(raw|img)$/, ""));
 }
 
 /** Removes the files that {@link writeVerity} writes: there is no image any more that they belong to. */
-export async function removeVerity(directory: string, image: string): Promise<void> {
+export async function removeVerity(directory: string, name: string): Promise<void> {
   for (const suffix of ["verity", "roothash", "roothash.p7s"]) {
     try {
-      await Deno.remove(`${pathBeside(directory, image)}.${suffix}`);
+      await Deno.remove(`${pathBeside(directory, name)}.${suffix}`);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
@@ -57,17 +57,17 @@ export async function removeVerity(directory: string, image: string): Promise<vo
 }
 
 /**
- * Writes the hashes beside an image, under the names at which systemd looks for them: `IMAGE.verity`,
- * `IMAGE.roothash` and `IMAGE.roothash.p7s`, where IMAGE is the image's name without `.raw`.
+ * Writes the hashes beside an image of that name, under the names at which systemd looks for them:
+ * `IMAGE.verity`, `IMAGE.roothash` and `IMAGE.roothash.p7s`, where IMAGE is the name without `.raw`.
  *
  * @throws {BuildError} when the directory cannot be written.
  */
 export async function writeVerity(
   made: NonNullable<Measured["verity"]>,
   directory: string,
-  image: string,
+  name: string,
 ): Promise<void> {
-  const path = pathBeside(directory, image);
+  const path = pathBeside(directory, name);
   try {
     // Not as copies, which would be as private as what they are copied from.
     await Deno.writeFile(`${path}.verity`, (await Deno.open(made.hashes.path)).readable);

@@ -124,7 +124,7 @@ for (const format of CONVERTED) {
         for (const [i, seed] of seeds.entries()) {
           await Deno.mkdir(`${dir}/${i}`);
           const output = `${dir}/${i}/image`;
-          await convert(raw, output, format, () => {}, { seed, time: 1_700_000_000 });
+          await convert(raw, output, format, () => {}, { seed, time: 1_700_000_000, name: "disk.img" });
           digests.push(await sha256(output));
         }
         assert.equal(new Set(digests.slice(0, -1)).size, 1);

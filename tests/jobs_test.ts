@@ -5,22 +5,29 @@ import { parseProject } from "../lib/raptor.ts";
 import { sh } from "../lib/sh.ts";
 import { tempDir } from "./helpers.ts";
 
-const JOBS = `
+const jobsIn = (dir: string) => `
 [raptor.link]
 rbuild = "raptor-builders"
 book = "linked/book"
 [run.a]
 target = "$rbuild.disk-image"
 input = "test"
-output = "a.img"
+output = "${dir}/a.img"
 [run.b]
 target = "$rbuild.part-image"
 input = "$book.nested.ssh"
-output = "b.img"
-env.FREE_MB = "1"
+output = "${dir}/b.img"
+cache = "${dir}/cache"
+args = ["--input=/input", "--sbom", "/cache/sbom.json", "--label=/cache"]
+[run.b.env]
+FREE_MB = "1"
+DIRECTORY = "/cache/of/the/tree"
+MANIFEST = "/cache/a/../manifest.json"
+VERITY_DIR = "/cache"
 `;
 
-const project = (dir: string) => parseProject(JOBS, `${dir}/Raptor.toml`, ["disk-image", "part-image"]);
+const project = (dir: string) =>
+  parseProject(jobsIn(dir), `${dir}/Raptor.toml`, ["disk-image", "part-image"]);
 const NONE: ReadonlyMap<string, string> = new Map();
 
 Deno.test("findTree() takes the directory before an archive, and says what it passed over", async () => {
@@ -123,17 +130,17 @@ async function calls(
   codes: readonly number[],
   options: { force?: boolean; env?: Record<string, string>; flags?: string[] } = {},
 ) {
-  const seen: { name: string; args: string[]; env: Record<string, string> }[] = [];
+  const seen: { name: string; args: string[]; env: Record<string, string>; cache?: string }[] = [];
   const code = await runJobs(
     project(dir),
     project(dir).jobs,
     { force: options.force ?? false, given: NONE, flags: options.flags ?? [], sources: [] },
     options.env ?? {},
-    async (name, args, env) => {
+    async (name, args, env, cache) => {
       const output = args[args.indexOf("--output") + 1]!;
       await Deno.writeTextFile(output, "image");
       await date(output, 60);
-      return codes[seen.push({ name, args, env }) - 1]!;
+      return codes[seen.push({ name, args, env, ...cache && { cache } }) - 1]!;
     },
   );
   return { code, seen };
@@ -141,7 +148,7 @@ async function calls(
 
 Deno.test("runJobs() runs the builders with input, output and env of the jobs, then finds all up to date", async () => {
   await tempDir(async (dir) => {
-    await Deno.writeTextFile(`${dir}/Raptor.toml`, JOBS);
+    await Deno.writeTextFile(`${dir}/Raptor.toml`, jobsIn(dir));
     await Deno.mkdir(`${dir}/test`);
     await Deno.mkdir(`${dir}/linked/book/nested/ssh`, { recursive: true });
     const env = { OUTPUT_FORMAT: "qcow2", SOURCE_DATE_EPOCH: "1" };
@@ -154,14 +161,27 @@ Deno.test("runJobs() runs the builders with input, output and env of the jobs, t
       },
       {
         name: "part-image",
-        args: ["--input", `${dir}/linked/book/nested/ssh`, "--output", `${dir}/b.img`, "--log=json"],
-        env: { SOURCE_DATE_EPOCH: "1", FREE_MB: "1" },
+        args: [
+          // What the container calls /cache is the job's cache; what is no file of the machine stays.
+          ...["--input=/input", "--sbom", `${dir}/cache/sbom.json`, "--label=/cache"],
+          ...["--input", `${dir}/linked/book/nested/ssh`, "--output", `${dir}/b.img`, "--log=json"],
+        ],
+        env: {
+          SOURCE_DATE_EPOCH: "1",
+          FREE_MB: "1",
+          DIRECTORY: "/cache/of/the/tree",
+          MANIFEST: `${dir}/cache/manifest.json`,
+          VERITY_DIR: `${dir}/cache`,
+        },
+        cache: `${dir}/cache`,
       },
     ];
     const options = { env, flags: ["--log=json"] };
     assert.deepEqual(await calls(dir, [0, 0], options), { code: 0, seen: wanted });
     assert.deepEqual(await calls(dir, [], options), { code: 0, seen: [] });
     assert.deepEqual(await calls(dir, [0, 0], { ...options, force: true }), { code: 0, seen: wanted });
+    // Made as Raptor makes it, and left alone when it is there.
+    assert.ok((await Deno.stat(`${dir}/cache`)).isDirectory);
   });
 });
 

@@ -38,7 +38,7 @@ env.FREE_MB = "1"
 target = "$rbuild.part-image"
 input = "test"
 output = "named.img"
-env = { FREE_MB = "1", FREE_MD = "2" }
+env = { FREE_MB = "1", FREE_MD = "2", NONSENSE = "3" }
 [run.live]
 target = "$rbuild.deblive"
 `;
@@ -103,14 +103,15 @@ Deno.test("mod.ts builds the jobs of a Raptor.toml, once", async (t) => {
       assert.equal(code, 0, err);
       assert.equal(out, "");
       assert.match(err, /^\[\|\] live is left out: "\$rbuild\.deblive" is not one of our builders$/m);
-      assert.match(err, /^\[W\] part-image: part-image has no setting "FREE_MD"; it has OUTPUT_FORMAT, /m);
+      assert.match(err, /^\[W\] part-image: part-image has no setting "NONSENSE"; it has OUTPUT_FORMAT, /m);
+      assert.match(err, /^\[W\] FREE_MD is no setting: did you mean FREE_MB\?$/m);
       assert.ok(await size("small.img") > 0);
       assert.equal(await size("named.img"), await size("small.img"));
     });
     await t.step("not again while it is up to date", async () => {
-      const { code, err } = await suite(["small", "--file", `${dir}/Raptor.toml`]);
+      const { code, err } = await suite(["small", "--file", `${dir}/Raptor.toml`], { cwd: dir });
       assert.equal(code, 0, err);
-      assert.equal(err, `[*] small: "${dir}/small.img" is up to date (--force builds it again)\n`);
+      assert.equal(err, `[*] small: "small.img" is up to date (--force builds it again)\n`);
     });
     await t.step("again with --force", async () => {
       const before = (await Deno.stat(`${dir}/small.img`)).mtime!;

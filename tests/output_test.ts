@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { BuildError } from "../lib/error.ts";
 import {
   checkOutput,
-  dateEmptyOutput,
+  dateEmptyOutputs,
   discardOutput,
   finishOutput,
   openImage,
@@ -118,12 +118,12 @@ Deno.test("discardOutput() makes a file again that a program has removed", () =>
     assert.deepEqual([size, mtime!.getTime()], [0, 0]);
   }));
 
-Deno.test("dateEmptyOutput() dates an empty file 1970, and changes nothing else", () =>
+Deno.test("dateEmptyOutputs() dates empty files 1970, and changes nothing else", () =>
   tempDir(async (dir) => {
     await Deno.writeTextFile(`${dir}/empty`, "");
     await Deno.writeTextFile(`${dir}/full`, "x");
     await Deno.utime(`${dir}/full`, old, old);
-    for (const path of ["empty", "full", "none", "none/none"]) await dateEmptyOutput(`${dir}/${path}`);
+    await dateEmptyOutputs(["empty", "full", "none", "none/none"].map((path) => `${dir}/${path}`));
     assert.equal((await Deno.stat(`${dir}/empty`)).mtime!.getTime(), 0);
     assert.deepEqual((await Deno.stat(`${dir}/full`)).mtime, old);
     await assert.rejects(Deno.stat(`${dir}/none`), Deno.errors.NotFound);

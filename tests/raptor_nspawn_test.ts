@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { minimalDebian } from "./containers.ts";
 import { NSPAWN } from "./guests.ts";
 import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
-import { buildRapt, loadRapt, type Program } from "./rapt.ts";
+import { buildRapt, commandOf, loadRapt, type Program } from "./rapt.ts";
 import { cached, quiet, tinyTree } from "./trees.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -46,10 +46,12 @@ interface Call {
   readonly output: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly args?: readonly string[];
+  /** The directory of the job's cache. */
+  readonly cache?: string;
 }
 
 /** Runs a builder with the command line that Raptor has for systemd-nspawn, in `dir`. */
-async function raptor(dir: string, { builder, input, output, env = {}, args }: Call) {
+async function raptor(dir: string, { builder, input, output, env = {}, args, cache }: Call) {
   const program = await loadRapt(`${ROOT}${builder}.rapt`);
   const own = await ownLayer(program, await Deno.makeTempDir({ dir }) + "/layer");
   const temporary = await Deno.makeTempDir({ dir });
@@ -66,12 +68,13 @@ async function raptor(dir: string, { builder, input, output, env = {}, args }: C
     ...(missing("/dev/kvm") ? [] : ["--bind=/dev/kvm:/dev/kvm"]),
     `--overlay-ro=${input.join(":")}:${paths.input}`,
     `--bind=${output}:${paths.output}`,
+    ...cache ? [`--bind=${cache}:${paths.cache}`] : [],
     ...Object.entries(env).map(([name, value]) => `--setenv=${name}=${value}`),
     `--machine=raptor-${crypto.randomUUID()}`,
     // systemd is not process 1 on every machine that tests.
     ...["--register=no", "--keep-unit"],
   ];
-  const command = [...flags, ...program.entrypoint, ...args ?? program.cmd];
+  const command = [...flags, ...commandOf(program, args)];
   const { code, stdout, stderr } = await new Deno.Command("unshare", {
     args: ["--mount", "--propagation=private", "sh", "-c", NSPAWN, "sh", "systemd-nspawn", ...command],
     stdin: "null",
@@ -177,27 +180,76 @@ Deno.test("Raptor's container leaves nothing that Raptor would take for an image
     const cases = [
       { name: "a wrong setting", env: { SIZE_MB: "x" }, code: 2, message: /^\[E\] Cannot use SIZE_MB="x"$/m },
       { name: "a size that is too small", env: { SIZE_MB: "1" }, code: 2, message: /^\[E\] Cannot fit /m },
+      { name: "an unknown flag", args: ["--nonsense"], code: 2, message: /^\[E\] .*--nonsense/m },
+      { name: "--help", args: ["--help"], code: 0, message: /^part-image - /m },
+      { name: "--dry-run", args: ["--dry-run"], code: 0, message: /^part-image: raw, /m },
+      {
+        name: "hashes that would be gone",
+        env: { FILESYSTEM: "squashfs", VERITY: "hash" },
+        code: 2,
+        message: /^\[E\] Cannot keep what would be written to "\/output": it is gone with the container$/m,
+      },
+      {
+        name: "a manifest that would be gone",
+        env: { MANIFEST: "manifest.json" },
+        code: 2,
+        message: /^\[E\] Cannot keep what would be written to "manifest\.json": it is gone/m,
+      },
     ];
-    for (const { name, env, code, message } of cases) {
+    for (const { name, code, message, ...call } of cases) {
       await t.step(name, async () => {
         const output = `${dir}/${name}`;
-        const result = await raptor(dir, { builder: "part-image", input, output, env });
+        const result = await raptor(dir, { builder: "part-image", input, output, ...call });
         assert.equal(result.code, code, result.err);
-        assert.match(result.err, message);
+        assert.match(result.out + result.err, message);
         const { size, mtime } = await Deno.stat(output);
         assert.deepEqual([size, mtime?.getTime()], [0, 0]);
       });
     }
-    await t.step("--help, which makes nothing", async () => {
-      const args = ["disk-image", "--help"];
-      const { code, out, err } = await raptor(dir, {
-        builder: "disk-image",
-        input,
-        output: `${dir}/none`,
-        args,
+  });
+});
+
+Deno.test("Raptor's container keeps in /cache what is worth keeping, named after the job's output", {
+  ignore,
+}, async (t) => {
+  await tempDir(async (dir) => {
+    const input = [await tinyTree(), await upperLayer(`${dir}/upper`)];
+    const cache = `${dir}/cache`;
+    await Deno.mkdir(cache);
+    const output = `${dir}/web 1.0.raw`;
+    const build = (env: Record<string, string>) =>
+      raptor(dir, { builder: "part-image", input, output, env, cache });
+    const kept = async () => (await Array.fromAsync(Deno.readDir(cache))).map(({ name }) => name).sort();
+    const logged = () => Deno.readTextFile(`${cache}/web 1.0.raw.log`);
+    await t.step("the log of a failure", async () => {
+      const { code, err } = await build({ SIZE_MB: "x" });
+      assert.equal(code, 2);
+      assert.equal(await logged(), err);
+    });
+    await t.step("the log of a warning: a setting that is nearly one", async () => {
+      const { code, err } = await build({ FREE_BM: "1" });
+      assert.equal(code, 0, err);
+      assert.match(await logged(), /^\[W\] FREE_BM is no setting: did you mean FREE_MB\?$/m);
+      assert.match(await logged(), /^\[\*\] Done: /m);
+    });
+    await t.step("dm-verity hashes, and nothing when there is nothing to say", async () => {
+      const { code, err } = await build({
+        FILESYSTEM: "squashfs",
+        VERITY: "hash",
+        VERITY_DIR: "/cache",
+        BOOTLOADER: "",
       });
       assert.equal(code, 0, err);
-      assert.match(out, /--efi-mb/);
+      assert.doesNotMatch(err, /^\[W\]/m);
+      assert.deepEqual(await kept(), ["web 1.0.roothash", "web 1.0.verity"]);
+      const rootHash = (await Deno.readTextFile(`${cache}/web 1.0.roothash`)).trim();
+      await quiet`veritysetup verify ${output} ${cache}/${"web 1.0.verity"} ${rootHash}`;
+    });
+    await t.step("under another name when that is set", async () => {
+      const env = { FILESYSTEM: "squashfs", VERITY: "hash", VERITY_DIR: "/cache", OUTPUT_NAME: "db.raw" };
+      const { code, err } = await build(env);
+      assert.equal(code, 0, err);
+      assert.deepEqual(await kept(), ["db.roothash", "db.verity", "web 1.0.roothash", "web 1.0.verity"]);
     });
   });
 });

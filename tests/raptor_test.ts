@@ -5,6 +5,9 @@ import { parseProject, selectJobs } from "../lib/raptor.ts";
 const BUILDERS = ["disk-image", "part-image"];
 const EXAMPLE = await Deno.readTextFile(new URL("../examples/Raptor.toml", import.meta.url));
 
+/** The example as the documentation has it: the link is what a person calls the checkout. */
+const DOCUMENTED = EXAMPLE.replace('rbuild = ".."', 'rbuild = "raptor-builders"');
+
 const parse = (text: string, path = "/project/Raptor.toml") => parseProject(text, path, BUILDERS);
 
 /** A file with one job for us, of which single lines are replaced or added. */
@@ -15,35 +18,43 @@ function file(lines: Record<string, string | undefined>): string {
   return `[raptor.link]\nrbuild = "raptor-builders"\n[run.disk1]\n${text.join("\n")}\n`;
 }
 
+/** What jobs have in common that leave all out that may be left out. */
+const PLAIN = { input: "test", args: [], env: {} };
+
 Deno.test("parseProject() reads the documentation's example", { permissions: "none" }, () => {
-  assert.deepEqual(parse(EXAMPLE), {
-    path: "/project/Raptor.toml",
-    folder: "/project",
+  const target = (builder: string) => ({
+    builder,
+    target: `$rbuild.${builder}`,
+    file: `/raptor-builders/${builder}.rapt`,
+  });
+  assert.deepEqual(parse(DOCUMENTED, "/Raptor.toml"), {
+    path: "/Raptor.toml",
+    folder: "/",
     links: new Map([["rbuild", "raptor-builders"]]),
     jobs: [
-      { name: "disk1", builder: "disk-image", input: "test", output: "/project/disk.img", env: {} },
+      { ...PLAIN, ...target("disk-image"), name: "disk1", output: "disk.img" },
       {
+        ...PLAIN,
+        ...target("disk-image"),
         name: "disk2",
-        builder: "disk-image",
-        input: "test",
-        output: "/project/disk.qcow2",
+        output: "disk.qcow2",
         env: { OUTPUT_FORMAT: "qcow2" },
       },
-      { name: "part1", builder: "part-image", input: "test", output: "/project/part.img", env: {} },
+      { ...PLAIN, ...target("part-image"), name: "part1", output: "part.img" },
     ],
     others: new Map(),
     groups: new Map(),
+    warnings: [],
   });
 });
 
-Deno.test(
-  "parseProject() takes our jobs only, and what Raptor allows besides",
-  { permissions: "none" },
-  () => {
-    const project = parse(`
+Deno.test("parseProject() takes what Raptor takes", { permissions: "none" }, () => {
+  const project = parse(
+    `
     [raptor.link]
     rbuild = ".."
     book = "/srv/book"
+    out = "build/images"
     [run.live]
     target = "$rbuild.deblive"
     cache = "cache2"
@@ -51,45 +62,93 @@ Deno.test(
     output = "live.iso"
     [run.elsewhere]
     target = "$unlinked.builder"
+    [run.shell]
+    target = "$rbuild.disk-image"
+    entrypoint = ["/bin/sh"]
     [run.nested]
     target = "$rbuild.images.disk-image"
+    input = "test"
+    output = "nested.img"
     [run.image]
     target = "$rbuild.disk-image"
-    cache = "cache2"
+    cache = ["$out/cache"]
     state-dir = "state"
     input = "$book.ssh"
-    output = ["/srv/../srv/disk.img"]
+    output = ["$out/a.img"]
+    args = ["--efi-mb=64"]
     env = { EFI_MB = "64" }
+    [run.absolute]
+    target = "$.part-image"
+    input = "test"
+    output = "./x/$book/../part.img"
     [run.plain]
-    target = "part-image"
+    target = "raptor-builders.part-image"
     input = "test"
     output = "out/part.img"
     [group.all]
     run = ["live", "image"]
-  `);
-    assert.deepEqual(project.jobs, [
-      {
-        name: "image",
-        builder: "disk-image",
-        input: "$book.ssh",
-        output: "/srv/disk.img",
-        env: { EFI_MB: "64" },
-      },
-      { name: "plain", builder: "part-image", input: "test", output: "/project/out/part.img", env: {} },
-    ]);
-    assert.deepEqual(Object.fromEntries(project.others), {
-      live: "$rbuild.deblive",
-      elsewhere: "$unlinked.builder",
-      nested: "$rbuild.images.disk-image",
-    });
-    assert.deepEqual([...project.groups], [["all", ["live", "image"]]]);
+    build = ["test"]
+  `,
+    "/project/sub/Raptor.toml",
+  );
+  const job = (name: string, builder: string, file: string, output: string) => ({
+    ...PLAIN,
+    ...{ name, builder, file, output },
+  });
+  assert.deepEqual(project.jobs, [
+    {
+      ...job("nested", "disk-image", "/project/images/disk-image.rapt", "nested.img"),
+      target: "$rbuild.images.disk-image",
+    },
+    {
+      ...job("image", "disk-image", "/project/disk-image.rapt", "build/images/a.img"),
+      target: "$rbuild.disk-image",
+      input: "$book.ssh",
+      cache: "build/images/cache",
+      args: ["--efi-mb=64"],
+      env: { EFI_MB: "64" },
+    },
+    {
+      ...job("absolute", "part-image", "/project/sub/part-image.rapt", "/srv/part.img"),
+      target: "$.part-image",
+    },
+    {
+      ...job("plain", "part-image", "/project/sub/raptor-builders/part-image.rapt", "out/part.img"),
+      target: "raptor-builders.part-image",
+    },
+  ]);
+  assert.deepEqual(Object.fromEntries(project.others), {
+    live: '"$rbuild.deblive" is not one of our builders',
+    elsewhere: '"$unlinked.builder" is not one of our builders',
+    shell: 'it runs "/bin/sh" in the container of disk-image',
+  });
+  assert.deepEqual([...project.groups], [["all", { run: ["live", "image"], build: ["test"] }]]);
+  assert.deepEqual(project.warnings, []);
+});
+
+Deno.test("parseProject() warns of keys that Raptor ignores, with the one that was meant", {
+  permissions: "none",
+}, () => {
+  const text = file({ outputs: '"x"', state_dir: '"s"', '"\\u001b[2J"': "1" }) +
+    "[groups.a]\n[group.b]\nrum = []\n";
+  assert.deepEqual(parse(text).warnings, [
+    "/project/Raptor.toml: Raptor ignores groups: did you mean group?",
+    "/project/Raptor.toml: Raptor ignores group.b.rum: did you mean run?",
+    "/project/Raptor.toml: Raptor ignores run.disk1.outputs: did you mean output?",
+    "/project/Raptor.toml: Raptor ignores run.disk1.state_dir: did you mean state-dir?",
+    '/project/Raptor.toml: Raptor ignores run.disk1."\\u001b[2J"',
+  ]);
+});
+
+Deno.test(
+  "parseProject() starts links and modules at the folder of the file, outputs at the current one",
+  { permissions: "none" },
+  () => {
+    const [job] = parse(DOCUMENTED, "examples/Raptor.toml").jobs;
+    assert.equal(job?.output, "disk.img");
+    assert.ok(job?.file.endsWith("/examples/raptor-builders/disk-image.rapt"));
   },
 );
-
-Deno.test("parseProject() resolves paths against the folder of the file", { permissions: "none" }, () => {
-  assert.equal(parse(EXAMPLE, "Raptor.toml").jobs[0]?.output, "disk.img");
-  assert.equal(parse(EXAMPLE, "examples/Raptor.toml").jobs[0]?.output, "examples/disk.img");
-});
 
 Deno.test.each([
   {
@@ -138,10 +197,23 @@ Deno.test.each([
     hint: 'Write output = "disk.img"',
   },
   {
-    name: "an unknown key",
-    text: file({ outputs: '"disk.img"' }),
-    message: /: run\.disk1\.outputs is not known$/,
-    hint: /^A job has target, cache, input, output/,
+    name: "arguments that are no list",
+    text: file({ args: '"--help"' }),
+    message: /: run\.disk1\.args = "--help" is not a list$/,
+    hint: 'Write args = ["--help"]',
+  },
+  { name: "two caches", text: file({ cache: '["a", "b"]' }), message: /cache has 2 entries/ },
+  { name: "a state directory that is no text", text: file({ "state-dir": "1" }), message: /not a string$/ },
+  {
+    name: "an output below a link that is not there",
+    text: file({ output: '"$out/disk.img"' }),
+    message: /: run\.disk1\.output = "\$out\/disk\.img" names no link of \[raptor\.link\]$/,
+  },
+  { name: "no links", text: "[raptor]\n", message: /: \[raptor\] has no links$/ },
+  {
+    name: "a group that is no list",
+    text: '[group.a]\nrun = "b"\n',
+    message: /group\.a\.run = "b" is not a list$/,
   },
   {
     name: "a setting that is no text",
@@ -151,14 +223,9 @@ Deno.test.each([
   },
   { name: "a setting that is a table", text: file({ "env.EFI_MB": "{ a = 1 }" }), message: /not a string$/ },
   {
-    name: "another command",
-    text: file({ args: '["--help"]' }),
-    message: /: run\.disk1 replaces the command of the builder by "--help"$/,
-  },
-  {
     name: "two jobs with one output, spelled differently",
     text: file({}) + '[run.b]\ntarget = "$rbuild.part-image"\ninput = "test"\noutput = "./disk.img"\n',
-    message: /: run\.disk1 and run\.b both write "\/project\/disk\.img"$/,
+    message: /: run\.disk1 and run\.b both write "disk\.img"$/,
   },
   { name: "a run that is no table", text: "run = 1\n", message: /: run = 1 is not a table$/ },
   { name: "a link that is no text", text: "[raptor.link]\na = 1\n", message: /: raptor\.link\.a = 1 is not/ },
@@ -180,6 +247,9 @@ Deno.test.each([
 });
 
 const GROUPS = `
+[group.layers]
+run = ["disk1"]
+build = ["test"]
 [run.live]
 target = "$rbuild.deblive"
 [group.images]
@@ -201,7 +271,7 @@ Deno.test.each([
   {
     asked: "disk9",
     message: 'Cannot find the job "disk9" in "/project/Raptor.toml"',
-    hint: "Its jobs are disk1, disk2, part1",
+    hint: "Did you mean disk1?",
   },
   {
     asked: "live",
@@ -216,7 +286,12 @@ Deno.test.each([
   {
     asked: "%none",
     message: 'Cannot find the group "%none" in "/project/Raptor.toml"',
-    hint: "Its groups are %images, %mixed",
+    hint: "Its groups are %layers, %images, %mixed",
+  },
+  {
+    asked: "%layers",
+    message: 'Cannot build the layers of the group "%layers": test',
+    hint: 'Run it with "raptor make %layers", or name its jobs: disk1',
   },
   {
     asked: "constructor",
@@ -226,7 +301,7 @@ Deno.test.each([
   {
     asked: "%toString",
     message: 'Cannot find the group "%toString" in "/project/Raptor.toml"',
-    hint: "Its groups are %images, %mixed",
+    hint: "Its groups are %layers, %images, %mixed",
   },
 ])("selectJobs() explains why it cannot run $asked", { permissions: "none" }, ({ asked, message, hint }) => {
   const project = parse(EXAMPLE + GROUPS);

@@ -19,6 +19,7 @@ export const diskImage: Builder<DiskPlan> = {
   output: "/output/disk.img",
   settings: [
     "outputFormat",
+    "outputName",
     "filesystem",
     "compression",
     "efiMb",

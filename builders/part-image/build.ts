@@ -19,6 +19,7 @@ export const partImage: Builder<PartPlan> = {
   output: "/output/part.img",
   settings: [
     "outputFormat",
+    "outputName",
     "filesystem",
     "compression",
     "label",

@@ -1,0 +1,77 @@
+/**
+ * The mounts of this process: what a container was given from outside, and under which name.
+ *
+ * - https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+ *
+ * @module
+ */
+
+import { basename } from "node:path";
+import * as posix from "./posix.ts";
+import { KiB } from "./units.ts";
+
+/** One mount. */
+export interface Mount {
+  /** What is mounted, as a path in its own filesystem: for a bind mount the path that it had outside. */
+  readonly root: string;
+  /** Where it is mounted. */
+  readonly point: string;
+  /** The filesystem: `ext4`, `overlay`, `tmpfs`. */
+  readonly type: string;
+}
+
+/** Filesystems that are gone when the container is. */
+const VOLATILE = ["tmpfs", "ramfs", "devtmpfs", "proc", "sysfs"];
+
+/** Reads the mounts, in the order in which they lie over each other; none where the kernel does not say. */
+export function readMounts(): Mount[] {
+  // Through libc: Deno reads nothing in /proc without --allow-all.
+  const fd = posix.open(posix.cString("/proc/self/mountinfo"), posix.OPEN.read);
+  if (fd < 0) return [];
+  const decoder = new TextDecoder();
+  const piece = new Uint8Array(64 * KiB);
+  let text = "";
+  try {
+    for (let at = 0, got: number; (got = posix.pread(fd, piece, at)) > 0; at += got) {
+      text += decoder.decode(piece.subarray(0, got), { stream: true });
+    }
+  } finally {
+    posix.close(fd);
+  }
+  return parseMounts(text + decoder.decode());
+}
+
+/** Parses the text of `/proc/self/mountinfo`. */
+export function parseMounts(text: string): Mount[] {
+  return text.split("\n").flatMap((line) => {
+    const fields = line.split(" ");
+    // A variable number of optional fields ends with a hyphen.
+    const end = fields.indexOf("-", 6);
+    const [root, point, type] = [fields[3], fields[4], fields[end + 1]].map((field) =>
+      field?.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)))
+    );
+    return end > 0 && root && point && type ? [{ root, point, type }] : [];
+  });
+}
+
+/** The mount at exactly this absolute path. */
+export function mountAt(path: string, mounts: readonly Mount[]): Mount | undefined {
+  return mounts.findLast(({ point }) => point === path);
+}
+
+/** The name that a mounted file or directory has outside; `undefined` for one that is not mounted. */
+export function nameOutside(path: string, mounts: readonly Mount[]): string | undefined {
+  const root = mountAt(path, mounts)?.root.replace(/\/\/deleted$/, "");
+  return root && basename(root) || undefined;
+}
+
+/** Whether what is written to an absolute path is gone with the container: nothing from outside is mounted there. */
+export function isVolatile(path: string, mounts: readonly Mount[]): boolean {
+  const holds = (point: string) => point === "/" || path === point || path.startsWith(`${point}/`);
+  const above = mounts.filter(({ point }) => holds(point));
+  const deepest = above.reduce<Mount | undefined>(
+    (best, mount) => !best || mount.point.length >= best.point.length ? mount : best,
+    undefined,
+  );
+  return !deepest || deepest.point === "/" || VOLATILE.includes(deepest.type);
+}
