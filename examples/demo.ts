@@ -80,7 +80,7 @@ function sayWhatNext(): void {
 
 if (import.meta.main) {
   const made = await report(main);
-  const code = made || await build(["--file", `${FOLDER}Raptor.toml`]);
+  const code = made || await build(["-C", FOLDER]);
   if (code === 0) sayWhatNext();
   Deno.exit(code);
 }
