@@ -70,6 +70,7 @@ const REPORTING = `
 COPY --chmod 0755 report.sh /usr/local/sbin/report
 COPY --chmod 0644 report.service /etc/systemd/system/report.service
 RUN systemctl enable report.service
+RUN systemctl mask getty@.service serial-getty@.service console-getty.service systemd-firstboot.service
 `;
 
 /** A project as the documentation has it: the file, the tree, and a checkout of the builders beside them. */
@@ -110,7 +111,7 @@ async function buildHere(dir: string): Promise<void> {
 }
 
 Deno.test(`${only}the documentation's jobs give three images that boot, those of deno task build`, {
-  ignore: !RAPTOR || missing("systemd-nspawn", "/dev/kvm", "mmdebstrap") || unprivileged(),
+  ignore: !RAPTOR || missing("systemd-nspawn", "qemu-system-x86_64") || unprivileged(),
 }, async (t) => {
   await tempDir(async (dir) => {
     await project(dir);
@@ -147,7 +148,7 @@ Deno.test(`${only}the documentation's jobs give three images that boot, those of
       const path = `${dir}/Raptor.toml`;
       const text = await Deno.readTextFile(path);
       await Deno.writeTextFile(path, `${text}cache = "kept"\nenv.SIZE_MB = "1"\n`);
-      await Deno.utime(`${dir}/part.img`, 1, 1);
+      await Deno.remove(`${dir}/part.img`);
       await make("part1");
       const { size, mtime } = await info("part1");
       assert.deepEqual([size, mtime?.getTime()], [0, 0]);
