@@ -9,8 +9,8 @@
 
 import { main as build } from "../builders/mod.ts";
 import { report } from "../lib/cli.ts";
-import { BuildError } from "../lib/error.ts";
-import * as log from "../lib/log.ts";
+import { BuildError } from "../lib/core/error.ts";
+import * as log from "../lib/core/log.ts";
 import { setUp } from "../lib/setup.ts";
 import { shWith } from "../lib/sh.ts";
 

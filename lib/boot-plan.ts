@@ -7,7 +7,7 @@
 import { readSigner, type Signer } from "./authenticode.ts";
 import { chooseLoader } from "./bootloaders.ts";
 import { type Contents, select } from "./contents.ts";
-import { BuildError } from "./error.ts";
+import { BuildError } from "./core/error.ts";
 import { planGrubBios } from "./grub-bios.ts";
 import { grubFiles } from "./grub.ts";
 import type { BootContext } from "./loader.ts";

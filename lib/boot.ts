@@ -12,9 +12,9 @@
 
 import { resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { identifyType } from "./dps.ts";
-import { BuildError, quote } from "./error.ts";
-import * as log from "./log.ts";
+import { identifyType } from "./core/dps.ts";
+import { BuildError, quote } from "./core/error.ts";
+import * as log from "./core/log.ts";
 import {
   type BootableName,
   checkInstalled,
@@ -27,7 +27,7 @@ import {
 } from "./qemu.ts";
 import { shWith } from "./sh.ts";
 import { choose, parseFlags, print, runTask } from "./task.ts";
-import { MiB } from "./units.ts";
+import { MiB } from "./core/units.ts";
 
 /** What an image is: QEMU's name of its format, and the architecture of its root partition. */
 export async function inspectImage(

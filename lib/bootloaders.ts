@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BuildError } from "./error.ts";
+import { BuildError } from "./core/error.ts";
 import { findExisting } from "./existing.ts";
 import { findGrub } from "./grub.ts";
 import type { FoundLoader } from "./loader.ts";

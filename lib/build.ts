@@ -13,18 +13,18 @@ import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
 import { type FormatName, isConverted, needsQemu } from "./formats.ts";
 import { checkSectors, insertTable, verifyTable, writeTable } from "./gpt.ts";
 import { imageSize } from "./image.ts";
-import * as log from "./log.ts";
+import * as log from "./core/log.ts";
 import { clearSideFiles, hashImage, writeSideFiles } from "./manifest.ts";
 import { checkOutput, discardOutput, finishOutput, type Output } from "./output.ts";
 import type { CommonPlan, DiskPlan, PartPlan } from "./plan.ts";
 import { interrupted, stoppedBy, throwIfInterrupted } from "./process.ts";
-import { startProgress, timeStep } from "./progress.ts";
+import { startProgress, timeStep } from "./core/progress.ts";
 import type { Measured, Volume } from "./root-plan.ts";
 import { explainFullDisk, openScratch, scratchParent } from "./scratch.ts";
 import { checkSpace, closeSite, openSite, type Site } from "./site.ts";
 import { checkTools } from "./tools.ts";
 import type { OpenTree } from "./tree.ts";
-import { formatBytes } from "./units.ts";
+import { formatBytes } from "./core/units.ts";
 import { makeVerity, removeVerity, SIGNATURE_TOOLS, VERITY_TOOLS, writeVerity } from "./verity.ts";
 
 /** Builds a disk image into the file `output`. @throws {BuildError} and leaves `output` empty then. */

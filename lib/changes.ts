@@ -5,7 +5,7 @@
  */
 
 import type { Added, Addition, Contents } from "./contents.ts";
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import {
   childNamed,
   FILE_TYPES,

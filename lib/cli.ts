@@ -10,12 +10,12 @@ import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import config from "../deno.json" with { type: "json" };
 import { type Description, renderDescription, renderTable } from "./describe.ts";
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { openInput } from "./input.ts";
-import * as log from "./log.ts";
+import * as log from "./core/log.ts";
 import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "./mounts.ts";
 import { dateEmptyOutputs } from "./output.ts";
-import { timeStep } from "./progress.ts";
+import { timeStep } from "./core/progress.ts";
 import { closeRoot } from "./root.ts";
 import {
   flagOf,

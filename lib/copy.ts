@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { readPieces } from "./image.ts";
 import * as posix from "./posix.ts";
 import type { Target } from "./vfat.ts";

@@ -6,7 +6,7 @@
 
 import { normalize } from "node:path";
 import type { Contents } from "./contents.ts";
-import { BuildError } from "./error.ts";
+import { BuildError } from "./core/error.ts";
 import { growFiles } from "./grow.ts";
 import { grubDefaults } from "./grub.ts";
 import type { Leftovers } from "./leftovers.ts";

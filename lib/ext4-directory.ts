@@ -7,8 +7,8 @@
  */
 
 import { entryPath, modeOf, nameLengthOf, nameOf, type Selection } from "./contents.ts";
-import { crc32c, crc32cWord } from "./crc32c.ts";
-import { BuildError, quote } from "./error.ts";
+import { crc32c, crc32cWord } from "./core/crc32c.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { hashName, type HashSeed } from "./ext4-hash.ts";
 import { BLOCK_SIZE } from "./ext4-layout.ts";
 

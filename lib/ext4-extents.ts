@@ -6,7 +6,7 @@
  * @module
  */
 
-import { crc32c } from "./crc32c.ts";
+import { crc32c } from "./core/crc32c.ts";
 import { BLOCK_SIZE } from "./ext4-layout.ts";
 
 /** The rest of the free space; `take` moves its front. */

@@ -40,7 +40,7 @@ import { FILE_TYPES, targetBytes, xattrsOf } from "./nodes.ts";
 import * as posix from "./posix.ts";
 import { makeRecipe } from "./recipes.ts";
 import type { Root } from "./root.ts";
-import { MiB } from "./units.ts";
+import { MiB } from "./core/units.ts";
 
 const S_IFMT = 0o170000;
 

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { crc32c, crc32cWord } from "./crc32c.ts";
+import { crc32c, crc32cWord } from "./core/crc32c.ts";
 import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./ext4-layout.ts";
 
 /** `i_flags`. */

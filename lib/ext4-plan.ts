@@ -12,7 +12,7 @@ import { type Demand, demandOf, placeSystem, skipEntry, withLostAndFound } from 
 import { FULL, newSpace, remaining } from "./ext4-extents.ts";
 import type { HashSeed } from "./ext4-hash.ts";
 import { BLOCK_SIZE, type Layout, layoutOf } from "./ext4-layout.ts";
-import { alignUp, KiB, MiB } from "./units.ts";
+import { alignUp, KiB, MiB } from "./core/units.ts";
 
 /** The resize inode, without which a mounted filesystem could not grow, counts blocks with 32 bits. */
 export const MAX_EXT4_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { crc32c, crc32cWord } from "./crc32c.ts";
+import { crc32c, crc32cWord } from "./core/crc32c.ts";
 import type { Space } from "./ext4-extents.ts";
 import { I_BLOCK, type Time } from "./ext4-inode.ts";
 import { JOURNAL_INODE } from "./ext4-system.ts";

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { crc32c } from "./crc32c.ts";
+import { crc32c } from "./core/crc32c.ts";
 import type { SystemPlacement } from "./ext4-demand.ts";
 import { writeExtentTree } from "./ext4-extents.ts";
 import {

@@ -8,8 +8,8 @@
  * @module
  */
 
-import { BuildError, quote } from "./error.ts";
-import { crc32c } from "./crc32c.ts";
+import { BuildError, quote } from "./core/error.ts";
+import { crc32c } from "./core/crc32c.ts";
 import { placeSystem } from "./ext4-demand.ts";
 import { remaining } from "./ext4-extents.ts";
 import { closeFill, fillEntry, finishFill, newFill } from "./ext4-fill.ts";

@@ -8,7 +8,7 @@
  */
 
 import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "./contents.ts";
-import { quote } from "./error.ts";
+import { quote } from "./core/error.ts";
 import { MAX_NAME } from "./fat-names.ts";
 import { cannotHold, type FatEntry, nameOf } from "./fat.ts";
 import { FILE_TYPES, pathOf, resolve, targetBytes, typeOf } from "./nodes.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BuildError } from "./error.ts";
+import { BuildError } from "./core/error.ts";
 import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./read.ts";
 import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "./image-write.ts";
 import { type FatFile, FIRST_TIME, SLOT, writeDirectory } from "./fat-directory.ts";
@@ -16,7 +16,7 @@ import type { Nodes } from "./nodes.ts";
 import * as posix from "./posix.ts";
 import { makeRecipe } from "./recipes.ts";
 import type { Root } from "./root.ts";
-import { alignUp, MiB } from "./units.ts";
+import { alignUp, MiB } from "./core/units.ts";
 
 /** What goes into a filesystem. */
 export interface FatContents {

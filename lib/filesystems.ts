@@ -16,10 +16,10 @@ import { makeExt4 } from "./ext4.ts";
 import { verifyExt4, verifyVfat } from "./verify.ts";
 import { fatEntries } from "./fat-entries.ts";
 import { FAT_SECTOR, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat.ts";
-import { deriveSerial } from "./identity.ts";
+import { deriveSerial } from "./core/identity.ts";
 import { planReadOnly, READ_ONLY_BLOCK } from "./readonly.ts";
 import type { Root } from "./root.ts";
-import { MiB } from "./units.ts";
+import { MiB } from "./core/units.ts";
 import { makeVfat, type Target } from "./vfat.ts";
 
 /** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */

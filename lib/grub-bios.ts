@@ -11,7 +11,7 @@
  * @module
  */
 
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { writeAt } from "./image-write.ts";
 import type { FilesystemPlan, MakeContext } from "./filesystems.ts";
 import { readImage } from "./image.ts";
@@ -21,7 +21,7 @@ import * as posix from "./posix.ts";
 import { readFile, type Root } from "./root.ts";
 import { sh } from "./sh.ts";
 import type { Tree } from "./tree.ts";
-import { alignUp, MiB } from "./units.ts";
+import { alignUp, MiB } from "./core/units.ts";
 import type { Target } from "./vfat.ts";
 
 /** Of the partition; the program takes about a quarter of it. */

@@ -8,7 +8,7 @@
  */
 
 import type { Addition } from "./contents.ts";
-import type { ArchitectureName } from "./dps.ts";
+import type { ArchitectureName } from "./core/dps.ts";
 import {
   bootableKernels,
   type BootContext,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { BLOCK_SIZE } from "./ext4-layout.ts";
 import * as posix from "./posix.ts";
 

@@ -6,8 +6,8 @@
  */
 
 import { resolve } from "node:path";
-import { BuildError, quote } from "./error.ts";
-import * as log from "./log.ts";
+import { BuildError, quote } from "./core/error.ts";
+import * as log from "./core/log.ts";
 import { type Job, moduleName, type Project } from "./raptor.ts";
 import { CACHE } from "./cli.ts";
 import { flagOf, type SettingName, SETTINGS } from "./settings.ts";

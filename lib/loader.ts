@@ -5,7 +5,7 @@
  */
 
 import type { Addition } from "./contents.ts";
-import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "./dps.ts";
+import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "./core/dps.ts";
 import { lookup, typeOf } from "./nodes.ts";
 import type { Tree } from "./tree.ts";
 

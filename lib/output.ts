@@ -6,13 +6,13 @@
  */
 
 import { dirname } from "node:path";
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import type { FormatName } from "./formats.ts";
 import { imageSize } from "./image.ts";
 import { FILE_TYPES } from "./nodes.ts";
 import * as posix from "./posix.ts";
 import { takeTurn, throwIfInterrupted } from "./process.ts";
-import { formatBytes, MiB } from "./units.ts";
+import { formatBytes, MiB } from "./core/units.ts";
 
 const EPOCH = new Date(0);
 

@@ -8,7 +8,7 @@
 
 import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
 import { xattrsOf } from "./nodes.ts";
-import { alignUp } from "./units.ts";
+import { alignUp } from "./core/units.ts";
 
 export const BLOCK = 512;
 

@@ -16,7 +16,7 @@ import { BLOCK, HARD_LINK, header, type HeaderLimits, sparseMap } from "./pax-he
 import * as posix from "./posix.ts";
 import { makeRecipe } from "./recipes.ts";
 import type { Root } from "./root.ts";
-import { alignUp, MiB } from "./units.ts";
+import { alignUp, MiB } from "./core/units.ts";
 
 /** The type flag of a header, by file type. A socket has none: the caller leaves it out. */
 const TYPE_FLAGS: Readonly<Record<number, string>> = {

@@ -22,19 +22,19 @@ import { planBios, planBoot, planKernelOptions } from "./boot-plan.ts";
 import type { BootLoaderName } from "./bootloaders.ts";
 import { type Contents, select } from "./contents.ts";
 import { planContents } from "./disk-contents.ts";
-import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./dps.ts";
-import { BuildError, quote } from "./error.ts";
+import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./core/dps.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
 import type { FormatName } from "./formats.ts";
 import { placePartitions, TABLE_SIZE } from "./gpt.ts";
-import { deriveUuid } from "./identity.ts";
+import { deriveUuid } from "./core/identity.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { describePortable, planPortable } from "./portable.ts";
 import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root-plan.ts";
 import type { SettingName, Settings } from "./settings.ts";
 import type { Tree } from "./tree.ts";
 import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity-plan.ts";
-import { MiB } from "./units.ts";
+import { MiB } from "./core/units.ts";
 
 /** A partition of a disk image. Offset and size are in bytes. */
 export interface PartitionPlan extends Volume {

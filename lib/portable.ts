@@ -7,7 +7,7 @@
  */
 
 import type { Addition } from "./contents.ts";
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { FILESYSTEMS } from "./filesystems.ts";
 import { children, lookup, nameText, type Nodes, typeOf } from "./nodes.ts";
 import type { Settings } from "./settings.ts";

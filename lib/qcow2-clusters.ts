@@ -4,12 +4,12 @@
  * @module
  */
 
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import type { Image } from "./image-write.ts";
 import * as posix from "./posix.ts";
 import { takeTurn, throwIfInterrupted } from "./process.ts";
 import { CLUSTER } from "./qcow2.ts";
-import { KiB } from "./units.ts";
+import { KiB } from "./core/units.ts";
 
 /** A part of a disk in a file. All numbers are in bytes, offsets are multiples of {@link CLUSTER}. */
 export interface Piece {

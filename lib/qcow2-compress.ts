@@ -5,14 +5,14 @@
  * @module
  */
 
-import { BuildError } from "./error.ts";
+import { BuildError } from "./core/error.ts";
 import { type Image, writeAt } from "./image-write.ts";
 import { interrupted } from "./process.ts";
 import { CLUSTER, writeTables } from "./qcow2.ts";
 import { dataClusters, type Piece } from "./qcow2-clusters.ts";
 import type { Sealed } from "./qcow2-seal.ts";
 import { BATCH, type Batch, type Compressed, type Task } from "./qcow2-worker.ts";
-import { alignUp } from "./units.ts";
+import { alignUp } from "./core/units.ts";
 
 /** More would each take memory, and wait for the one that writes. */
 const MOST_WORKERS = 4;

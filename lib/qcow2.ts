@@ -7,7 +7,7 @@
  */
 
 import { type Image, writeAt } from "./image-write.ts";
-import { KiB } from "./units.ts";
+import { KiB } from "./core/units.ts";
 
 /** Bytes of a cluster: what qemu-img uses, too. */
 export const CLUSTER = 64 * KiB;

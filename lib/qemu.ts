@@ -5,8 +5,8 @@
  * @module
  */
 
-import type { ArchitectureName } from "./dps.ts";
-import { BuildError, quote } from "./error.ts";
+import type { ArchitectureName } from "./core/dps.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { isInstalled, packageOf } from "./packages.ts";
 
 /** Where UEFI comes from: the program, and the variables of which each guest needs a copy. */

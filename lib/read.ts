@@ -8,7 +8,7 @@ import type { Nodes } from "./nodes.ts";
 import { pathOf } from "./nodes.ts";
 import * as posix from "./posix.ts";
 import { cannotRead, changed, isUnchanged, openNode, type Root } from "./root.ts";
-import { MiB } from "./units.ts";
+import { MiB } from "./core/units.ts";
 
 /** Keeps the directory open that the last file was in: the next one is mostly its neighbour. */
 export interface Reader {

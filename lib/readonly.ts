@@ -17,14 +17,14 @@ import {
   SQUASHFS_COMPRESSORS,
 } from "./compression.ts";
 import { attributesOf, entryPath, modeOf, type Selection, sizeOf } from "./contents.ts";
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import type { FilesystemPlan, FilesystemWish, MakeContext } from "./filesystems.ts";
 import { readImage } from "./image.ts";
 import { FILE_TYPES, xattrsOf } from "./nodes.ts";
 import { ACL } from "./pax-header.ts";
 import { type PaxOptions, paxStream } from "./pax.ts";
 import { sh, shWith } from "./sh.ts";
-import { alignUp, KiB, MiB } from "./units.ts";
+import { alignUp, KiB, MiB } from "./core/units.ts";
 import type { Target } from "./vfat.ts";
 
 /** What one of them can hold, and how it is made. */

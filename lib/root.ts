@@ -8,7 +8,7 @@
  * @module
  */
 
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import * as posix from "./posix.ts";
 

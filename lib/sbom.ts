@@ -10,11 +10,11 @@
  * @module
  */
 
-import { deriveUuid } from "./identity.ts";
+import { deriveUuid } from "./core/identity.ts";
 import { children, lookup, type Nodes, typeOf } from "./nodes.ts";
 import { readFile, type Root } from "./root.ts";
 import type { OpenTree } from "./tree.ts";
-import { MiB } from "./units.ts";
+import { MiB } from "./core/units.ts";
 
 /** A package that is installed in a tree. */
 export interface InstalledPackage {

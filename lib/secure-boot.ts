@@ -7,7 +7,7 @@
 import type { Signer } from "./authenticode.ts";
 import type { ChosenLoader } from "./bootloaders.ts";
 import type { Addition } from "./contents.ts";
-import { BuildError } from "./error.ts";
+import { BuildError } from "./core/error.ts";
 import { bootableKernels, type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
 import { children, lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import type { Tree } from "./tree.ts";

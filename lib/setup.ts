@@ -6,8 +6,8 @@
  */
 
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { BuildError } from "./error.ts";
-import * as log from "./log.ts";
+import { BuildError } from "./core/error.ts";
+import * as log from "./core/log.ts";
 import { isInstalled, missingPackages, type PackageName, PACKAGES, type Purpose } from "./packages.ts";
 import { shWith } from "./sh.ts";
 import { choose, parseFlags, print, runTask } from "./task.ts";

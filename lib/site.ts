@@ -18,13 +18,13 @@ import {
   verifyFormat,
 } from "./formats.ts";
 import { openImageFile } from "./image.ts";
-import * as log from "./log.ts";
+import * as log from "./core/log.ts";
 import { openImage, type Output } from "./output.ts";
-import { timeStep, withProgress } from "./progress.ts";
+import { timeStep, withProgress } from "./core/progress.ts";
 import { CLUSTER } from "./qcow2.ts";
 import { copyPieces, sealQcow2 } from "./qcow2-seal.ts";
 import { freeSpace, requireSpace, scratchParent } from "./scratch.ts";
-import { formatBytes } from "./units.ts";
+import { formatBytes } from "./core/units.ts";
 import type { Target } from "./vfat.ts";
 
 /** Where the parts of a build go. */

@@ -10,9 +10,9 @@
 import { parseArgs } from "node:util";
 import { type Builder, run, VERSION } from "./cli.ts";
 import { renderTable } from "./describe.ts";
-import { BuildError, quote } from "./error.ts";
+import { BuildError, quote } from "./core/error.ts";
 import { runJobs } from "./jobs.ts";
-import * as log from "./log.ts";
+import * as log from "./core/log.ts";
 import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
 import { misspelledSettings, SETTINGS } from "./settings.ts";
 

@@ -12,8 +12,8 @@
  */
 
 import { join } from "node:path";
-import { BuildError, quote } from "./error.ts";
-import * as log from "./log.ts";
+import { BuildError, quote } from "./core/error.ts";
+import * as log from "./core/log.ts";
 import { isInstalled, packageOf } from "./packages.ts";
 import { listxattr } from "./posix.ts";
 import { shWith, throwIfInterrupted } from "./sh.ts";

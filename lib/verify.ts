@@ -5,8 +5,8 @@
  */
 
 import { resolve } from "node:path";
-import { crc32c, crc32cWord } from "./crc32c.ts";
-import { BuildError } from "./error.ts";
+import { crc32c, crc32cWord } from "./core/crc32c.ts";
+import { BuildError } from "./core/error.ts";
 import { BLOCK_SIZE, DESCRIPTOR_SIZE } from "./ext4-layout.ts";
 import type { Ext4Plan } from "./ext4-plan.ts";
 import { SUPER, SUPERBLOCK_AT } from "./ext4-super.ts";

@@ -8,15 +8,15 @@
  */
 
 import { copyInto } from "./copy.ts";
-import { BuildError } from "./error.ts";
+import { BuildError } from "./core/error.ts";
 import type { FilesystemPlan } from "./filesystems.ts";
 import { FILESYSTEMS } from "./filesystems.ts";
-import { deriveSalt, deriveUuid } from "./identity.ts";
+import { deriveSalt, deriveUuid } from "./core/identity.ts";
 import type { Made, Measured, Volume } from "./root-plan.ts";
 import { select } from "./contents.ts";
 import type { Settings } from "./settings.ts";
 import { buildNodes } from "./table.ts";
-import { alignUp, MiB } from "./units.ts";
+import { alignUp, MiB } from "./core/units.ts";
 
 /** What the hashes are made with. */
 export interface VerityPlan {

@@ -9,8 +9,8 @@
  */
 
 import { join } from "node:path";
-import { BuildError, quote } from "./error.ts";
-import * as log from "./log.ts";
+import { BuildError, quote } from "./core/error.ts";
+import * as log from "./core/log.ts";
 import type { Made, Measured } from "./root-plan.ts";
 import { sh, shWith } from "./sh.ts";
 import type { VerityPlan } from "./verity-plan.ts";

@@ -14,7 +14,7 @@ import type { Nodes } from "./nodes.ts";
 import { takeTurn } from "./process.ts";
 import type { Root } from "./root.ts";
 import { shWith } from "./sh.ts";
-import { KiB } from "./units.ts";
+import { KiB } from "./core/units.ts";
 
 /** Where a filesystem is made. All numbers are in bytes. */
 export interface Target {

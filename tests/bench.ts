@@ -9,8 +9,8 @@
  */
 
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { BuildError } from "../lib/error.ts";
-import * as log from "../lib/log.ts";
+import { BuildError } from "../lib/core/error.ts";
+import * as log from "../lib/core/log.ts";
 import { isInstalled } from "../lib/packages.ts";
 import { choose, parseFlags, print, runTask } from "../lib/task.ts";
 import { renderChart } from "./bench_chart.ts";

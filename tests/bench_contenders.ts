@@ -9,11 +9,11 @@
  * @module
  */
 
-import { partitionType } from "../lib/dps.ts";
+import { partitionType } from "../lib/core/dps.ts";
 import { FILESYSTEMS } from "../lib/filesystems.ts";
 import type { FormatName } from "../lib/formats.ts";
 import { isInstalled } from "../lib/packages.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { builderCommand } from "./builds.ts";
 import { debianTree, unpack } from "./trees.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { makeImage } from "./ext4_image.ts";
 
 const [tree, image] = Deno.args;

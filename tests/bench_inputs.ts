@@ -5,7 +5,7 @@
  * @module
  */
 
-import { KiB, MiB } from "../lib/units.ts";
+import { KiB, MiB } from "../lib/core/units.ts";
 import { newRandom } from "./random_tree.ts";
 import { cached, debianTree } from "./trees.ts";
 

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { inspectImage } from "../lib/boot.ts";
-import { partitionType } from "../lib/dps.ts";
-import { BuildError } from "../lib/error.ts";
+import { partitionType } from "../lib/core/dps.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { FORMATS } from "../lib/formats.ts";
 import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../lib/qemu.ts";
 import { shWith } from "../lib/sh.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";
 import { evaluate, missing, sha256, stubProgram, tempDir, unprivileged } from "./helpers.ts";
 import { exclusively, quiet, tinyTree } from "./trees.ts";

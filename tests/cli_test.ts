@@ -5,7 +5,7 @@ import { helpText } from "../lib/cli.ts";
 import { FORMATS } from "../lib/formats.ts";
 import { searchPath } from "../lib/packages.ts";
 import { flagOf, SETTINGS } from "../lib/settings.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { builderCommand, type BuildOptions, type BuildResult, runBuilder, startBuilder } from "./builds.ts";
 import { missing, stubProgram, tempDir } from "./helpers.ts";
 import { elf } from "./programs.ts";

@@ -1,6 +1,6 @@
 import * as assert from "node:assert/strict";
 import { type Contents, entryPath, modeOf, select, type Selection, sizeOf } from "../lib/contents.ts";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { buildNodes } from "../lib/table.ts";
 
 const TREE = buildNodes([

@@ -1,5 +1,5 @@
 import * as assert from "node:assert/strict";
-import { crc32c, crc32cWord } from "../lib/crc32c.ts";
+import { crc32c, crc32cWord } from "../lib/core/crc32c.ts";
 
 const CHECK = new TextEncoder().encode("123456789");
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describeDisk, describePart, renderDescription, renderTable } from "../lib/describe.ts";
 import { planDisk, planPart } from "../lib/plan.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { DEBIAN, factsOf, kernel, NEWEST, settingsOf } from "./facts.ts";
 
 const pure = { permissions: "none" } as const;

@@ -11,7 +11,7 @@ import {
   partitionType,
   peArchitecture,
   typeName,
-} from "../lib/dps.ts";
+} from "../lib/core/dps.ts";
 import { shWith } from "../lib/sh.ts";
 import { newerSystemd } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";

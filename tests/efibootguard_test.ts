@@ -8,9 +8,9 @@
  */
 
 import assert from "node:assert/strict";
-import { partitionType } from "../lib/dps.ts";
+import { partitionType } from "../lib/core/dps.ts";
 import { shWith } from "../lib/sh.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";
 import { bootQemu, report } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { BuildError, quote } from "../lib/error.ts";
+import { BuildError, quote } from "../lib/core/error.ts";
 
 Deno.test("BuildError keeps kind, hint and cause", { permissions: "none" }, () => {
   const cause = new Error("deep");

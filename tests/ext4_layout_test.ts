@@ -6,7 +6,7 @@ import { planExt4 } from "../lib/ext4-plan.ts";
 import type { Nodes } from "../lib/nodes.ts";
 import { closeRoot, openRoot } from "../lib/root.ts";
 import { buildNodes } from "../lib/table.ts";
-import { KiB, MiB } from "../lib/units.ts";
+import { KiB, MiB } from "../lib/core/units.ts";
 import { assertClean, superblock, WHOLE, WISH } from "./ext4_image.ts";
 import { missing, tempDir } from "./helpers.ts";
 

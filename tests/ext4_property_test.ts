@@ -6,7 +6,7 @@
  */
 
 import * as assert from "node:assert/strict";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { assertEqualTrees } from "./compare.ts";
 import { assertClean, available, makeImage, mounted, quiet, superblock } from "./ext4_image.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";

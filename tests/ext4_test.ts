@@ -1,12 +1,12 @@
 import * as assert from "node:assert/strict";
 import { select } from "../lib/contents.ts";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { makeExt4 } from "../lib/ext4.ts";
 import { planExt4 } from "../lib/ext4-plan.ts";
 import type { Nodes } from "../lib/nodes.ts";
 import { closeRoot, openRoot } from "../lib/root.ts";
 import { buildNodes, type NodeInput } from "../lib/table.ts";
-import { GiB, MiB } from "../lib/units.ts";
+import { GiB, MiB } from "../lib/core/units.ts";
 import { walk } from "../lib/walk.ts";
 import { assertEqualTrees } from "./compare.ts";
 import { assertClean, makeImage, mounted, quiet, superblock, WHOLE, WISH } from "./ext4_image.ts";

@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { runBuilder } from "./builds.ts";
 import {
   addStub,

@@ -7,12 +7,12 @@
 
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { fillFat } from "../lib/fat-fill.ts";
 import { fatGeometry } from "../lib/fat.ts";
 import { openImageFile } from "../lib/image.ts";
 import { buildNodes } from "../lib/table.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { verifyVfat } from "../lib/verify.ts";
 import { build } from "./builds.ts";
 import { checkFat, makeFat, mtools, OFFSET, TIME } from "./fat_image.ts";

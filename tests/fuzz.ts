@@ -10,8 +10,8 @@
 
 import assert from "node:assert/strict";
 import { posix } from "node:path";
-import { elfArchitecture, peArchitecture } from "../lib/dps.ts";
-import { BuildError } from "../lib/error.ts";
+import { elfArchitecture, peArchitecture } from "../lib/core/dps.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { parseTable, sfdiskScript, verifyTable, writeTable } from "../lib/gpt.ts";
 import { openInput } from "../lib/input.ts";
 import { parseOsRelease } from "../lib/osrelease.ts";
@@ -19,7 +19,7 @@ import { planDisk, planPart } from "../lib/plan.ts";
 import { parseProject, selectJobs } from "../lib/raptor.ts";
 import { packageUrl, parseApk, parseDpkg } from "../lib/sbom.ts";
 import { readSettings, type SettingName, SETTINGS } from "../lib/settings.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { compareVersions } from "../lib/versions.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "./facts.ts";
 import { tempDir } from "./helpers.ts";

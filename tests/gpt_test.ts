@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type ArchitectureName, ARCHITECTURES, identifyType, partitionType } from "../lib/dps.ts";
+import { type ArchitectureName, ARCHITECTURES, identifyType, partitionType } from "../lib/core/dps.ts";
 import {
   GRAIN,
   MAX_LABEL,
@@ -13,9 +13,9 @@ import {
   verifyTable,
   writeTable,
 } from "../lib/gpt.ts";
-import { deriveUuid } from "../lib/identity.ts";
+import { deriveUuid } from "../lib/core/identity.ts";
 import { shWith } from "../lib/sh.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { missing, sha256, tempDir } from "./helpers.ts";
 
 const pure = { permissions: "none" } as const;

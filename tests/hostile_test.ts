@@ -7,12 +7,12 @@
 
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { splitOptions } from "../lib/grub.ts";
 import { type DiskPlan, planDisk, planPart } from "../lib/plan.ts";
 import { closeRoot } from "../lib/root.ts";
 import { inspectTree } from "../lib/tree.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { builderCommand, type BuildResult, runBuilder } from "./builds.ts";
 import { settingsOf } from "./facts.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";

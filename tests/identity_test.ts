@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { deriveSerial, deriveUuid } from "../lib/identity.ts";
+import { deriveSerial, deriveUuid } from "../lib/core/identity.ts";
 
 const pure = { permissions: "none" } as const;
 

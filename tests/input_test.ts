@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { openInput } from "../lib/input.ts";
 import { sh, shWith } from "../lib/sh.ts";
 import { missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";

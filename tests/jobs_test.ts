@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { findTree, isUpToDate, runJobs } from "../lib/jobs.ts";
 import { parseProject } from "../lib/raptor.ts";
 import { sh } from "../lib/sh.ts";

@@ -6,9 +6,9 @@
  */
 
 import assert from "node:assert/strict";
-import { efiBootPath, partitionType } from "../lib/dps.ts";
+import { efiBootPath, partitionType } from "../lib/core/dps.ts";
 import { shWith } from "../lib/sh.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { bootQemu, dissect, mountLoop, newerSystemd, nspawn, report } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { copyTree, type DebianArchitecture, quiet, tinyTree } from "./trees.ts";

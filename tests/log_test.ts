@@ -3,12 +3,12 @@ import { evaluate, missing, tempDir } from "./helpers.ts";
 import { quiet } from "./trees.ts";
 
 const CONFIG = new URL("../deno.json", import.meta.url).pathname;
-const LOG = new URL("../lib/log.ts", import.meta.url).href;
+const LOG = new URL("../lib/core/log.ts", import.meta.url).href;
 const ALL = `lib.step("step"); lib.detail("one\\ntwo"); lib.warn("warning"); lib.fail("error");`;
 
 /** What a script that uses `lib` writes on stdout and stderr. */
 async function run(script: string, env: Record<string, string> = {}): Promise<[string, string]> {
-  const { stdout, stderr } = await evaluate("log.ts", script, { NO_COLOR: "", ...env });
+  const { stdout, stderr } = await evaluate("core/log.ts", script, { NO_COLOR: "", ...env });
   return [stdout, stderr];
 }
 

@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import { GiB, MiB } from "../lib/units.ts";
+import { GiB, MiB } from "../lib/core/units.ts";
 import { searchPath } from "../lib/packages.ts";
 import { build, runBuilder } from "./builds.ts";
 import { bootQemu, newerSystemd, nspawn, report } from "./guests.ts";

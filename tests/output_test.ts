@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import {
   checkOutput,
   dateEmptyOutputs,
@@ -8,7 +8,7 @@ import {
   openImage,
   type Output,
 } from "../lib/output.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { quiet } from "./trees.ts";
 

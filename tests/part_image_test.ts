@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";
 import { assertEqualTrees } from "./compare.ts";
 import { dissect, mountLoop, nspawn, report } from "./guests.ts";

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { entryPath, type Selection } from "../lib/contents.ts";
-import { type ArchitectureName, ARCHITECTURES } from "../lib/dps.ts";
-import { BuildError } from "../lib/error.ts";
+import { type ArchitectureName, ARCHITECTURES } from "../lib/core/dps.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { TABLE_SIZE } from "../lib/gpt.ts";
 import { type DiskPlan, type PartPlan, planDisk, planPart } from "../lib/plan.ts";
 import type { NodeInput } from "../lib/table.ts";
-import { GiB, MiB } from "../lib/units.ts";
+import { GiB, MiB } from "../lib/core/units.ts";
 import { DEBIAN, factsOf, kernel, LOADER, NEWEST, settingsOf } from "./facts.ts";
 
 const pure = { permissions: "none" } as const;

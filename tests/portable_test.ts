@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { type FilesystemName, FILESYSTEMS } from "../lib/filesystems.ts";
 import { planPart } from "../lib/plan.ts";
 import { checkPortable } from "../lib/portable.ts";

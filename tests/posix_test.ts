@@ -1,5 +1,5 @@
 import * as assert from "node:assert/strict";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { childNamed, lookup, mtimeOf, nameText, pathOf, typeOf, xattrsOf } from "../lib/nodes.ts";
 import * as posix from "../lib/posix.ts";
 import { closeRoot, openNode, openRoot, readFile, realPath } from "../lib/root.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type ArchitectureName, ARCHITECTURES } from "../lib/dps.ts";
+import { type ArchitectureName, ARCHITECTURES } from "../lib/core/dps.ts";
 
 /** The ELF header of a program. */
 export function elf(architecture: ArchitectureName): Uint8Array {

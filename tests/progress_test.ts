@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { barText } from "../lib/progress.ts";
-import { GiB, MiB } from "../lib/units.ts";
+import { barText } from "../lib/core/progress.ts";
+import { GiB, MiB } from "../lib/core/units.ts";
 import { evaluate } from "./helpers.ts";
 
 const pure = { permissions: "none" } as const;
@@ -26,12 +26,12 @@ Deno.test("barText() keeps its width while the numbers grow", pure, () => {
   assert.equal(new Set(widths).size, 1);
 });
 
-const LOG = new URL("../lib/log.ts", import.meta.url).href;
+const LOG = new URL("../lib/core/log.ts", import.meta.url).href;
 
 /** What is logged by a step of 10 GiB, of which 100 MiB are done each second, in the time that the script says. */
 async function logged(script: string): Promise<string[]> {
   const { code, stdout, stderr } = await evaluate(
-    "progress.ts",
+    "core/progress.ts",
     `let now = 0; performance.now = () => now;
      const log = await import("${LOG}");
      const at = (progress, seconds) => { now = seconds * 1000; progress.update(seconds * ${100 * MiB}); };

@@ -4,7 +4,7 @@ import { CLUSTER, writeTables } from "../lib/qcow2.ts";
 import type { Piece } from "../lib/qcow2-clusters.ts";
 import { compressQcow2 } from "../lib/qcow2-compress.ts";
 import { sealQcow2 } from "../lib/qcow2-seal.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { missing, sha256, tempDir } from "./helpers.ts";
 import { newRandom } from "./random_tree.ts";
 import { quiet } from "./trees.ts";

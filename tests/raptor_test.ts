@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { parseProject, selectJobs } from "../lib/raptor.ts";
 
 const BUILDERS = ["disk-image", "part-image"];

@@ -7,7 +7,7 @@
 
 import { BUILDERS } from "../builders/mod.ts";
 import { BOOTLOADERS } from "../lib/bootloaders.ts";
-import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/dps.ts";
+import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
 import { FILESYSTEMS } from "../lib/filesystems.ts";
 import { FORMATS } from "../lib/formats.ts";
 import { LEFTOVERS } from "../lib/leftovers.ts";

@@ -7,13 +7,13 @@
 import assert from "node:assert/strict";
 import type { Compressors } from "../lib/compression.ts";
 import { select } from "../lib/contents.ts";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { type FilesystemWish } from "../lib/filesystems.ts";
 import { paxStream } from "../lib/pax.ts";
 import { planReadOnly, READ_ONLY, type ReadOnlyName } from "../lib/readonly.ts";
 import { closeRoot, openRoot } from "../lib/root.ts";
 import { shWith } from "../lib/sh.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { walk } from "../lib/walk.ts";
 import { build, runBuilder } from "./builds.ts";
 import { assertEqualTrees } from "./compare.ts";

@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { FILESYSTEMS } from "../lib/filesystems.ts";
 import { type FormatName, FORMATS } from "../lib/formats.ts";
 import { searchPath } from "../lib/packages.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { build, builderCommand, runBuilder } from "./builds.ts";
 import { findDifference, placeIn } from "./differences.ts";
 import { useErofs } from "./erofs.ts";

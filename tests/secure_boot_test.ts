@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readSigner, signedSize, signProgram } from "../lib/authenticode.ts";
 import { chooseLoader } from "../lib/bootloaders.ts";
 import type { Addition } from "../lib/contents.ts";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { appendSections, readPe, sectionNames, sizeWithSections } from "../lib/pe.ts";
 import { signFiles } from "../lib/secure-boot.ts";
 import type { NodeInput } from "../lib/table.ts";

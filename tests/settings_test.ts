@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { LEFTOVER_NAMES } from "../lib/leftovers.ts";
 import {
   flagOf,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/error.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { shWith } from "../lib/sh.ts";
 import { evaluate, stubProgram, tempDir } from "./helpers.ts";
 

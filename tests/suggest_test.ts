@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { SETTINGS } from "../lib/settings.ts";
-import { nearest } from "../lib/suggest.ts";
+import { nearest } from "../lib/core/suggest.ts";
 
 const pure = { permissions: "none" } as const;
 const NAMES = Object.values(SETTINGS).map(({ env }) => env);

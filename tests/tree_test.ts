@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import { type ArchitectureName, ARCHITECTURES } from "../lib/dps.ts";
+import { type ArchitectureName, ARCHITECTURES } from "../lib/core/dps.ts";
 import { closeRoot } from "../lib/root.ts";
 import { inspectTree, type OpenTree } from "../lib/tree.ts";
 import { tempDir } from "./helpers.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { alignDown, alignUp, formatBytes, GiB, KiB, MiB } from "../lib/units.ts";
+import { alignDown, alignUp, formatBytes, GiB, KiB, MiB } from "../lib/core/units.ts";
 
 Deno.test("alignUp() and alignDown() bracket a size by multiples", { permissions: "none" }, () => {
   for (const unit of [1, 512, 4096, MiB]) {

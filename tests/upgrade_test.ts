@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { GiB, MiB } from "../lib/units.ts";
+import { GiB, MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";
 import { bootQemu, mountLoop, report } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { planDisk } from "../lib/plan.ts";
-import { MiB } from "../lib/units.ts";
+import { MiB } from "../lib/core/units.ts";
 import { verityUuids } from "../lib/verity-plan.ts";
 import { build } from "./builds.ts";
 import { useErofs } from "./erofs.ts";
