@@ -12,7 +12,7 @@ import { report } from "../lib/cli.ts";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
 import { setUp } from "../lib/setup.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 
 const FOLDER = new URL(".", import.meta.url).pathname;
 const TREE = `${FOLDER}test`;

@@ -25,7 +25,7 @@ import {
   MACHINES,
   qemuCommand,
 } from "./qemu.ts";
-import { shWith } from "./sh.ts";
+import { shWith } from "./system/sh.ts";
 import { choose, parseFlags, print, runTask } from "./task.ts";
 import { MiB } from "./core/units.ts";
 

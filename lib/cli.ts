@@ -13,7 +13,7 @@ import { type Description, renderDescription, renderTable } from "./describe.ts"
 import { BuildError, quote } from "./core/error.ts";
 import { openInput } from "./input.ts";
 import * as log from "./core/log.ts";
-import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "./mounts.ts";
+import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "./system/mounts.ts";
 import { dateEmptyOutputs } from "./output.ts";
 import { timeStep } from "./core/progress.ts";
 import { closeRoot } from "./root.ts";
@@ -34,8 +34,8 @@ import {
   type SignalName,
   SIGNALS,
   throwIfInterrupted,
-} from "./sh.ts";
-import { askAhead } from "./tools.ts";
+} from "./system/sh.ts";
+import { askAhead } from "./system/tools.ts";
 import { inspectTree, type OpenTree, type Tree } from "./tree.ts";
 
 /** A kind of image. */

@@ -6,7 +6,7 @@
 
 import { BuildError, quote } from "./core/error.ts";
 import { readPieces } from "./image.ts";
-import * as posix from "./posix.ts";
+import * as posix from "./system/posix.ts";
 import type { Target } from "./vfat.ts";
 
 /**

@@ -37,7 +37,7 @@ import {
   readInto,
 } from "./read.ts";
 import { FILE_TYPES, targetBytes, xattrsOf } from "./nodes.ts";
-import * as posix from "./posix.ts";
+import * as posix from "./system/posix.ts";
 import { makeRecipe } from "./recipes.ts";
 import type { Root } from "./root.ts";
 import { MiB } from "./core/units.ts";

@@ -21,10 +21,10 @@ import { writeSystemInodes } from "./ext4-system.ts";
 import { type Image, readAt, writeAt } from "./image-write.ts";
 import { modeOf } from "./contents.ts";
 import { FILE_TYPES } from "./nodes.ts";
-import * as posix from "./posix.ts";
-import { takeTurn } from "./process.ts";
+import * as posix from "./system/posix.ts";
+import { takeTurn } from "./system/process.ts";
 import type { Root } from "./root.ts";
-import { sh } from "./sh.ts";
+import { sh } from "./system/sh.ts";
 
 /** `mke2fs -O`; all that is not named is off. The journal is added by the fill, which decides where it is. */
 const FEATURES = [

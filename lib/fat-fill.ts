@@ -13,7 +13,7 @@ import { fatNames } from "./fat-names.ts";
 import { type Directory, type Placed, placeEntries } from "./fat-place.ts";
 import { type FatEntry, type FatGeometry, nameOf } from "./fat.ts";
 import type { Nodes } from "./nodes.ts";
-import * as posix from "./posix.ts";
+import * as posix from "./system/posix.ts";
 import { makeRecipe } from "./recipes.ts";
 import type { Root } from "./root.ts";
 import { alignUp, MiB } from "./core/units.ts";

@@ -10,7 +10,7 @@ import { compressQcow2, prepareToCompress } from "./qcow2-compress.ts";
 import { formatBytes } from "./core/units.ts";
 import { identifyVdi, identifyVhdx, identifyVmdk, identifyVpc } from "./format-identity.ts";
 import type { Identify, Identity } from "./format-identity.ts";
-import { parseJson, sh, shWith } from "./sh.ts";
+import { parseJson, sh, shWith } from "./system/sh.ts";
 
 interface Format {
   readonly summary: string;

@@ -6,8 +6,8 @@
 
 import { BuildError, quote } from "./core/error.ts";
 import type { Image } from "./image-write.ts";
-import * as posix from "./posix.ts";
-import { takeTurn, throwIfInterrupted } from "./process.ts";
+import * as posix from "./system/posix.ts";
+import { takeTurn, throwIfInterrupted } from "./system/process.ts";
 import { MiB } from "./core/units.ts";
 
 /** Runs `fn` on an open image. @throws {BuildError} when it cannot be opened. */

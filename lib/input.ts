@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import { BuildError, quote } from "./core/error.ts";
 import * as log from "./core/log.ts";
-import { openScratch, requireSpace, scratchParent } from "./scratch.ts";
+import { openScratch, requireSpace, scratchParent } from "./system/scratch.ts";
 import { archiveOptions, listArchive, unpackArchive } from "./tar.ts";
 import { formatBytes } from "./core/units.ts";
 

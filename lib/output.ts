@@ -10,8 +10,8 @@ import { BuildError, quote } from "./core/error.ts";
 import type { FormatName } from "./formats.ts";
 import { imageSize } from "./image.ts";
 import { FILE_TYPES } from "./nodes.ts";
-import * as posix from "./posix.ts";
-import { takeTurn, throwIfInterrupted } from "./process.ts";
+import * as posix from "./system/posix.ts";
+import { takeTurn, throwIfInterrupted } from "./system/process.ts";
 import { formatBytes, MiB } from "./core/units.ts";
 
 const EPOCH = new Date(0);

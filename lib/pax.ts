@@ -13,7 +13,7 @@ import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./c
 import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./read.ts";
 import { FILE_TYPES, targetBytes } from "./nodes.ts";
 import { BLOCK, HARD_LINK, header, type HeaderLimits, sparseMap } from "./pax-header.ts";
-import * as posix from "./posix.ts";
+import * as posix from "./system/posix.ts";
 import { makeRecipe } from "./recipes.ts";
 import type { Root } from "./root.ts";
 import { alignUp, MiB } from "./core/units.ts";

@@ -7,7 +7,7 @@
 
 import { BuildError } from "./core/error.ts";
 import { type Image, writeAt } from "./image-write.ts";
-import { interrupted } from "./process.ts";
+import { interrupted } from "./system/process.ts";
 import { CLUSTER, writeTables } from "./qcow2.ts";
 import { dataClusters, type Piece } from "./qcow2-clusters.ts";
 import type { Sealed } from "./qcow2-seal.ts";

@@ -7,7 +7,7 @@
 
 import { type Image, readAt, writeAt } from "./image-write.ts";
 import { openImageFile } from "./image.ts";
-import * as posix from "./posix.ts";
+import * as posix from "./system/posix.ts";
 import { CLUSTER, writeTables } from "./qcow2.ts";
 import { dataClusters, type Piece } from "./qcow2-clusters.ts";
 

@@ -7,7 +7,7 @@
 
 import type { ArchitectureName } from "./core/dps.ts";
 import { BuildError, quote } from "./core/error.ts";
-import { isInstalled, packageOf } from "./packages.ts";
+import { isInstalled, packageOf } from "./system/packages.ts";
 
 /** Where UEFI comes from: the program, and the variables of which each guest needs a copy. */
 interface Uefi {

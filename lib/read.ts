@@ -6,7 +6,7 @@
 
 import type { Nodes } from "./nodes.ts";
 import { pathOf } from "./nodes.ts";
-import * as posix from "./posix.ts";
+import * as posix from "./system/posix.ts";
 import { cannotRead, changed, isUnchanged, openNode, type Root } from "./root.ts";
 import { MiB } from "./core/units.ts";
 

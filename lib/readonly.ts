@@ -23,7 +23,7 @@ import { readImage } from "./image.ts";
 import { FILE_TYPES, xattrsOf } from "./nodes.ts";
 import { ACL } from "./pax-header.ts";
 import { type PaxOptions, paxStream } from "./pax.ts";
-import { sh, shWith } from "./sh.ts";
+import { sh, shWith } from "./system/sh.ts";
 import { alignUp, KiB, MiB } from "./core/units.ts";
 import type { Target } from "./vfat.ts";
 

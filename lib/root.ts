@@ -10,7 +10,7 @@
 
 import { BuildError, quote } from "./core/error.ts";
 import { nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
-import * as posix from "./posix.ts";
+import * as posix from "./system/posix.ts";
 
 /** An open tree. */
 export interface Root {

@@ -23,7 +23,7 @@ import { openImage, type Output } from "./output.ts";
 import { timeStep, withProgress } from "./core/progress.ts";
 import { CLUSTER } from "./qcow2.ts";
 import { copyPieces, sealQcow2 } from "./qcow2-seal.ts";
-import { freeSpace, requireSpace, scratchParent } from "./scratch.ts";
+import { freeSpace, requireSpace, scratchParent } from "./system/scratch.ts";
 import { formatBytes } from "./core/units.ts";
 import type { Target } from "./vfat.ts";
 

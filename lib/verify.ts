@@ -13,7 +13,7 @@ import { SUPER, SUPERBLOCK_AT } from "./ext4-super.ts";
 import { BOOT_LENGTH, INFO, INFO_LEAD, readLayout } from "./fat-layout.ts";
 import type { FatGeometry } from "./fat.ts";
 import { readImage, readPieces } from "./image.ts";
-import { sh } from "./sh.ts";
+import { sh } from "./system/sh.ts";
 import type { Target } from "./vfat.ts";
 
 /** How a filesystem is checked: `full` runs its own checker, for which `scratch` may get a copy. */

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { BuildError, quote } from "./core/error.ts";
 import * as log from "./core/log.ts";
 import type { Made, Measured } from "./root-plan.ts";
-import { sh, shWith } from "./sh.ts";
+import { sh, shWith } from "./system/sh.ts";
 import type { VerityPlan } from "./verity-plan.ts";
 
 /** The programs that are run. */

@@ -11,9 +11,9 @@ import { type FatContents, fillFat } from "./fat-fill.ts";
 import { FAT_ROOT_ENTRIES } from "./fat.ts";
 import { openImageFile } from "./image.ts";
 import type { Nodes } from "./nodes.ts";
-import { takeTurn } from "./process.ts";
+import { takeTurn } from "./system/process.ts";
 import type { Root } from "./root.ts";
-import { shWith } from "./sh.ts";
+import { shWith } from "./system/sh.ts";
 import { KiB } from "./core/units.ts";
 
 /** Where a filesystem is made. All numbers are in bytes. */

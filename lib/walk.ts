@@ -5,8 +5,8 @@
  */
 
 import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
-import * as posix from "./posix.ts";
-import { takeTurn } from "./process.ts";
+import * as posix from "./system/posix.ts";
+import { takeTurn } from "./system/process.ts";
 import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts";
 import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./table.ts";
 

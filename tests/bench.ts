@@ -11,7 +11,7 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
-import { isInstalled } from "../lib/packages.ts";
+import { isInstalled } from "../lib/system/packages.ts";
 import { choose, parseFlags, print, runTask } from "../lib/task.ts";
 import { renderChart } from "./bench_chart.ts";
 import { CONTENDERS, type Layout, REFERENCE, type Work } from "./bench_contenders.ts";

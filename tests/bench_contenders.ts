@@ -12,7 +12,7 @@
 import { partitionType } from "../lib/core/dps.ts";
 import { FILESYSTEMS } from "../lib/filesystems.ts";
 import type { FormatName } from "../lib/formats.ts";
-import { isInstalled } from "../lib/packages.ts";
+import { isInstalled } from "../lib/system/packages.ts";
 import { MiB } from "../lib/core/units.ts";
 import { builderCommand } from "./builds.ts";
 import { debianTree, unpack } from "./trees.ts";

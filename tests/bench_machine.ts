@@ -6,7 +6,7 @@
 
 import { repartProgram } from "./bench_contenders.ts";
 import { VERSION } from "../lib/cli.ts";
-import { isInstalled } from "../lib/packages.ts";
+import { isInstalled } from "../lib/system/packages.ts";
 import { quiet } from "./trees.ts";
 
 /** The machine, as far as it matters here. */

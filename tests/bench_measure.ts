@@ -5,7 +5,7 @@
  * @module
  */
 
-import { searchPath } from "../lib/packages.ts";
+import { searchPath } from "../lib/system/packages.ts";
 
 /** What one run cost. */
 export interface Sample {

@@ -4,7 +4,7 @@ import { partitionType } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
 import { FORMATS } from "../lib/formats.ts";
 import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../lib/qemu.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";
 import { evaluate, missing, sha256, stubProgram, tempDir, unprivileged } from "./helpers.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { searchPath } from "../lib/packages.ts";
+import { searchPath } from "../lib/system/packages.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 

@@ -3,7 +3,7 @@ import config from "../deno.json" with { type: "json" };
 import { BUILDERS } from "../builders/mod.ts";
 import { helpText } from "../lib/cli.ts";
 import { FORMATS } from "../lib/formats.ts";
-import { searchPath } from "../lib/packages.ts";
+import { searchPath } from "../lib/system/packages.ts";
 import { flagOf, SETTINGS } from "../lib/settings.ts";
 import { MiB } from "../lib/core/units.ts";
 import { builderCommand, type BuildOptions, type BuildResult, runBuilder, startBuilder } from "./builds.ts";

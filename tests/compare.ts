@@ -7,7 +7,7 @@
  */
 
 import * as assert from "node:assert/strict";
-import * as posix from "../lib/posix.ts";
+import * as posix from "../lib/system/posix.ts";
 import { bytesOf } from "./libc.ts";
 
 export interface CompareOptions {

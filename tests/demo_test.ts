@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { packages } from "../examples/demo.ts";
-import { sh, shWith } from "../lib/sh.ts";
+import { sh, shWith } from "../lib/system/sh.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { parseRapt } from "./rapt.ts";
 

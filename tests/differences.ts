@@ -7,7 +7,7 @@
 import { type FormatName, FORMATS, isConverted } from "../lib/formats.ts";
 import { readTable } from "../lib/gpt.ts";
 import { imageSize, readImage } from "../lib/image.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { tempDir } from "./helpers.ts";
 import { quiet } from "./trees.ts";
 

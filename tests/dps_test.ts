@@ -12,7 +12,7 @@ import {
   peArchitecture,
   typeName,
 } from "../lib/core/dps.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { newerSystemd } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { download, quiet, unpack } from "./trees.ts";

@@ -9,7 +9,7 @@
 
 import assert from "node:assert/strict";
 import { partitionType } from "../lib/core/dps.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";
 import { bootQemu, report } from "./guests.ts";

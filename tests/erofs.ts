@@ -4,7 +4,7 @@
  * @module
  */
 
-import { searchPath } from "../lib/packages.ts";
+import { searchPath } from "../lib/system/packages.ts";
 import { stubProgram } from "./helpers.ts";
 import { cached, quiet, unpack } from "./trees.ts";
 

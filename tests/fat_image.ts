@@ -8,7 +8,7 @@ import { select } from "../lib/contents.ts";
 import { fatEntries } from "../lib/fat-entries.ts";
 import { fatGeometry, smallestFat } from "../lib/fat.ts";
 import { closeRoot, openRoot } from "../lib/root.ts";
-import { sh, shWith } from "../lib/sh.ts";
+import { sh, shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { type FatOptions, makeVfat } from "../lib/vfat.ts";
 import { walk } from "../lib/walk.ts";

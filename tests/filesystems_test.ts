@@ -3,7 +3,7 @@ import { type Contents, select } from "../lib/contents.ts";
 import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "../lib/filesystems.ts";
 import { deriveUuid } from "../lib/core/identity.ts";
 import { closeRoot, openRoot } from "../lib/root.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { walk } from "../lib/walk.ts";
 import { useErofs } from "./erofs.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { convert, type FormatName, FORMATS, isConverted } from "../lib/formats.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { evaluate, missing, sha256, stubProgram, tempDir } from "./helpers.ts";
 

@@ -14,7 +14,7 @@ import {
   writeTable,
 } from "../lib/gpt.ts";
 import { deriveUuid } from "../lib/core/identity.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { missing, sha256, tempDir } from "./helpers.ts";
 

@@ -15,7 +15,7 @@ import {
   qemuCommand,
 } from "../lib/qemu.ts";
 import { inspectImage } from "../lib/boot.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { tempDir } from "./helpers.ts";
 import { exclusively, quiet, unpack } from "./trees.ts";
 

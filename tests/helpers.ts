@@ -5,7 +5,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { isInstalled } from "../lib/packages.ts";
+import { isInstalled } from "../lib/system/packages.ts";
 
 /** Under CI nothing is skipped: a tool that is missing there has to fail loudly. */
 const CI = Boolean(Deno.env.get("CI"));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
 import { openInput } from "../lib/input.ts";
-import { sh, shWith } from "../lib/sh.ts";
+import { sh, shWith } from "../lib/system/sh.ts";
 import { missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -306,7 +306,7 @@ Deno.test("openInput() leaves nothing behind when it is interrupted", {
     );
     const script = `
       import { openInput } from "${ROOT}lib/input.ts";
-      import { interrupt } from "${ROOT}lib/sh.ts";
+      import { interrupt } from "${ROOT}lib/system/sh.ts";
       Deno.addSignalListener("SIGTERM", () => interrupt("SIGTERM"));
       try {
         await openInput("${dir}/archive", "${dir}/scratch");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
 import { findTree, isUpToDate, runJobs } from "../lib/jobs.ts";
 import { parseProject } from "../lib/raptor.ts";
-import { sh } from "../lib/sh.ts";
+import { sh } from "../lib/system/sh.ts";
 import { tempDir } from "./helpers.ts";
 
 const jobsIn = (dir: string) => `

@@ -7,7 +7,7 @@
 
 import assert from "node:assert/strict";
 import { efiBootPath, partitionType } from "../lib/core/dps.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { bootQemu, dissect, mountLoop, newerSystemd, nspawn, report } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";

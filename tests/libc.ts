@@ -5,7 +5,7 @@
  * @module
  */
 
-import { errorText } from "../lib/posix.ts";
+import { errorText } from "../lib/system/posix.ts";
 
 const { symbols: libc } = Deno.dlopen("libc.so.6", {
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { GiB, MiB } from "../lib/core/units.ts";
-import { searchPath } from "../lib/packages.ts";
+import { searchPath } from "../lib/system/packages.ts";
 import { build, runBuilder } from "./builds.ts";
 import { bootQemu, newerSystemd, nspawn, report } from "./guests.ts";
 import { missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { isVolatile, mountAt, nameOutside, parseMounts, readMounts } from "../lib/mounts.ts";
+import { isVolatile, mountAt, nameOutside, parseMounts, readMounts } from "../lib/system/mounts.ts";
 
 const pure = { permissions: "none" } as const;
 

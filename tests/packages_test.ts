@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { packageOf, PACKAGES, packagesFor, searchPath } from "../lib/packages.ts";
+import { packageOf, PACKAGES, packagesFor, searchPath } from "../lib/system/packages.ts";
 import { evaluate, missing, stubProgram, tempDir } from "./helpers.ts";
 import { quiet } from "./trees.ts";
 
@@ -61,6 +61,6 @@ Deno.test("isInstalled() wants a program that can be run, or a file", () =>
       `${dir}/raptor-missing`,
     ];
     const script = `console.log(JSON.stringify(${JSON.stringify(programs)}.map(lib.isInstalled)))`;
-    const { stdout } = await evaluate("packages.ts", script, { PATH: `/nonexistent:${dir}` });
+    const { stdout } = await evaluate("system/packages.ts", script, { PATH: `/nonexistent:${dir}` });
     assert.deepEqual(JSON.parse(stdout), [true, false, false, true, false]);
   }));

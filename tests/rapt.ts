@@ -13,7 +13,7 @@
 
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
-import { sh } from "../lib/sh.ts";
+import { sh } from "../lib/system/sh.ts";
 
 /** One statement of a file. */
 export interface Statement {

@@ -11,7 +11,7 @@ import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/d
 import { FILESYSTEMS } from "../lib/filesystems.ts";
 import { FORMATS } from "../lib/formats.ts";
 import { LEFTOVERS } from "../lib/leftovers.ts";
-import { PACKAGES, packagesFor } from "../lib/packages.ts";
+import { PACKAGES, packagesFor } from "../lib/system/packages.ts";
 import { type SettingName, settingRows, SETTINGS } from "../lib/settings.ts";
 import { benchmarkTable, type Results } from "./bench_results.ts";
 import results from "./bench.json" with { type: "json" };

@@ -12,7 +12,7 @@ import { type FilesystemWish } from "../lib/filesystems.ts";
 import { paxStream } from "../lib/pax.ts";
 import { planReadOnly, READ_ONLY, type ReadOnlyName } from "../lib/readonly.ts";
 import { closeRoot, openRoot } from "../lib/root.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { walk } from "../lib/walk.ts";
 import { build, runBuilder } from "./builds.ts";

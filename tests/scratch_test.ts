@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { freeSpace, openScratch, requireSpace, scratchParent } from "../lib/scratch.ts";
+import { freeSpace, openScratch, requireSpace, scratchParent } from "../lib/system/scratch.ts";
 import { evaluate, tempDir } from "./helpers.ts";
 import { quiet } from "./trees.ts";
 
@@ -38,7 +38,9 @@ Deno.test("openScratch() says which directory cannot be written, and what to do"
 
 Deno.test("scratchParent() is TMPDIR, or /var/tmp, which is not kept in memory", async () => {
   const parent = (env: Record<string, string>) =>
-    evaluate("scratch.ts", "console.log(lib.scratchParent())", env).then(({ stdout }) => stdout.trim());
+    evaluate("system/scratch.ts", "console.log(lib.scratchParent())", env).then(({ stdout }) =>
+      stdout.trim()
+    );
   assert.equal(await parent({ TMPDIR: "/some/where" }), "/some/where");
   assert.equal(await parent({ TMPDIR: "" }), "/var/tmp");
   assert(scratchParent());

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { PACKAGES, packagesFor } from "../lib/packages.ts";
+import { PACKAGES, packagesFor } from "../lib/system/packages.ts";
 import { evaluate, missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";
 import { cached, copyTree, quiet } from "./trees.ts";
 

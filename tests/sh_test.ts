@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { evaluate, stubProgram, tempDir } from "./helpers.ts";
 
 const quiet = shWith({ quiet: true });
 /** Runs a script that uses `sh` in a process of its own, as builders do. */
-const run = (script: string) => evaluate("sh.ts", script);
+const run = (script: string) => evaluate("system/sh.ts", script);
 
 /** A program that prints its arguments, each ended by a NUL. */
 const printArguments = (dir: string) => stubProgram(dir, "arguments", `printf '%s\\0' "$@"`);

@@ -10,7 +10,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 
 const ROOT = Deno.env.get("RAPTOR_BUILDERS_TREES") ??
   `${Deno.env.get("TMPDIR") ?? "/var/tmp"}/raptor-builders-trees`;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { shWith } from "../lib/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { compareVersions } from "../lib/versions.ts";
 import { missing } from "./helpers.ts";
 

@@ -9,8 +9,8 @@
  */
 
 import { $, type CommandBuilder } from "dax";
-import { BuildError, quote } from "./core/error.ts";
-import * as log from "./core/log.ts";
+import { BuildError, quote } from "../core/error.ts";
+import * as log from "../core/log.ts";
 import { packageOf, searchPath } from "./packages.ts";
 import { runProcess, type Sink, type Stdin, stopSignal } from "./process.ts";
 

@@ -8,7 +8,7 @@
 
 import { basename } from "node:path";
 import * as posix from "./posix.ts";
-import { KiB } from "./core/units.ts";
+import { KiB } from "../core/units.ts";
 
 /** One mount. */
 export interface Mount {

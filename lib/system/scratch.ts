@@ -4,11 +4,11 @@
  * @module
  */
 
-import { BuildError, quote } from "./core/error.ts";
+import { BuildError, quote } from "../core/error.ts";
 import { startGuard } from "./guard.ts";
-import * as log from "./core/log.ts";
+import * as log from "../core/log.ts";
 import * as posix from "./posix.ts";
-import { formatBytes, MiB } from "./core/units.ts";
+import { formatBytes, MiB } from "../core/units.ts";
 
 /** A directory of our own. `await using` removes it with all it holds. */
 export interface Scratch extends AsyncDisposable {

@@ -11,7 +11,7 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
+import { BuildError } from "../core/error.ts";
 
 /** A file descriptor of this process. */
 export type Fd = number;

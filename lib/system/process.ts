@@ -6,7 +6,7 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { setImmediate } from "node:timers";
-import { BuildError } from "./core/error.ts";
+import { BuildError } from "../core/error.ts";
 
 /**
  * So long a program may take to end after SIGTERM before it gets SIGKILL: one that waits for a disk may not. Less than

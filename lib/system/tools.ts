@@ -4,8 +4,8 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
-import * as log from "./core/log.ts";
+import { BuildError } from "../core/error.ts";
+import * as log from "../core/log.ts";
 import { isInstalled, packageOf } from "./packages.ts";
 import { shWith } from "./sh.ts";
 
