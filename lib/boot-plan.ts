@@ -14,7 +14,7 @@ import type { BootContext } from "./loader.ts";
 import type { Volume } from "./root-plan.ts";
 import { signFiles } from "./secure-boot.ts";
 import type { Settings } from "./settings.ts";
-import type { Tree } from "./tree.ts";
+import type { Tree } from "./tree/inspect.ts";
 
 /** Options of the tree that say where its root is and how it is mounted: ours say it. */
 const ROOT_OPTION = /^(root=|rootfstype=|rootflags=|ro$|rw$)/;

@@ -10,7 +10,7 @@ import { findGrub } from "./grub.ts";
 import type { FoundLoader } from "./loader.ts";
 import { findSystemdBoot } from "./systemd-boot.ts";
 import { findUki } from "./uki.ts";
-import type { Tree } from "./tree.ts";
+import type { Tree } from "./tree/inspect.ts";
 
 interface BootLoader {
   readonly summary: string;

@@ -23,7 +23,7 @@ import type { Measured, Volume } from "./root-plan.ts";
 import { explainFullDisk, openScratch, scratchParent } from "./system/scratch.ts";
 import { checkSpace, closeSite, openSite, type Site } from "./site.ts";
 import { checkTools } from "./system/tools.ts";
-import type { OpenTree } from "./tree.ts";
+import type { OpenTree } from "./tree/inspect.ts";
 import { formatBytes } from "./core/units.ts";
 import { makeVerity, removeVerity, SIGNATURE_TOOLS, VERITY_TOOLS, writeVerity } from "./verity.ts";
 

@@ -15,7 +15,7 @@ import {
   resolve,
   targetBytes,
   typeOf,
-} from "./nodes.ts";
+} from "./tree/nodes.ts";
 import { recipeSize } from "./recipes.ts";
 
 /** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */

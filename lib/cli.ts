@@ -11,12 +11,12 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import config from "../deno.json" with { type: "json" };
 import { type Description, renderDescription, renderTable } from "./describe.ts";
 import { BuildError, quote } from "./core/error.ts";
-import { openInput } from "./input.ts";
+import { openInput } from "./tree/input.ts";
 import * as log from "./core/log.ts";
 import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "./system/mounts.ts";
 import { dateEmptyOutputs } from "./output.ts";
 import { timeStep } from "./core/progress.ts";
-import { closeRoot } from "./root.ts";
+import { closeRoot } from "./tree/root.ts";
 import {
   flagOf,
   ignoredSettings,
@@ -36,7 +36,7 @@ import {
   throwIfInterrupted,
 } from "./system/sh.ts";
 import { askAhead } from "./system/tools.ts";
-import { inspectTree, type OpenTree, type Tree } from "./tree.ts";
+import { inspectTree, type OpenTree, type Tree } from "./tree/inspect.ts";
 
 /** A kind of image. */
 export interface Builder<Plan = unknown> {

@@ -11,8 +11,8 @@ import { growFiles } from "./grow.ts";
 import { grubDefaults } from "./grub.ts";
 import type { Leftovers } from "./leftovers.ts";
 import { type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
-import { children, lookup, nameText, typeOf } from "./nodes.ts";
-import type { Tree } from "./tree.ts";
+import { children, lookup, nameText, typeOf } from "./tree/nodes.ts";
+import type { Tree } from "./tree/inspect.ts";
 
 /** What was decided before. */
 interface Decided {

@@ -21,7 +21,7 @@ import { placeFile, type Placement, skip, type Space, takeBlock } from "./ext4-e
 import type { HashSeed } from "./ext4-hash.ts";
 import { BLOCK_SIZE, FIRST_INODE } from "./ext4-layout.ts";
 import { planXattrs } from "./ext4-xattr.ts";
-import { compareNames, FILE_TYPES, xattrsOf } from "./nodes.ts";
+import { compareNames, FILE_TYPES, xattrsOf } from "./tree/nodes.ts";
 import { formatBytes } from "./core/units.ts";
 
 export const ROOT_INODE = 2;

@@ -35,11 +35,11 @@ import {
   readAhead,
   type Reader,
   readInto,
-} from "./read.ts";
-import { FILE_TYPES, targetBytes, xattrsOf } from "./nodes.ts";
+} from "./tree/reader.ts";
+import { FILE_TYPES, targetBytes, xattrsOf } from "./tree/nodes.ts";
 import * as posix from "./system/posix.ts";
 import { makeRecipe } from "./recipes.ts";
-import type { Root } from "./root.ts";
+import type { Root } from "./tree/root.ts";
 import { MiB } from "./core/units.ts";
 
 const S_IFMT = 0o170000;

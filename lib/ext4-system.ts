@@ -25,7 +25,7 @@ import {
 } from "./ext4-inode.ts";
 import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./ext4-layout.ts";
 import { type Image, readAt, writeAt } from "./image-write.ts";
-import { FILE_TYPES } from "./nodes.ts";
+import { FILE_TYPES } from "./tree/nodes.ts";
 
 const RESIZE_INODE = 7;
 export const JOURNAL_INODE = 8;

@@ -20,10 +20,10 @@ import { SUPER, SUPERBLOCK_AT, writeSummary } from "./ext4-super.ts";
 import { writeSystemInodes } from "./ext4-system.ts";
 import { type Image, readAt, writeAt } from "./image-write.ts";
 import { modeOf } from "./contents.ts";
-import { FILE_TYPES } from "./nodes.ts";
+import { FILE_TYPES } from "./tree/nodes.ts";
 import * as posix from "./system/posix.ts";
 import { takeTurn } from "./system/process.ts";
-import type { Root } from "./root.ts";
+import type { Root } from "./tree/root.ts";
 import { sh } from "./system/sh.ts";
 
 /** `mke2fs -O`; all that is not named is off. The journal is added by the fill, which decides where it is. */

@@ -5,17 +5,17 @@
  */
 
 import { BuildError } from "./core/error.ts";
-import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./read.ts";
+import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./tree/reader.ts";
 import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "./image-write.ts";
 import { type FatFile, FIRST_TIME, SLOT, writeDirectory } from "./fat-directory.ts";
 import { BOOT_LENGTH, type FatLayout, FIRST_CLUSTER, INFO, readLayout } from "./fat-layout.ts";
 import { fatNames } from "./fat-names.ts";
 import { type Directory, type Placed, placeEntries } from "./fat-place.ts";
 import { type FatEntry, type FatGeometry, nameOf } from "./fat.ts";
-import type { Nodes } from "./nodes.ts";
+import type { Nodes } from "./tree/nodes.ts";
 import * as posix from "./system/posix.ts";
 import { makeRecipe } from "./recipes.ts";
-import type { Root } from "./root.ts";
+import type { Root } from "./tree/root.ts";
 import { alignUp, MiB } from "./core/units.ts";
 
 /** What goes into a filesystem. */

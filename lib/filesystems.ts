@@ -18,7 +18,7 @@ import { fatEntries } from "./fat-entries.ts";
 import { FAT_SECTOR, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat.ts";
 import { deriveSerial } from "./core/identity.ts";
 import { planReadOnly, READ_ONLY_BLOCK } from "./readonly.ts";
-import type { Root } from "./root.ts";
+import type { Root } from "./tree/root.ts";
 import { MiB } from "./core/units.ts";
 import { makeVfat, type Target } from "./vfat.ts";
 

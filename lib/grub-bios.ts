@@ -16,11 +16,11 @@ import { writeAt } from "./image-write.ts";
 import type { FilesystemPlan, MakeContext } from "./filesystems.ts";
 import { readImage } from "./image.ts";
 import { firmwareOf, firstFile } from "./loader.ts";
-import { children, lookup, nameText, type Nodes, typeOf } from "./nodes.ts";
+import { children, lookup, nameText, type Nodes, typeOf } from "./tree/nodes.ts";
 import * as posix from "./system/posix.ts";
-import { readFile, type Root } from "./root.ts";
+import { readFile, type Root } from "./tree/root.ts";
 import { sh } from "./system/sh.ts";
-import type { Tree } from "./tree.ts";
+import type { Tree } from "./tree/inspect.ts";
 import { alignUp, MiB } from "./core/units.ts";
 import type { Target } from "./vfat.ts";
 

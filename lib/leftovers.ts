@@ -10,7 +10,7 @@
 
 import type { Addition } from "./contents.ts";
 import { isFilled, resetMachineId } from "./machine-id.ts";
-import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
+import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "./tree/nodes.ts";
 
 interface Leftover {
   readonly what: string;

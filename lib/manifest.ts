@@ -18,7 +18,7 @@ import { imageSize, readPieces } from "./image.ts";
 import * as log from "./core/log.ts";
 import { findInstalled, spdxDocument } from "./sbom.ts";
 import { SETTINGS, type Settings } from "./settings.ts";
-import type { OpenTree } from "./tree.ts";
+import type { OpenTree } from "./tree/inspect.ts";
 
 const NAME = "raptor-builders";
 

@@ -32,7 +32,7 @@ import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { describePortable, planPortable } from "./portable.ts";
 import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root-plan.ts";
 import type { SettingName, Settings } from "./settings.ts";
-import type { Tree } from "./tree.ts";
+import type { Tree } from "./tree/inspect.ts";
 import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity-plan.ts";
 import { MiB } from "./core/units.ts";
 

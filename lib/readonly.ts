@@ -20,7 +20,7 @@ import { attributesOf, entryPath, modeOf, type Selection, sizeOf } from "./conte
 import { BuildError, quote } from "./core/error.ts";
 import type { FilesystemPlan, FilesystemWish, MakeContext } from "./filesystems.ts";
 import { readImage } from "./image.ts";
-import { FILE_TYPES, xattrsOf } from "./nodes.ts";
+import { FILE_TYPES, xattrsOf } from "./tree/nodes.ts";
 import { ACL } from "./pax-header.ts";
 import { type PaxOptions, paxStream } from "./pax.ts";
 import { sh, shWith } from "./system/sh.ts";

@@ -13,7 +13,7 @@ import { type Contents, select, type Selection } from "./contents.ts";
 import { BuildError, quote } from "./core/error.ts";
 import { copyInto } from "./copy.ts";
 import { type FilesystemName, type FilesystemPlan, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
-import type { Nodes } from "./nodes.ts";
+import type { Nodes } from "./tree/nodes.ts";
 import { READ_ONLY_BLOCK } from "./readonly.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
 import { alignUp, formatBytes, MiB } from "./core/units.ts";

@@ -9,8 +9,8 @@ import type { ChosenLoader } from "./bootloaders.ts";
 import type { Addition } from "./contents.ts";
 import { BuildError } from "./core/error.ts";
 import { bootableKernels, type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
-import { children, lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
-import type { Tree } from "./tree.ts";
+import { children, lookup, type Nodes, pathOf, typeOf } from "./tree/nodes.ts";
+import type { Tree } from "./tree/inspect.ts";
 
 /**
  * The files of a loader with signatures: loaders, UKIs, and the kernels, which systemd-boot and shim verify.

@@ -8,7 +8,7 @@
 
 import type { Addition } from "./contents.ts";
 import { copy, type EfiNames, firstFile } from "./loader.ts";
-import type { Tree } from "./tree.ts";
+import type { Tree } from "./tree/inspect.ts";
 
 /** The shim of the tree. */
 export interface Shim {

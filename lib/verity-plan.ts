@@ -15,7 +15,7 @@ import { deriveSalt, deriveUuid } from "./core/identity.ts";
 import type { Made, Measured, Volume } from "./root-plan.ts";
 import { select } from "./contents.ts";
 import type { Settings } from "./settings.ts";
-import { buildNodes } from "./table.ts";
+import { buildNodes } from "./tree/builder.ts";
 import { alignUp, MiB } from "./core/units.ts";
 
 /** What the hashes are made with. */

@@ -10,9 +10,9 @@ import { FIRST_TIME, LAST_TIME } from "./fat-directory.ts";
 import { type FatContents, fillFat } from "./fat-fill.ts";
 import { FAT_ROOT_ENTRIES } from "./fat.ts";
 import { openImageFile } from "./image.ts";
-import type { Nodes } from "./nodes.ts";
+import type { Nodes } from "./tree/nodes.ts";
 import { takeTurn } from "./system/process.ts";
-import type { Root } from "./root.ts";
+import type { Root } from "./tree/root.ts";
 import { shWith } from "./system/sh.ts";
 import { KiB } from "./core/units.ts";
 

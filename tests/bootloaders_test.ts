@@ -3,9 +3,9 @@ import { BOOT_LOADER_CHOICES, type BootLoaderName, BOOTLOADERS } from "../lib/bo
 import type { Addition } from "../lib/contents.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
 import { type BootFiles, firmwareOf, type FoundLoader } from "../lib/loader.ts";
-import { lookup, typeOf } from "../lib/nodes.ts";
-import type { NodeInput } from "../lib/table.ts";
-import type { Tree } from "../lib/tree.ts";
+import { lookup, typeOf } from "../lib/tree/nodes.ts";
+import type { NodeInput } from "../lib/tree/builder.ts";
+import type { Tree } from "../lib/tree/inspect.ts";
 import { DEBIAN, factsOf, kernel, LOADER } from "./facts.ts";
 
 const pure = { permissions: "none" } as const;

@@ -1,7 +1,7 @@
 import * as assert from "node:assert/strict";
 import { type Contents, entryPath, modeOf, select, type Selection, sizeOf } from "../lib/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { buildNodes } from "../lib/table.ts";
+import { buildNodes } from "../lib/tree/builder.ts";
 
 const TREE = buildNodes([
   { path: "/etc/fstab", size: 100, mode: 0o600, uid: 5 },

@@ -5,8 +5,8 @@
  */
 
 import { readSettings, type SettingName, SETTINGS, type Settings } from "../lib/settings.ts";
-import { buildNodes, type NodeInput } from "../lib/table.ts";
-import type { Kernel, Tree } from "../lib/tree.ts";
+import { buildNodes, type NodeInput } from "../lib/tree/builder.ts";
+import type { Kernel, Tree } from "../lib/tree/inspect.ts";
 
 export const OS_RELEASE = { ID: "debian", VERSION_ID: "13", PRETTY_NAME: "Debian GNU/Linux 13 (trixie)" };
 

@@ -11,7 +11,7 @@ import { BuildError } from "../lib/core/error.ts";
 import { fillFat } from "../lib/fat-fill.ts";
 import { fatGeometry } from "../lib/fat.ts";
 import { openImageFile } from "../lib/image.ts";
-import { buildNodes } from "../lib/table.ts";
+import { buildNodes } from "../lib/tree/builder.ts";
 import { MiB } from "../lib/core/units.ts";
 import { verifyVfat } from "../lib/verify.ts";
 import { build } from "./builds.ts";

@@ -7,11 +7,11 @@
 import { select } from "../lib/contents.ts";
 import { fatEntries } from "../lib/fat-entries.ts";
 import { fatGeometry, smallestFat } from "../lib/fat.ts";
-import { closeRoot, openRoot } from "../lib/root.ts";
+import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { sh, shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { type FatOptions, makeVfat } from "../lib/vfat.ts";
-import { walk } from "../lib/walk.ts";
+import { walk } from "../lib/tree/walk.ts";
 
 export const SERIAL = "0123abcd";
 /** Seconds since 1970 of what is made. */

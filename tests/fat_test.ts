@@ -4,7 +4,7 @@ import { BuildError } from "../lib/core/error.ts";
 import { fatEntries } from "../lib/fat-entries.ts";
 import { FAT_ROOT_ENTRIES, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "../lib/fat.ts";
 import { shWith } from "../lib/system/sh.ts";
-import { buildNodes, type NodeInput } from "../lib/table.ts";
+import { buildNodes, type NodeInput } from "../lib/tree/builder.ts";
 import { GiB, KiB, MiB } from "../lib/core/units.ts";
 import { checkFat, makeFat, mtools, OFFSET } from "./fat_image.ts";
 import { missing, tempDir } from "./helpers.ts";

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { type Contents, select } from "../lib/contents.ts";
 import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "../lib/filesystems.ts";
 import { deriveUuid } from "../lib/core/identity.ts";
-import { closeRoot, openRoot } from "../lib/root.ts";
+import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
-import { walk } from "../lib/walk.ts";
+import { walk } from "../lib/tree/walk.ts";
 import { useErofs } from "./erofs.ts";
 import { missing, sha256, tempDir } from "./helpers.ts";
 

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { BOOTLOADERS, chooseLoader } from "../lib/bootloaders.ts";
 import type { Addition } from "../lib/contents.ts";
 import { grubDefaults, quoteGrub, splitOptions } from "../lib/grub.ts";
-import { buildNodes } from "../lib/table.ts";
-import type { Tree } from "../lib/tree.ts";
+import { buildNodes } from "../lib/tree/builder.ts";
+import type { Tree } from "../lib/tree/inspect.ts";
 import { quiet } from "./trees.ts";
 
 const pure = { permissions: "none" } as const;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { openInput } from "../lib/input.ts";
+import { openInput } from "../lib/tree/input.ts";
 import { sh, shWith } from "../lib/system/sh.ts";
 import { missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";
 
@@ -241,7 +241,7 @@ Deno.test("openInput() compares the archive with the free space before it unpack
 /** Opens an archive in another process without some capabilities; returns its exit code, stdout and stderr. */
 async function openWithout(capability: string, archive: string, scratch: string) {
   const script = `
-    import { openInput } from "${ROOT}lib/input.ts";
+    import { openInput } from "${ROOT}lib/tree/input.ts";
     try {
       await using input = await openInput(${JSON.stringify(archive)}, ${JSON.stringify(scratch)});
       console.log(JSON.stringify([...Deno.readDirSync(input.directory)].map(({ name }) => name).sort()));
@@ -305,7 +305,7 @@ Deno.test("openInput() leaves nothing behind when it is interrupted", {
       while head -c 10240 /dev/zero; do sleep 0.1; done`,
     );
     const script = `
-      import { openInput } from "${ROOT}lib/input.ts";
+      import { openInput } from "${ROOT}lib/tree/input.ts";
       import { interrupt } from "${ROOT}lib/system/sh.ts";
       Deno.addSignalListener("SIGTERM", () => interrupt("SIGTERM"));
       try {

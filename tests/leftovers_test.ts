@@ -3,7 +3,7 @@ import { entryPath, select } from "../lib/contents.ts";
 import { findLeftovers, LEFTOVER_NAMES, type LeftoverName, LEFTOVERS } from "../lib/leftovers.ts";
 import { systemdVersion } from "../lib/machine-id.ts";
 import { planDisk, planPart } from "../lib/plan.ts";
-import type { NodeInput } from "../lib/table.ts";
+import type { NodeInput } from "../lib/tree/builder.ts";
 import { build } from "./builds.ts";
 import { DEBIAN, factsOf, kernel, settingsOf, SYSTEMD } from "./facts.ts";
 import { missing, tempDir } from "./helpers.ts";

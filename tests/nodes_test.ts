@@ -10,8 +10,8 @@ import {
   targetBytes,
   typeOf,
   xattrsOf,
-} from "../lib/nodes.ts";
-import { buildNodes, encodeDevice } from "../lib/table.ts";
+} from "../lib/tree/nodes.ts";
+import { buildNodes, encodeDevice } from "../lib/tree/builder.ts";
 
 const TREE = buildNodes([
   {

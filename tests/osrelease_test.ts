@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { parseOsRelease } from "../lib/osrelease.ts";
+import { parseOsRelease } from "../lib/tree/os-release.ts";
 import { missing, tempDir } from "./helpers.ts";
 
 const pure = { permissions: "none" } as const;

@@ -9,7 +9,7 @@ import { BuildError } from "../lib/core/error.ts";
 import { type FilesystemName, FILESYSTEMS } from "../lib/filesystems.ts";
 import { planPart } from "../lib/plan.ts";
 import { checkPortable } from "../lib/portable.ts";
-import type { NodeInput } from "../lib/table.ts";
+import type { NodeInput } from "../lib/tree/builder.ts";
 import { build } from "./builds.ts";
 import { useErofs } from "./erofs.ts";
 import { factsOf, settingsOf } from "./facts.ts";

@@ -1,9 +1,9 @@
 import * as assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { childNamed, lookup, mtimeOf, nameText, pathOf, typeOf, xattrsOf } from "../lib/nodes.ts";
+import { childNamed, lookup, mtimeOf, nameText, pathOf, typeOf, xattrsOf } from "../lib/tree/nodes.ts";
 import * as posix from "../lib/system/posix.ts";
-import { closeRoot, openNode, openRoot, readFile, realPath } from "../lib/root.ts";
-import { walk } from "../lib/walk.ts";
+import { closeRoot, openNode, openRoot, readFile, realPath } from "../lib/tree/root.ts";
+import { walk } from "../lib/tree/walk.ts";
 import { tempDir, unprivileged } from "./helpers.ts";
 import { bytesOf, makeDirectory, makeNode, setTime, setXattr, writeSparse } from "./libc.ts";
 

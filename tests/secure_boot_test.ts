@@ -5,7 +5,7 @@ import type { Addition } from "../lib/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
 import { appendSections, readPe, sectionNames, sizeWithSections } from "../lib/pe.ts";
 import { signFiles } from "../lib/secure-boot.ts";
-import type { NodeInput } from "../lib/table.ts";
+import type { NodeInput } from "../lib/tree/builder.ts";
 import { factsOf, kernel, LOADER } from "./facts.ts";
 import { missing, tempDir } from "./helpers.ts";
 import { quiet, unpack } from "./trees.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { shWith } from "../lib/system/sh.ts";
-import { compareVersions } from "../lib/versions.ts";
+import { compareVersions } from "../lib/tree/versions.ts";
 import { missing } from "./helpers.ts";
 
 /** Oldest first within each row; the first is the example of the specification. */

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { type ArchitectureName, elfArchitecture, peArchitecture } from "./core/dps.ts";
-import { BuildError, quote } from "./core/error.ts";
+import { type ArchitectureName, elfArchitecture, peArchitecture } from "../core/dps.ts";
+import { BuildError, quote } from "../core/error.ts";
 import { children, lookup, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
-import { type OsRelease, parseOsRelease } from "./osrelease.ts";
+import { type OsRelease, parseOsRelease } from "./os-release.ts";
 import { openRoot, readFile, type Root } from "./root.ts";
-import { KiB } from "./core/units.ts";
+import { KiB } from "../core/units.ts";
 import { compareVersions } from "./versions.ts";
 import { walk } from "./walk.ts";
 

@@ -12,11 +12,11 @@
  */
 
 import { join } from "node:path";
-import { BuildError, quote } from "./core/error.ts";
-import * as log from "./core/log.ts";
-import { isInstalled, packageOf } from "./system/packages.ts";
-import { listxattr } from "./system/posix.ts";
-import { shWith, throwIfInterrupted } from "./system/sh.ts";
+import { BuildError, quote } from "../core/error.ts";
+import * as log from "../core/log.ts";
+import { isInstalled, packageOf } from "../system/packages.ts";
+import { listxattr } from "../system/posix.ts";
+import { shWith, throwIfInterrupted } from "../system/sh.ts";
 
 /** How an archive is compressed: the magic bytes at its start, and the program that tar hands it to. */
 const COMPRESSIONS = {

@@ -5,10 +5,10 @@
  */
 
 import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
-import * as posix from "./system/posix.ts";
-import { takeTurn } from "./system/process.ts";
+import * as posix from "../system/posix.ts";
+import { takeTurn } from "../system/process.ts";
 import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts";
-import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./table.ts";
+import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./builder.ts";
 
 /** A file up to this size has no more than four extents, so its blocks tell whether it has holes. */
 const SURELY_DENSE = 4 * 4096;
