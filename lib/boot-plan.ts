@@ -4,7 +4,7 @@
  * @module
  */
 
-import { readSigner, type Signer } from "./authenticode.ts";
+import { readSigner, type Signer } from "./efi/authenticode.ts";
 import { chooseLoader } from "./bootloaders.ts";
 import { type Contents, select } from "./contents.ts";
 import { BuildError } from "./core/error.ts";

@@ -16,7 +16,7 @@ import {
   targetBytes,
   typeOf,
 } from "./tree/nodes.ts";
-import { recipeSize } from "./recipes.ts";
+import { recipeSize } from "./efi/recipes.ts";
 
 /** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
 export interface Change {

@@ -38,7 +38,7 @@ import {
 } from "./tree/reader.ts";
 import { FILE_TYPES, targetBytes, xattrsOf } from "./tree/nodes.ts";
 import * as posix from "./system/posix.ts";
-import { makeRecipe } from "./recipes.ts";
+import { makeRecipe } from "./efi/recipes.ts";
 import type { Root } from "./tree/root.ts";
 import { MiB } from "./core/units.ts";
 

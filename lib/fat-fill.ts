@@ -14,7 +14,7 @@ import { type Directory, type Placed, placeEntries } from "./fat-place.ts";
 import { type FatEntry, type FatGeometry, nameOf } from "./fat.ts";
 import type { Nodes } from "./tree/nodes.ts";
 import * as posix from "./system/posix.ts";
-import { makeRecipe } from "./recipes.ts";
+import { makeRecipe } from "./efi/recipes.ts";
 import type { Root } from "./tree/root.ts";
 import { alignUp, MiB } from "./core/units.ts";
 

@@ -9,7 +9,7 @@
 import { BuildError, quote } from "./core/error.ts";
 import { SLOT } from "./fat-directory.ts";
 import { slotsOf } from "./fat-names.ts";
-import type { Recipe } from "./recipes.ts";
+import type { Recipe } from "./efi/recipes.ts";
 import { formatBytes, GiB, MiB } from "./core/units.ts";
 
 /** Bytes of a sector, unless the disk has larger ones. */

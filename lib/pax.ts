@@ -14,7 +14,7 @@ import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInt
 import { FILE_TYPES, targetBytes } from "./tree/nodes.ts";
 import { BLOCK, HARD_LINK, header, type HeaderLimits, sparseMap } from "./pax-header.ts";
 import * as posix from "./system/posix.ts";
-import { makeRecipe } from "./recipes.ts";
+import { makeRecipe } from "./efi/recipes.ts";
 import type { Root } from "./tree/root.ts";
 import { alignUp, MiB } from "./core/units.ts";
 

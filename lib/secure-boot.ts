@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Signer } from "./authenticode.ts";
+import type { Signer } from "./efi/authenticode.ts";
 import type { ChosenLoader } from "./bootloaders.ts";
 import type { Addition } from "./contents.ts";
 import { BuildError } from "./core/error.ts";

@@ -9,7 +9,7 @@
 
 import type { Addition } from "./contents.ts";
 import { type BootContext, firmwareOf, firstFile, type FoundLoader } from "./loader.ts";
-import type { Recipe } from "./recipes.ts";
+import type { Recipe } from "./efi/recipes.ts";
 import { entryToken, findSystemdBoot } from "./systemd-boot.ts";
 import type { Kernel, Tree } from "./tree/inspect.ts";
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { readSigner, signedSize, signProgram } from "../lib/authenticode.ts";
+import { readSigner, signedSize, signProgram } from "../lib/efi/authenticode.ts";
 import { chooseLoader } from "../lib/bootloaders.ts";
 import type { Addition } from "../lib/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { appendSections, readPe, sectionNames, sizeWithSections } from "../lib/pe.ts";
+import { appendSections, readPe, sectionNames, sizeWithSections } from "../lib/efi/pe.ts";
 import { signFiles } from "../lib/secure-boot.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";
 import { factsOf, kernel, LOADER } from "./facts.ts";

@@ -8,11 +8,11 @@
  */
 
 import { signedSize, type Signer, signProgram } from "./authenticode.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { lookup, type Nodes, typeOf } from "./tree/nodes.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
 import { appendSections, readPe, sizeWithSections } from "./pe.ts";
-import { readFile, type Root } from "./tree/root.ts";
-import { alignUp } from "./core/units.ts";
+import { readFile, type Root } from "../tree/root.ts";
+import { alignUp } from "../core/units.ts";
 
 export type Recipe =
   /** A file of the tree as it is. */

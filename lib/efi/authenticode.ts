@@ -10,9 +10,9 @@
 
 import { Buffer } from "node:buffer";
 import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
-import { BuildError } from "./core/error.ts";
+import { BuildError } from "../core/error.ts";
 import { readPe, viewOf } from "./pe.ts";
-import { alignUp } from "./core/units.ts";
+import { alignUp } from "../core/units.ts";
 
 /** Who signs. */
 export interface Signer {

@@ -6,8 +6,8 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
-import { alignUp } from "./core/units.ts";
+import { BuildError } from "../core/error.ts";
+import { alignUp } from "../core/units.ts";
 
 /** Positions are those in the file, in bytes. */
 export interface PeHeaders {
