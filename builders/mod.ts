@@ -7,7 +7,7 @@
 
 import { report } from "../lib/cli.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
-import { dateEmptyOutputs } from "../lib/output.ts";
+import { dateEmptyOutputs } from "../lib/image/output.ts";
 import { type Builders, runSuite } from "../lib/suite.ts";
 import { diskImage } from "./disk-image/build.ts";
 import { partImage } from "./part-image/build.ts";

@@ -10,12 +10,12 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { describeDisk, describePart, type Description } from "./describe.ts";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
-import { type FormatName, isConverted, needsQemu } from "./formats.ts";
-import { checkSectors, insertTable, verifyTable, writeTable } from "./gpt.ts";
-import { imageSize } from "./image.ts";
+import { type FormatName, isConverted, needsQemu } from "./image/formats.ts";
+import { checkSectors, insertTable, verifyTable, writeTable } from "./image/gpt.ts";
+import { imageSize } from "./image/image.ts";
 import * as log from "./core/log.ts";
 import { clearSideFiles, hashImage, writeSideFiles } from "./manifest.ts";
-import { checkOutput, discardOutput, finishOutput, type Output } from "./output.ts";
+import { checkOutput, discardOutput, finishOutput, type Output } from "./image/output.ts";
 import type { CommonPlan, DiskPlan, PartPlan } from "./plan.ts";
 import { interrupted, stoppedBy, throwIfInterrupted } from "./system/process.ts";
 import { startProgress, timeStep } from "./core/progress.ts";

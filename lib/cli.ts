@@ -14,7 +14,7 @@ import { BuildError, quote } from "./core/error.ts";
 import { openInput } from "./tree/input.ts";
 import * as log from "./core/log.ts";
 import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "./system/mounts.ts";
-import { dateEmptyOutputs } from "./output.ts";
+import { dateEmptyOutputs } from "./image/output.ts";
 import { timeStep } from "./core/progress.ts";
 import { closeRoot } from "./tree/root.ts";
 import {

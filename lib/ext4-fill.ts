@@ -24,7 +24,7 @@ import {
 } from "./ext4-inode.ts";
 import { BLOCK_SIZE, INODE_SIZE } from "./ext4-layout.ts";
 import type { Ext4Plan } from "./ext4-plan.ts";
-import { flush, type Image, newWriter, room, type Writer } from "./image-write.ts";
+import { flush, type Image, newWriter, room, type Writer } from "./image/writer.ts";
 import { planXattrs, writeInodeXattrs, xattrBlock } from "./ext4-xattr.ts";
 import {
   assertUnchanged,

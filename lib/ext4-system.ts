@@ -24,7 +24,7 @@ import {
   writeTime,
 } from "./ext4-inode.ts";
 import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./ext4-layout.ts";
-import { type Image, readAt, writeAt } from "./image-write.ts";
+import { type Image, readAt, writeAt } from "./image/writer.ts";
 import { FILE_TYPES } from "./tree/nodes.ts";
 
 const RESIZE_INODE = 7;

@@ -18,7 +18,7 @@ import type { Ext4Plan } from "./ext4-plan.ts";
 import { inodePosition } from "./ext4-inode.ts";
 import { SUPER, SUPERBLOCK_AT, writeSummary } from "./ext4-super.ts";
 import { writeSystemInodes } from "./ext4-system.ts";
-import { type Image, readAt, writeAt } from "./image-write.ts";
+import { type Image, readAt, writeAt } from "./image/writer.ts";
 import { modeOf } from "./contents.ts";
 import { FILE_TYPES } from "./tree/nodes.ts";
 import * as posix from "./system/posix.ts";

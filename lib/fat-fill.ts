@@ -6,7 +6,7 @@
 
 import { BuildError } from "./core/error.ts";
 import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./tree/reader.ts";
-import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "./image-write.ts";
+import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "./image/writer.ts";
 import { type FatFile, FIRST_TIME, SLOT, writeDirectory } from "./fat-directory.ts";
 import { BOOT_LENGTH, type FatLayout, FIRST_CLUSTER, INFO, readLayout } from "./fat-layout.ts";
 import { fatNames } from "./fat-names.ts";

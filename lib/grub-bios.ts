@@ -12,9 +12,9 @@
  */
 
 import { BuildError, quote } from "./core/error.ts";
-import { writeAt } from "./image-write.ts";
+import { writeAt } from "./image/writer.ts";
 import type { FilesystemPlan, MakeContext } from "./filesystems.ts";
-import { readImage } from "./image.ts";
+import { readImage } from "./image/image.ts";
 import { firmwareOf, firstFile } from "./loader.ts";
 import { children, lookup, nameText, type Nodes, typeOf } from "./tree/nodes.ts";
 import * as posix from "./system/posix.ts";

@@ -19,7 +19,7 @@ import {
 import { attributesOf, entryPath, modeOf, type Selection, sizeOf } from "./contents.ts";
 import { BuildError, quote } from "./core/error.ts";
 import type { FilesystemPlan, FilesystemWish, MakeContext } from "./filesystems.ts";
-import { readImage } from "./image.ts";
+import { readImage } from "./image/image.ts";
 import { FILE_TYPES, xattrsOf } from "./tree/nodes.ts";
 import { ACL } from "./pax-header.ts";
 import { type PaxOptions, paxStream } from "./pax.ts";

@@ -11,7 +11,7 @@
 import { compressionArgs } from "./compression.ts";
 import { type Contents, select, type Selection } from "./contents.ts";
 import { BuildError, quote } from "./core/error.ts";
-import { copyInto } from "./copy.ts";
+import { copyInto } from "./image/copy.ts";
 import { type FilesystemName, type FilesystemPlan, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
 import type { Nodes } from "./tree/nodes.ts";
 import { READ_ONLY_BLOCK } from "./readonly.ts";

@@ -9,7 +9,7 @@ import { BOOT_LOADER_CHOICES } from "./bootloaders.ts";
 import { compressorNames, parseCompression } from "./compression.ts";
 import { BuildError, quote } from "./core/error.ts";
 import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
-import { type FormatName, FORMATS } from "./formats.ts";
+import { type FormatName, FORMATS } from "./image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
 import { nearest } from "./core/suggest.ts";
 import { choice, mebibytes, parseKernelOptions, pattern, pem, several } from "./setting-values.ts";

@@ -7,7 +7,7 @@
 
 import { dirname, join } from "node:path";
 import type { FilesystemPlan } from "./filesystems.ts";
-import type { Identity } from "./format-identity.ts";
+import type { Identity } from "./image/format-identity.ts";
 import {
   compareConverted,
   convert,
@@ -16,13 +16,13 @@ import {
   isInPlace,
   prepareToConvert,
   verifyFormat,
-} from "./formats.ts";
-import { openImageFile } from "./image.ts";
+} from "./image/formats.ts";
+import { openImageFile } from "./image/image.ts";
 import * as log from "./core/log.ts";
-import { openImage, type Output } from "./output.ts";
+import { openImage, type Output } from "./image/output.ts";
 import { timeStep, withProgress } from "./core/progress.ts";
-import { CLUSTER } from "./qcow2.ts";
-import { copyPieces, sealQcow2 } from "./qcow2-seal.ts";
+import { CLUSTER } from "./image/qcow2/header.ts";
+import { copyPieces, sealQcow2 } from "./image/qcow2/wrap.ts";
 import { freeSpace, requireSpace, scratchParent } from "./system/scratch.ts";
 import { formatBytes } from "./core/units.ts";
 import type { Target } from "./vfat.ts";

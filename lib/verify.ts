@@ -12,7 +12,7 @@ import type { Ext4Plan } from "./ext4-plan.ts";
 import { SUPER, SUPERBLOCK_AT } from "./ext4-super.ts";
 import { BOOT_LENGTH, INFO, INFO_LEAD, readLayout } from "./fat-layout.ts";
 import type { FatGeometry } from "./fat.ts";
-import { readImage, readPieces } from "./image.ts";
+import { readImage, readPieces } from "./image/image.ts";
 import { sh } from "./system/sh.ts";
 import type { Target } from "./vfat.ts";
 

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { copyInto } from "./copy.ts";
+import { copyInto } from "./image/copy.ts";
 import { BuildError } from "./core/error.ts";
 import type { FilesystemPlan } from "./filesystems.ts";
 import { FILESYSTEMS } from "./filesystems.ts";

@@ -9,7 +9,7 @@
 import { FIRST_TIME, LAST_TIME } from "./fat-directory.ts";
 import { type FatContents, fillFat } from "./fat-fill.ts";
 import { FAT_ROOT_ENTRIES } from "./fat.ts";
-import { openImageFile } from "./image.ts";
+import { openImageFile } from "./image/image.ts";
 import type { Nodes } from "./tree/nodes.ts";
 import { takeTurn } from "./system/process.ts";
 import type { Root } from "./tree/root.ts";

@@ -11,7 +11,7 @@
 
 import { partitionType } from "../lib/core/dps.ts";
 import { FILESYSTEMS } from "../lib/filesystems.ts";
-import type { FormatName } from "../lib/formats.ts";
+import type { FormatName } from "../lib/image/formats.ts";
 import { isInstalled } from "../lib/system/packages.ts";
 import { MiB } from "../lib/core/units.ts";
 import { builderCommand } from "./builds.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { inspectImage } from "../lib/boot.ts";
 import { partitionType } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { FORMATS } from "../lib/formats.ts";
+import { FORMATS } from "../lib/image/formats.ts";
 import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../lib/qemu.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";

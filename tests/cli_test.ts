@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import config from "../deno.json" with { type: "json" };
 import { BUILDERS } from "../builders/mod.ts";
 import { helpText } from "../lib/cli.ts";
-import { FORMATS } from "../lib/formats.ts";
+import { FORMATS } from "../lib/image/formats.ts";
 import { searchPath } from "../lib/system/packages.ts";
 import { flagOf, SETTINGS } from "../lib/settings.ts";
 import { MiB } from "../lib/core/units.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type FormatName, FORMATS, isConverted } from "../lib/formats.ts";
-import { readTable } from "../lib/gpt.ts";
-import { imageSize, readImage } from "../lib/image.ts";
+import { type FormatName, FORMATS, isConverted } from "../lib/image/formats.ts";
+import { readTable } from "../lib/image/gpt.ts";
+import { imageSize, readImage } from "../lib/image/image.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { tempDir } from "./helpers.ts";
 import { quiet } from "./trees.ts";

@@ -10,7 +10,7 @@ import { dirname } from "node:path";
 import { BuildError } from "../lib/core/error.ts";
 import { fillFat } from "../lib/fat-fill.ts";
 import { fatGeometry } from "../lib/fat.ts";
-import { openImageFile } from "../lib/image.ts";
+import { openImageFile } from "../lib/image/image.ts";
 import { buildNodes } from "../lib/tree/builder.ts";
 import { MiB } from "../lib/core/units.ts";
 import { verifyVfat } from "../lib/verify.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { convert, type FormatName, FORMATS, isConverted } from "../lib/formats.ts";
+import { convert, type FormatName, FORMATS, isConverted } from "../lib/image/formats.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { evaluate, missing, sha256, stubProgram, tempDir } from "./helpers.ts";
@@ -95,7 +95,7 @@ Deno.test(
       await Deno.mkdir(`${dir}/bin`);
       await stubProgram(`${dir}/bin`, "qemu-img", script);
       const { stdout: error } = await evaluate(
-        "formats.ts",
+        "image/formats.ts",
         `const [from, to] = ${JSON.stringify([raw, output])};
         try { await lib.convert(from, to, "vdi", () => {}); } catch (e) { console.log(e.name, e.message); }`,
         { PATH: `${dir}/bin:${Deno.env.get("PATH")}` },

@@ -12,7 +12,7 @@ import assert from "node:assert/strict";
 import { posix } from "node:path";
 import { elfArchitecture, peArchitecture } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { parseTable, sfdiskScript, verifyTable, writeTable } from "../lib/gpt.ts";
+import { parseTable, sfdiskScript, verifyTable, writeTable } from "../lib/image/gpt.ts";
 import { openInput } from "../lib/tree/input.ts";
 import { parseOsRelease } from "../lib/tree/os-release.ts";
 import { planDisk, planPart } from "../lib/plan.ts";

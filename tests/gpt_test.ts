@@ -12,7 +12,7 @@ import {
   type TableEntry,
   verifyTable,
   writeTable,
-} from "../lib/gpt.ts";
+} from "../lib/image/gpt.ts";
 import { deriveUuid } from "../lib/core/identity.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";

@@ -7,7 +7,7 @@ import {
   finishOutput,
   openImage,
   type Output,
-} from "../lib/output.ts";
+} from "../lib/image/output.ts";
 import { MiB } from "../lib/core/units.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { quiet } from "./trees.ts";

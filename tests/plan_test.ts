@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { entryPath, type Selection } from "../lib/contents.ts";
 import { type ArchitectureName, ARCHITECTURES } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { TABLE_SIZE } from "../lib/gpt.ts";
+import { TABLE_SIZE } from "../lib/image/gpt.ts";
 import { type DiskPlan, type PartPlan, planDisk, planPart } from "../lib/plan.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";
 import { GiB, MiB } from "../lib/core/units.ts";

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { openImageFile } from "../lib/image.ts";
-import { CLUSTER, writeTables } from "../lib/qcow2.ts";
-import type { Piece } from "../lib/qcow2-clusters.ts";
-import { compressQcow2 } from "../lib/qcow2-compress.ts";
-import { sealQcow2 } from "../lib/qcow2-seal.ts";
+import { openImageFile } from "../lib/image/image.ts";
+import { CLUSTER, writeTables } from "../lib/image/qcow2/header.ts";
+import type { Piece } from "../lib/image/qcow2/clusters.ts";
+import { compressQcow2 } from "../lib/image/qcow2/compress.ts";
+import { sealQcow2 } from "../lib/image/qcow2/wrap.ts";
 import { MiB } from "../lib/core/units.ts";
 import { missing, sha256, tempDir } from "./helpers.ts";
 import { newRandom } from "./random_tree.ts";

@@ -9,7 +9,7 @@ import { BUILDERS } from "../builders/mod.ts";
 import { BOOTLOADERS } from "../lib/bootloaders.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
 import { FILESYSTEMS } from "../lib/filesystems.ts";
-import { FORMATS } from "../lib/formats.ts";
+import { FORMATS } from "../lib/image/formats.ts";
 import { LEFTOVERS } from "../lib/leftovers.ts";
 import { PACKAGES, packagesFor } from "../lib/system/packages.ts";
 import { type SettingName, settingRows, SETTINGS } from "../lib/settings.ts";

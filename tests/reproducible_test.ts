@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { FILESYSTEMS } from "../lib/filesystems.ts";
-import { type FormatName, FORMATS } from "../lib/formats.ts";
+import { type FormatName, FORMATS } from "../lib/image/formats.ts";
 import { searchPath } from "../lib/system/packages.ts";
 import { MiB } from "../lib/core/units.ts";
 import { build, builderCommand, runBuilder } from "./builds.ts";

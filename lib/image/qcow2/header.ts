@@ -6,8 +6,8 @@
  * @module
  */
 
-import { type Image, writeAt } from "./image-write.ts";
-import { KiB } from "./core/units.ts";
+import { type Image, writeAt } from "../writer.ts";
+import { KiB } from "../../core/units.ts";
 
 /** Bytes of a cluster: what qemu-img uses, too. */
 export const CLUSTER = 64 * KiB;

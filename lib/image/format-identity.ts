@@ -10,10 +10,10 @@
  * @module
  */
 
-import { crc32c } from "./core/crc32c.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { deriveSerial, deriveUuid } from "./core/identity.ts";
-import { KiB } from "./core/units.ts";
+import { crc32c } from "../core/crc32c.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { deriveSerial, deriveUuid } from "../core/identity.ts";
+import { KiB } from "../core/units.ts";
 
 /** What identity and time are derived from. */
 export interface Identity {

@@ -6,13 +6,13 @@
  */
 
 import { dirname } from "node:path";
-import { BuildError, quote } from "./core/error.ts";
+import { BuildError, quote } from "../core/error.ts";
 import type { FormatName } from "./formats.ts";
 import { imageSize } from "./image.ts";
-import { FILE_TYPES } from "./tree/nodes.ts";
-import * as posix from "./system/posix.ts";
-import { takeTurn, throwIfInterrupted } from "./system/process.ts";
-import { formatBytes, MiB } from "./core/units.ts";
+import { FILE_TYPES } from "../tree/nodes.ts";
+import * as posix from "../system/posix.ts";
+import { takeTurn, throwIfInterrupted } from "../system/process.ts";
+import { formatBytes, MiB } from "../core/units.ts";
 
 const EPOCH = new Date(0);
 

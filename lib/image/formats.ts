@@ -4,13 +4,13 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
+import { BuildError } from "../core/error.ts";
 import { openImageFile } from "./image.ts";
-import { compressQcow2, prepareToCompress } from "./qcow2-compress.ts";
-import { formatBytes } from "./core/units.ts";
+import { compressQcow2, prepareToCompress } from "./qcow2/compress.ts";
+import { formatBytes } from "../core/units.ts";
 import { identifyVdi, identifyVhdx, identifyVmdk, identifyVpc } from "./format-identity.ts";
 import type { Identify, Identity } from "./format-identity.ts";
-import { parseJson, sh, shWith } from "./system/sh.ts";
+import { parseJson, sh, shWith } from "../system/sh.ts";
 
 interface Format {
   readonly summary: string;

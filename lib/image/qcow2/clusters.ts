@@ -4,12 +4,12 @@
  * @module
  */
 
-import { BuildError, quote } from "./core/error.ts";
-import type { Image } from "./image-write.ts";
-import * as posix from "./system/posix.ts";
-import { takeTurn, throwIfInterrupted } from "./system/process.ts";
-import { CLUSTER } from "./qcow2.ts";
-import { KiB } from "./core/units.ts";
+import { BuildError, quote } from "../../core/error.ts";
+import type { Image } from "../writer.ts";
+import * as posix from "../../system/posix.ts";
+import { takeTurn, throwIfInterrupted } from "../../system/process.ts";
+import { CLUSTER } from "./header.ts";
+import { KiB } from "../../core/units.ts";
 
 /** A part of a disk in a file. All numbers are in bytes, offsets are multiples of {@link CLUSTER}. */
 export interface Piece {

@@ -8,11 +8,11 @@
  */
 
 import { crc32 } from "node:zlib";
-import { BuildError, quote } from "./core/error.ts";
-import { writeAt } from "./image-write.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { writeAt } from "./writer.ts";
 import { imageSize, openImageFile, readImage } from "./image.ts";
-import { parseJson, sh, shWith } from "./system/sh.ts";
-import { alignUp, KiB, MiB } from "./core/units.ts";
+import { parseJson, sh, shWith } from "../system/sh.ts";
+import { alignUp, KiB, MiB } from "../core/units.ts";
 
 /** Bytes of a logical sector, unless a disk has others. */
 export const SECTOR = 512;

@@ -5,14 +5,14 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
-import { type Image, writeAt } from "./image-write.ts";
-import { interrupted } from "./system/process.ts";
-import { CLUSTER, writeTables } from "./qcow2.ts";
-import { dataClusters, type Piece } from "./qcow2-clusters.ts";
-import type { Sealed } from "./qcow2-seal.ts";
-import { BATCH, type Batch, type Compressed, type Task } from "./qcow2-worker.ts";
-import { alignUp } from "./core/units.ts";
+import { BuildError } from "../../core/error.ts";
+import { type Image, writeAt } from "../writer.ts";
+import { interrupted } from "../../system/process.ts";
+import { CLUSTER, writeTables } from "./header.ts";
+import { dataClusters, type Piece } from "./clusters.ts";
+import type { Sealed } from "./wrap.ts";
+import { BATCH, type Batch, type Compressed, type Task } from "./worker.ts";
+import { alignUp } from "../../core/units.ts";
 
 /** More would each take memory, and wait for the one that writes. */
 const MOST_WORKERS = 4;
@@ -67,7 +67,7 @@ async function* batchesOf(raw: Piece): AsyncGenerator<Batch, undefined> {
 function startWorkers(): Worker[] {
   return Array.from(
     { length: Math.min(navigator.hardwareConcurrency, MOST_WORKERS) },
-    () => new Worker(new URL("./qcow2-worker.ts", import.meta.url), { type: "module" }),
+    () => new Worker(new URL("./worker.ts", import.meta.url), { type: "module" }),
   );
 }
 

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { BuildError, quote } from "./core/error.ts";
-import type { Image } from "./image-write.ts";
-import * as posix from "./system/posix.ts";
-import { takeTurn, throwIfInterrupted } from "./system/process.ts";
-import { MiB } from "./core/units.ts";
+import { BuildError, quote } from "../core/error.ts";
+import type { Image } from "./writer.ts";
+import * as posix from "../system/posix.ts";
+import { takeTurn, throwIfInterrupted } from "../system/process.ts";
+import { MiB } from "../core/units.ts";
 
 /** Runs `fn` on an open image. @throws {BuildError} when it cannot be opened. */
 function withImage<T>(path: string, fn: (fd: posix.Fd) => T): T {

@@ -5,7 +5,7 @@
  */
 
 import { constants, zstdCompressSync } from "node:zlib";
-import { CLUSTER } from "./qcow2.ts";
+import { CLUSTER } from "./header.ts";
 
 /** Clusters that a worker gets at once: 4 MiB. */
 export const BATCH = 64;

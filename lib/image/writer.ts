@@ -4,9 +4,9 @@
  * @module
  */
 
-import { BuildError, quote } from "./core/error.ts";
-import { BLOCK_SIZE } from "./ext4-layout.ts";
-import * as posix from "./system/posix.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { BLOCK_SIZE } from "../ext4-layout.ts";
+import * as posix from "../system/posix.ts";
 
 /** The place of a filesystem in an open image. */
 export interface Image {

@@ -5,11 +5,11 @@
  * @module
  */
 
-import { type Image, readAt, writeAt } from "./image-write.ts";
-import { openImageFile } from "./image.ts";
-import * as posix from "./system/posix.ts";
-import { CLUSTER, writeTables } from "./qcow2.ts";
-import { dataClusters, type Piece } from "./qcow2-clusters.ts";
+import { type Image, readAt, writeAt } from "../writer.ts";
+import { openImageFile } from "../image.ts";
+import * as posix from "../../system/posix.ts";
+import { CLUSTER, writeTables } from "./header.ts";
+import { dataClusters, type Piece } from "./clusters.ts";
 
 /** How many clusters a disk has, and how many of them are stored. */
 export interface Sealed {
