@@ -6,7 +6,7 @@
 
 import { readSigner, type Signer } from "./efi/authenticode.ts";
 import { chooseLoader } from "./bootloaders.ts";
-import { type Contents, select } from "./contents.ts";
+import { type Contents, select } from "./filesystem/contents.ts";
 import { BuildError } from "./core/error.ts";
 import { planGrubBios } from "./grub-bios.ts";
 import { grubFiles } from "./grub.ts";

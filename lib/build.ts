@@ -9,7 +9,7 @@
 
 import { basename, dirname, join, resolve } from "node:path";
 import { describeDisk, describePart, type Description } from "./describe.ts";
-import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
+import { type FilesystemName, FILESYSTEMS } from "./filesystem/filesystems.ts";
 import { type FormatName, isConverted, needsQemu } from "./image/formats.ts";
 import { checkSectors, insertTable, verifyTable, writeTable } from "./image/gpt.ts";
 import { imageSize } from "./image/image.ts";

@@ -5,7 +5,7 @@
  */
 
 import { normalize } from "node:path";
-import type { Contents } from "./contents.ts";
+import type { Contents } from "./filesystem/contents.ts";
 import { BuildError } from "./core/error.ts";
 import { growFiles } from "./grow.ts";
 import { grubDefaults } from "./grub.ts";

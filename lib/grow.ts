@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Addition } from "./contents.ts";
+import type { Addition } from "./filesystem/contents.ts";
 import { file, firstFile } from "./loader.ts";
 import { lookup } from "./tree/nodes.ts";
 import type { Tree } from "./tree/inspect.ts";

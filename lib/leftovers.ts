@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Addition } from "./contents.ts";
+import type { Addition } from "./filesystem/contents.ts";
 import { isFilled, resetMachineId } from "./machine-id.ts";
 import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "./tree/nodes.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Addition } from "./contents.ts";
+import type { Addition } from "./filesystem/contents.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "./core/dps.ts";
 import { lookup, typeOf } from "./tree/nodes.ts";
 import type { Tree } from "./tree/inspect.ts";

@@ -20,11 +20,11 @@
 
 import { planBios, planBoot, planKernelOptions } from "./boot-plan.ts";
 import type { BootLoaderName } from "./bootloaders.ts";
-import { type Contents, select } from "./contents.ts";
+import { type Contents, select } from "./filesystem/contents.ts";
 import { planContents } from "./disk-contents.ts";
 import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./core/dps.ts";
 import { BuildError, quote } from "./core/error.ts";
-import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "./filesystems.ts";
+import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "./filesystem/filesystems.ts";
 import type { FormatName } from "./image/formats.ts";
 import { placePartitions, TABLE_SIZE } from "./image/gpt.ts";
 import { deriveUuid } from "./core/identity.ts";

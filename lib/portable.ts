@@ -6,9 +6,9 @@
  * @module
  */
 
-import type { Addition } from "./contents.ts";
+import type { Addition } from "./filesystem/contents.ts";
 import { BuildError, quote } from "./core/error.ts";
-import { FILESYSTEMS } from "./filesystems.ts";
+import { FILESYSTEMS } from "./filesystem/filesystems.ts";
 import { children, lookup, nameText, type Nodes, typeOf } from "./tree/nodes.ts";
 import type { Settings } from "./settings.ts";
 import type { Tree } from "./tree/inspect.ts";

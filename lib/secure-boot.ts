@@ -6,7 +6,7 @@
 
 import type { Signer } from "./efi/authenticode.ts";
 import type { ChosenLoader } from "./bootloaders.ts";
-import type { Addition } from "./contents.ts";
+import type { Addition } from "./filesystem/contents.ts";
 import { BuildError } from "./core/error.ts";
 import { bootableKernels, type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
 import { children, lookup, type Nodes, pathOf, typeOf } from "./tree/nodes.ts";

@@ -6,9 +6,9 @@
  */
 
 import { BOOT_LOADER_CHOICES } from "./bootloaders.ts";
-import { compressorNames, parseCompression } from "./compression.ts";
+import { compressorNames, parseCompression } from "./filesystem/compression.ts";
 import { BuildError, quote } from "./core/error.ts";
-import { type FilesystemName, FILESYSTEMS } from "./filesystems.ts";
+import { type FilesystemName, FILESYSTEMS } from "./filesystem/filesystems.ts";
 import { type FormatName, FORMATS } from "./image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
 import { nearest } from "./core/suggest.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { Addition } from "./contents.ts";
+import type { Addition } from "./filesystem/contents.ts";
 import { copy, type EfiNames, firstFile } from "./loader.ts";
 import type { Tree } from "./tree/inspect.ts";
 

@@ -6,7 +6,7 @@
  */
 
 import { dirname, join } from "node:path";
-import type { FilesystemPlan } from "./filesystems.ts";
+import type { FilesystemPlan } from "./filesystem/filesystems.ts";
 import type { Identity } from "./image/format-identity.ts";
 import {
   compareConverted,
@@ -25,7 +25,7 @@ import { CLUSTER } from "./image/qcow2/header.ts";
 import { copyPieces, sealQcow2 } from "./image/qcow2/wrap.ts";
 import { freeSpace, requireSpace, scratchParent } from "./system/scratch.ts";
 import { formatBytes } from "./core/units.ts";
-import type { Target } from "./vfat.ts";
+import type { Target } from "./filesystem/fat/make.ts";
 
 /** Where the parts of a build go. */
 export interface Site {

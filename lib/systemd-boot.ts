@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Addition } from "./contents.ts";
+import type { Addition } from "./filesystem/contents.ts";
 import {
   type BootableKernel,
   bootableKernels,

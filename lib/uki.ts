@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Addition } from "./contents.ts";
+import type { Addition } from "./filesystem/contents.ts";
 import { type BootContext, firmwareOf, firstFile, type FoundLoader } from "./loader.ts";
 import type { Recipe } from "./efi/recipes.ts";
 import { entryToken, findSystemdBoot } from "./systemd-boot.ts";

@@ -10,7 +10,7 @@
  */
 
 import { partitionType } from "../lib/core/dps.ts";
-import { FILESYSTEMS } from "../lib/filesystems.ts";
+import { FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import type { FormatName } from "../lib/image/formats.ts";
 import { isInstalled } from "../lib/system/packages.ts";
 import { MiB } from "../lib/core/units.ts";

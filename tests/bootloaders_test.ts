@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BOOT_LOADER_CHOICES, type BootLoaderName, BOOTLOADERS } from "../lib/bootloaders.ts";
-import type { Addition } from "../lib/contents.ts";
+import type { Addition } from "../lib/filesystem/contents.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
 import { type BootFiles, firmwareOf, type FoundLoader } from "../lib/loader.ts";
 import { lookup, typeOf } from "../lib/tree/nodes.ts";

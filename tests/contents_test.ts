@@ -1,5 +1,12 @@
 import * as assert from "node:assert/strict";
-import { type Contents, entryPath, modeOf, select, type Selection, sizeOf } from "../lib/contents.ts";
+import {
+  type Contents,
+  entryPath,
+  modeOf,
+  select,
+  type Selection,
+  sizeOf,
+} from "../lib/filesystem/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
 import { buildNodes } from "../lib/tree/builder.ts";
 

@@ -1,5 +1,5 @@
 import * as assert from "node:assert/strict";
-import { hashName } from "../lib/ext4-hash.ts";
+import { hashName } from "../lib/filesystem/ext4/hash.ts";
 import { quiet } from "./ext4_image.ts";
 import { missing, tempDir } from "./helpers.ts";
 

@@ -5,9 +5,9 @@
  */
 
 import * as assert from "node:assert/strict";
-import { type Contents, select } from "../lib/contents.ts";
-import { makeExt4 } from "../lib/ext4.ts";
-import { type Ext4Plan, type Ext4Wish, planExt4 } from "../lib/ext4-plan.ts";
+import { type Contents, select } from "../lib/filesystem/contents.ts";
+import { makeExt4 } from "../lib/filesystem/ext4/make.ts";
+import { type Ext4Plan, type Ext4Wish, planExt4 } from "../lib/filesystem/ext4/plan.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { walk } from "../lib/tree/walk.ts";

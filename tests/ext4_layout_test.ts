@@ -1,8 +1,8 @@
 import * as assert from "node:assert/strict";
-import { select } from "../lib/contents.ts";
-import { makeExt4 } from "../lib/ext4.ts";
-import { hasSuperblock, layoutOf } from "../lib/ext4-layout.ts";
-import { planExt4 } from "../lib/ext4-plan.ts";
+import { select } from "../lib/filesystem/contents.ts";
+import { makeExt4 } from "../lib/filesystem/ext4/make.ts";
+import { hasSuperblock, layoutOf } from "../lib/filesystem/ext4/layout.ts";
+import { planExt4 } from "../lib/filesystem/ext4/plan.ts";
 import type { Nodes } from "../lib/tree/nodes.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { buildNodes } from "../lib/tree/builder.ts";

@@ -1,8 +1,8 @@
 import * as assert from "node:assert/strict";
-import { select } from "../lib/contents.ts";
+import { select } from "../lib/filesystem/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { makeExt4 } from "../lib/ext4.ts";
-import { planExt4 } from "../lib/ext4-plan.ts";
+import { makeExt4 } from "../lib/filesystem/ext4/make.ts";
+import { planExt4 } from "../lib/filesystem/ext4/plan.ts";
 import type { Nodes } from "../lib/tree/nodes.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { buildNodes, type NodeInput } from "../lib/tree/builder.ts";

@@ -8,12 +8,12 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { BuildError } from "../lib/core/error.ts";
-import { fillFat } from "../lib/fat-fill.ts";
-import { fatGeometry } from "../lib/fat.ts";
+import { fillFat } from "../lib/filesystem/fat/fill.ts";
+import { fatGeometry } from "../lib/filesystem/fat/geometry.ts";
 import { openImageFile } from "../lib/image/image.ts";
 import { buildNodes } from "../lib/tree/builder.ts";
 import { MiB } from "../lib/core/units.ts";
-import { verifyVfat } from "../lib/verify.ts";
+import { verifyVfat } from "../lib/filesystem/verify.ts";
 import { build } from "./builds.ts";
 import { checkFat, makeFat, mtools, OFFSET, TIME } from "./fat_image.ts";
 import { bootQemu, report } from "./guests.ts";

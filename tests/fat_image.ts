@@ -4,13 +4,13 @@
  * @module
  */
 
-import { select } from "../lib/contents.ts";
-import { fatEntries } from "../lib/fat-entries.ts";
-import { fatGeometry, smallestFat } from "../lib/fat.ts";
+import { select } from "../lib/filesystem/contents.ts";
+import { fatEntries } from "../lib/filesystem/fat/entries.ts";
+import { fatGeometry, smallestFat } from "../lib/filesystem/fat/geometry.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { sh, shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
-import { type FatOptions, makeVfat } from "../lib/vfat.ts";
+import { type FatOptions, makeVfat } from "../lib/filesystem/fat/make.ts";
 import { walk } from "../lib/tree/walk.ts";
 
 export const SERIAL = "0123abcd";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { fatNames, slotsOf } from "../lib/fat-names.ts";
+import { fatNames, slotsOf } from "../lib/filesystem/fat/names.ts";
 
 const pure = { permissions: "none" } as const;
 

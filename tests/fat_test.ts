@@ -1,8 +1,14 @@
 import assert from "node:assert/strict";
-import { type Contents, select } from "../lib/contents.ts";
+import { type Contents, select } from "../lib/filesystem/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { fatEntries } from "../lib/fat-entries.ts";
-import { FAT_ROOT_ENTRIES, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "../lib/fat.ts";
+import { fatEntries } from "../lib/filesystem/fat/entries.ts";
+import {
+  FAT_ROOT_ENTRIES,
+  type FatEntry,
+  fatGeometry,
+  MAX_FAT_SIZE,
+  smallestFat,
+} from "../lib/filesystem/fat/geometry.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { buildNodes, type NodeInput } from "../lib/tree/builder.ts";
 import { GiB, KiB, MiB } from "../lib/core/units.ts";

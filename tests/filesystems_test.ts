@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { type Contents, select } from "../lib/contents.ts";
-import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "../lib/filesystems.ts";
+import { type Contents, select } from "../lib/filesystem/contents.ts";
+import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "../lib/filesystem/filesystems.ts";
 import { deriveUuid } from "../lib/core/identity.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { shWith } from "../lib/system/sh.ts";

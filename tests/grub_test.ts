@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BOOTLOADERS, chooseLoader } from "../lib/bootloaders.ts";
-import type { Addition } from "../lib/contents.ts";
+import type { Addition } from "../lib/filesystem/contents.ts";
 import { grubDefaults, quoteGrub, splitOptions } from "../lib/grub.ts";
 import { buildNodes } from "../lib/tree/builder.ts";
 import type { Tree } from "../lib/tree/inspect.ts";

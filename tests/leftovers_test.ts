@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { entryPath, select } from "../lib/contents.ts";
+import { entryPath, select } from "../lib/filesystem/contents.ts";
 import { findLeftovers, LEFTOVER_NAMES, type LeftoverName, LEFTOVERS } from "../lib/leftovers.ts";
 import { systemdVersion } from "../lib/machine-id.ts";
 import { planDisk, planPart } from "../lib/plan.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { entryPath, type Selection } from "../lib/contents.ts";
+import { entryPath, type Selection } from "../lib/filesystem/contents.ts";
 import { type ArchitectureName, ARCHITECTURES } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
 import { TABLE_SIZE } from "../lib/image/gpt.ts";

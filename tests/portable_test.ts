@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { type FilesystemName, FILESYSTEMS } from "../lib/filesystems.ts";
+import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { planPart } from "../lib/plan.ts";
 import { checkPortable } from "../lib/portable.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";

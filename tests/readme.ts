@@ -8,7 +8,7 @@
 import { BUILDERS } from "../builders/mod.ts";
 import { BOOTLOADERS } from "../lib/bootloaders.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
-import { FILESYSTEMS } from "../lib/filesystems.ts";
+import { FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { FORMATS } from "../lib/image/formats.ts";
 import { LEFTOVERS } from "../lib/leftovers.ts";
 import { PACKAGES, packagesFor } from "../lib/system/packages.ts";

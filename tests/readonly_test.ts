@@ -5,12 +5,12 @@
  */
 
 import assert from "node:assert/strict";
-import type { Compressors } from "../lib/compression.ts";
-import { select } from "../lib/contents.ts";
+import type { Compressors } from "../lib/filesystem/compression.ts";
+import { select } from "../lib/filesystem/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { type FilesystemWish } from "../lib/filesystems.ts";
-import { paxStream } from "../lib/pax.ts";
-import { planReadOnly, READ_ONLY, type ReadOnlyName } from "../lib/readonly.ts";
+import { type FilesystemWish } from "../lib/filesystem/filesystems.ts";
+import { paxStream } from "../lib/filesystem/pax.ts";
+import { planReadOnly, READ_ONLY, type ReadOnlyName } from "../lib/filesystem/squashfs-erofs.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";

@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { FILESYSTEMS } from "../lib/filesystems.ts";
+import { FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { type FormatName, FORMATS } from "../lib/image/formats.ts";
 import { searchPath } from "../lib/system/packages.ts";
 import { MiB } from "../lib/core/units.ts";

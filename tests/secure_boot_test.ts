@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readSigner, signedSize, signProgram } from "../lib/efi/authenticode.ts";
 import { chooseLoader } from "../lib/bootloaders.ts";
-import type { Addition } from "../lib/contents.ts";
+import type { Addition } from "../lib/filesystem/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
 import { appendSections, readPe, sectionNames, sizeWithSections } from "../lib/efi/pe.ts";
 import { signFiles } from "../lib/secure-boot.ts";

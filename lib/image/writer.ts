@@ -5,7 +5,7 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
-import { BLOCK_SIZE } from "../ext4-layout.ts";
+import { BLOCK_SIZE } from "../filesystem/ext4/layout.ts";
 import * as posix from "../system/posix.ts";
 
 /** The place of a filesystem in an open image. */

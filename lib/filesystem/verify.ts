@@ -5,16 +5,16 @@
  */
 
 import { resolve } from "node:path";
-import { crc32c, crc32cWord } from "./core/crc32c.ts";
-import { BuildError } from "./core/error.ts";
-import { BLOCK_SIZE, DESCRIPTOR_SIZE } from "./ext4-layout.ts";
-import type { Ext4Plan } from "./ext4-plan.ts";
-import { SUPER, SUPERBLOCK_AT } from "./ext4-super.ts";
-import { BOOT_LENGTH, INFO, INFO_LEAD, readLayout } from "./fat-layout.ts";
-import type { FatGeometry } from "./fat.ts";
-import { readImage, readPieces } from "./image/image.ts";
-import { sh } from "./system/sh.ts";
-import type { Target } from "./vfat.ts";
+import { crc32c, crc32cWord } from "../core/crc32c.ts";
+import { BuildError } from "../core/error.ts";
+import { BLOCK_SIZE, DESCRIPTOR_SIZE } from "./ext4/layout.ts";
+import type { Ext4Plan } from "./ext4/plan.ts";
+import { SUPER, SUPERBLOCK_AT } from "./ext4/super.ts";
+import { BOOT_LENGTH, INFO, INFO_LEAD, readLayout } from "./fat/layout.ts";
+import type { FatGeometry } from "./fat/geometry.ts";
+import { readImage, readPieces } from "../image/image.ts";
+import { sh } from "../system/sh.ts";
+import type { Target } from "./fat/make.ts";
 
 /** How a filesystem is checked: `full` runs its own checker, for which `scratch` may get a copy. */
 interface Context {

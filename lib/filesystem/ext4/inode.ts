@@ -6,8 +6,8 @@
  * @module
  */
 
-import { crc32c, crc32cWord } from "./core/crc32c.ts";
-import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./ext4-layout.ts";
+import { crc32c, crc32cWord } from "../../core/crc32c.ts";
+import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
 
 /** `i_flags`. */
 export const INDEX_FL = 0x1000, HUGE_FILE_FL = 0x40000, EXTENTS_FL = 0x80000;

@@ -6,11 +6,11 @@
  * @module
  */
 
-import { entryPath, modeOf, nameLengthOf, nameOf, type Selection } from "./contents.ts";
-import { crc32c, crc32cWord } from "./core/crc32c.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { hashName, type HashSeed } from "./ext4-hash.ts";
-import { BLOCK_SIZE } from "./ext4-layout.ts";
+import { entryPath, modeOf, nameLengthOf, nameOf, type Selection } from "../contents.ts";
+import { crc32c, crc32cWord } from "../../core/crc32c.ts";
+import { BuildError, quote } from "../../core/error.ts";
+import { hashName, type HashSeed } from "./hash.ts";
+import { BLOCK_SIZE } from "./layout.ts";
 
 /** `struct ext4_dir_entry_tail`: a checksum that looks like an unused entry. */
 const TAIL_SIZE = 12;

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { SLOT } from "./fat-directory.ts";
-import { FIRST_CLUSTER } from "./fat-layout.ts";
-import { directorySlots, type FatEntry, type FatGeometry, parentOf } from "./fat.ts";
+import { SLOT } from "./directory.ts";
+import { FIRST_CLUSTER } from "./layout.ts";
+import { directorySlots, type FatEntry, type FatGeometry, parentOf } from "./geometry.ts";
 
 /** A directory with what is in it. */
 export interface Directory {

@@ -6,15 +6,15 @@
  * @module
  */
 
-import { FIRST_TIME, LAST_TIME } from "./fat-directory.ts";
-import { type FatContents, fillFat } from "./fat-fill.ts";
-import { FAT_ROOT_ENTRIES } from "./fat.ts";
-import { openImageFile } from "./image/image.ts";
-import type { Nodes } from "./tree/nodes.ts";
-import { takeTurn } from "./system/process.ts";
-import type { Root } from "./tree/root.ts";
-import { shWith } from "./system/sh.ts";
-import { KiB } from "./core/units.ts";
+import { FIRST_TIME, LAST_TIME } from "./directory.ts";
+import { type FatContents, fillFat } from "./fill.ts";
+import { FAT_ROOT_ENTRIES } from "./geometry.ts";
+import { openImageFile } from "../../image/image.ts";
+import type { Nodes } from "../../tree/nodes.ts";
+import { takeTurn } from "../../system/process.ts";
+import type { Root } from "../../tree/root.ts";
+import { shWith } from "../../system/sh.ts";
+import { KiB } from "../../core/units.ts";
 
 /** Where a filesystem is made. All numbers are in bytes. */
 export interface Target {

@@ -11,7 +11,7 @@
  * @module
  */
 
-import { alignUp } from "./core/units.ts";
+import { alignUp } from "../../core/units.ts";
 
 /** Always 4 KiB: a disk with sectors of 4096 bytes cannot mount smaller ones. */
 export const BLOCK_SIZE = 4096;

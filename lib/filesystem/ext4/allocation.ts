@@ -14,15 +14,15 @@ import {
   nameOf,
   type Selection,
   sizeOf,
-} from "./contents.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { planDirectory } from "./ext4-directory.ts";
-import { placeFile, type Placement, skip, type Space, takeBlock } from "./ext4-extents.ts";
-import type { HashSeed } from "./ext4-hash.ts";
-import { BLOCK_SIZE, FIRST_INODE } from "./ext4-layout.ts";
-import { planXattrs } from "./ext4-xattr.ts";
-import { compareNames, FILE_TYPES, xattrsOf } from "./tree/nodes.ts";
-import { formatBytes } from "./core/units.ts";
+} from "../contents.ts";
+import { BuildError, quote } from "../../core/error.ts";
+import { planDirectory } from "./directory.ts";
+import { placeFile, type Placement, skip, type Space, takeBlock } from "./extents.ts";
+import type { HashSeed } from "./hash.ts";
+import { BLOCK_SIZE, FIRST_INODE } from "./layout.ts";
+import { planXattrs } from "./xattr.ts";
+import { compareNames, FILE_TYPES, xattrsOf } from "../../tree/nodes.ts";
+import { formatBytes } from "../../core/units.ts";
 
 export const ROOT_INODE = 2;
 const LOST_AND_FOUND = new TextEncoder().encode("lost+found");

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
+import { BuildError } from "../core/error.ts";
 
 /** What was asked. */
 export interface Compression {

@@ -4,19 +4,26 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
-import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./tree/reader.ts";
-import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "./image/writer.ts";
-import { type FatFile, FIRST_TIME, SLOT, writeDirectory } from "./fat-directory.ts";
-import { BOOT_LENGTH, type FatLayout, FIRST_CLUSTER, INFO, readLayout } from "./fat-layout.ts";
-import { fatNames } from "./fat-names.ts";
-import { type Directory, type Placed, placeEntries } from "./fat-place.ts";
-import { type FatEntry, type FatGeometry, nameOf } from "./fat.ts";
-import type { Nodes } from "./tree/nodes.ts";
-import * as posix from "./system/posix.ts";
-import { makeRecipe } from "./efi/recipes.ts";
-import type { Root } from "./tree/root.ts";
-import { alignUp, MiB } from "./core/units.ts";
+import { BuildError } from "../../core/error.ts";
+import {
+  assertUnchanged,
+  closeReader,
+  newReader,
+  openFile,
+  type Reader,
+  readInto,
+} from "../../tree/reader.ts";
+import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "../../image/writer.ts";
+import { type FatFile, FIRST_TIME, SLOT, writeDirectory } from "./directory.ts";
+import { BOOT_LENGTH, type FatLayout, FIRST_CLUSTER, INFO, readLayout } from "./layout.ts";
+import { fatNames } from "./names.ts";
+import { type Directory, type Placed, placeEntries } from "./place.ts";
+import { type FatEntry, type FatGeometry, nameOf } from "./geometry.ts";
+import type { Nodes } from "../../tree/nodes.ts";
+import * as posix from "../../system/posix.ts";
+import { makeRecipe } from "../../efi/recipes.ts";
+import type { Root } from "../../tree/root.ts";
+import { alignUp, MiB } from "../../core/units.ts";
 
 /** What goes into a filesystem. */
 export interface FatContents {

@@ -7,11 +7,11 @@
  * @module
  */
 
-import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "./contents.ts";
-import { quote } from "./core/error.ts";
-import { MAX_NAME } from "./fat-names.ts";
-import { cannotHold, type FatEntry, nameOf } from "./fat.ts";
-import { FILE_TYPES, pathOf, resolve, targetBytes, typeOf } from "./tree/nodes.ts";
+import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "../contents.ts";
+import { quote } from "../../core/error.ts";
+import { MAX_NAME } from "./names.ts";
+import { cannotHold, type FatEntry, nameOf } from "./geometry.ts";
+import { FILE_TYPES, pathOf, resolve, targetBytes, typeOf } from "../../tree/nodes.ts";
 
 /** The largest file: its size is a 32-bit number. */
 const MAX_FILE = 2 ** 32 - 1;

@@ -10,13 +10,13 @@
  */
 
 import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
-import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "./tree/reader.ts";
-import { FILE_TYPES, targetBytes } from "./tree/nodes.ts";
+import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "../tree/reader.ts";
+import { FILE_TYPES, targetBytes } from "../tree/nodes.ts";
 import { BLOCK, HARD_LINK, header, type HeaderLimits, sparseMap } from "./pax-header.ts";
-import * as posix from "./system/posix.ts";
-import { makeRecipe } from "./efi/recipes.ts";
-import type { Root } from "./tree/root.ts";
-import { alignUp, MiB } from "./core/units.ts";
+import * as posix from "../system/posix.ts";
+import { makeRecipe } from "../efi/recipes.ts";
+import type { Root } from "../tree/root.ts";
+import { alignUp, MiB } from "../core/units.ts";
 
 /** The type flag of a header, by file type. A socket has none: the caller leaves it out. */
 const TYPE_FLAGS: Readonly<Record<number, string>> = {

@@ -7,10 +7,10 @@
  * @module
  */
 
-import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf } from "./contents.ts";
-import { linkCount, placeEntry } from "./ext4-demand.ts";
-import { planDirectory, writeDirectory } from "./ext4-directory.ts";
-import { newSpace, type Placement, type Space, writeExtentTree } from "./ext4-extents.ts";
+import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf } from "../contents.ts";
+import { linkCount, placeEntry } from "./allocation.ts";
+import { planDirectory, writeDirectory } from "./directory.ts";
+import { newSpace, type Placement, type Space, writeExtentTree } from "./extents.ts";
 import {
   EXTENTS_FL,
   I_BLOCK,
@@ -21,11 +21,11 @@ import {
   type Time,
   writeDevice,
   writeInode,
-} from "./ext4-inode.ts";
-import { BLOCK_SIZE, INODE_SIZE } from "./ext4-layout.ts";
-import type { Ext4Plan } from "./ext4-plan.ts";
-import { flush, type Image, newWriter, room, type Writer } from "./image/writer.ts";
-import { planXattrs, writeInodeXattrs, xattrBlock } from "./ext4-xattr.ts";
+} from "./inode.ts";
+import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
+import type { Ext4Plan } from "./plan.ts";
+import { flush, type Image, newWriter, room, type Writer } from "../../image/writer.ts";
+import { planXattrs, writeInodeXattrs, xattrBlock } from "./xattr.ts";
 import {
   assertUnchanged,
   closeReader,
@@ -35,12 +35,12 @@ import {
   readAhead,
   type Reader,
   readInto,
-} from "./tree/reader.ts";
-import { FILE_TYPES, targetBytes, xattrsOf } from "./tree/nodes.ts";
-import * as posix from "./system/posix.ts";
-import { makeRecipe } from "./efi/recipes.ts";
-import type { Root } from "./tree/root.ts";
-import { MiB } from "./core/units.ts";
+} from "../../tree/reader.ts";
+import { FILE_TYPES, targetBytes, xattrsOf } from "../../tree/nodes.ts";
+import * as posix from "../../system/posix.ts";
+import { makeRecipe } from "../../efi/recipes.ts";
+import type { Root } from "../../tree/root.ts";
+import { MiB } from "../../core/units.ts";
 
 const S_IFMT = 0o170000;
 

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { type FatName, shortBytes, writeLongName } from "./fat-names.ts";
+import { type FatName, shortBytes, writeLongName } from "./names.ts";
 
 /** Bytes of a slot: of an entry, or of a piece of a long name. */
 export const SLOT = 32;

@@ -6,8 +6,8 @@
  * @module
  */
 
-import { crc32c } from "./core/crc32c.ts";
-import { BLOCK_SIZE } from "./ext4-layout.ts";
+import { crc32c } from "../../core/crc32c.ts";
+import { BLOCK_SIZE } from "./layout.ts";
 
 /** The rest of the free space; `take` moves its front. */
 export interface Space {

@@ -5,7 +5,7 @@
  */
 
 import type { Added, Addition, Contents } from "./contents.ts";
-import { BuildError, quote } from "./core/error.ts";
+import { BuildError, quote } from "../core/error.ts";
 import {
   childNamed,
   FILE_TYPES,
@@ -15,8 +15,8 @@ import {
   resolve,
   targetBytes,
   typeOf,
-} from "./tree/nodes.ts";
-import { recipeSize } from "./efi/recipes.ts";
+} from "../tree/nodes.ts";
+import { recipeSize } from "../efi/recipes.ts";
 
 /** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
 export interface Change {

@@ -7,12 +7,12 @@
  * @module
  */
 
-import type { Selection } from "./contents.ts";
-import { type Demand, demandOf, placeSystem, skipEntry, withLostAndFound } from "./ext4-demand.ts";
-import { FULL, newSpace, remaining } from "./ext4-extents.ts";
-import type { HashSeed } from "./ext4-hash.ts";
-import { BLOCK_SIZE, type Layout, layoutOf } from "./ext4-layout.ts";
-import { alignUp, KiB, MiB } from "./core/units.ts";
+import type { Selection } from "../contents.ts";
+import { type Demand, demandOf, placeSystem, skipEntry, withLostAndFound } from "./allocation.ts";
+import { FULL, newSpace, remaining } from "./extents.ts";
+import type { HashSeed } from "./hash.ts";
+import { BLOCK_SIZE, type Layout, layoutOf } from "./layout.ts";
+import { alignUp, KiB, MiB } from "../../core/units.ts";
 
 /** The resize inode, without which a mounted filesystem could not grow, counts blocks with 32 bits. */
 export const MAX_EXT4_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;

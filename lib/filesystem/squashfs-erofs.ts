@@ -17,15 +17,15 @@ import {
   SQUASHFS_COMPRESSORS,
 } from "./compression.ts";
 import { attributesOf, entryPath, modeOf, type Selection, sizeOf } from "./contents.ts";
-import { BuildError, quote } from "./core/error.ts";
+import { BuildError, quote } from "../core/error.ts";
 import type { FilesystemPlan, FilesystemWish, MakeContext } from "./filesystems.ts";
-import { readImage } from "./image/image.ts";
-import { FILE_TYPES, xattrsOf } from "./tree/nodes.ts";
+import { readImage } from "../image/image.ts";
+import { FILE_TYPES, xattrsOf } from "../tree/nodes.ts";
 import { ACL } from "./pax-header.ts";
 import { type PaxOptions, paxStream } from "./pax.ts";
-import { sh, shWith } from "./system/sh.ts";
-import { alignUp, KiB, MiB } from "./core/units.ts";
-import type { Target } from "./vfat.ts";
+import { sh, shWith } from "../system/sh.ts";
+import { alignUp, KiB, MiB } from "../core/units.ts";
+import type { Target } from "./fat/make.ts";
 
 /** What one of them can hold, and how it is made. */
 interface ReadOnlyFilesystem {

@@ -11,16 +11,16 @@ import {
   SQUASHFS_COMPRESSORS,
 } from "./compression.ts";
 import type { Selection } from "./contents.ts";
-import { type Ext4Plan, MAX_EXT4_SIZE, planExt4 } from "./ext4-plan.ts";
-import { makeExt4 } from "./ext4.ts";
+import { type Ext4Plan, MAX_EXT4_SIZE, planExt4 } from "./ext4/plan.ts";
+import { makeExt4 } from "./ext4/make.ts";
 import { verifyExt4, verifyVfat } from "./verify.ts";
-import { fatEntries } from "./fat-entries.ts";
-import { FAT_SECTOR, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat.ts";
-import { deriveSerial } from "./core/identity.ts";
-import { planReadOnly, READ_ONLY_BLOCK } from "./readonly.ts";
-import type { Root } from "./tree/root.ts";
-import { MiB } from "./core/units.ts";
-import { makeVfat, type Target } from "./vfat.ts";
+import { fatEntries } from "./fat/entries.ts";
+import { FAT_SECTOR, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat/geometry.ts";
+import { deriveSerial } from "../core/identity.ts";
+import { planReadOnly, READ_ONLY_BLOCK } from "./squashfs-erofs.ts";
+import type { Root } from "../tree/root.ts";
+import { MiB } from "../core/units.ts";
+import { makeVfat, type Target } from "./fat/make.ts";
 
 /** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */
 export interface FilesystemWish {

@@ -7,8 +7,8 @@
  */
 
 import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
-import { xattrsOf } from "./tree/nodes.ts";
-import { alignUp } from "./core/units.ts";
+import { xattrsOf } from "../tree/nodes.ts";
+import { alignUp } from "../core/units.ts";
 
 export const BLOCK = 512;
 

@@ -7,9 +7,9 @@
  * @module
  */
 
-import { crc32c } from "./core/crc32c.ts";
-import type { SystemPlacement } from "./ext4-demand.ts";
-import { writeExtentTree } from "./ext4-extents.ts";
+import { crc32c } from "../../core/crc32c.ts";
+import type { SystemPlacement } from "./allocation.ts";
+import { writeExtentTree } from "./extents.ts";
 import {
   EXTENTS_FL,
   EXTRA_ISIZE,
@@ -22,10 +22,10 @@ import {
   TIMES,
   writeInode,
   writeTime,
-} from "./ext4-inode.ts";
-import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./ext4-layout.ts";
-import { type Image, readAt, writeAt } from "./image/writer.ts";
-import { FILE_TYPES } from "./tree/nodes.ts";
+} from "./inode.ts";
+import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
+import { type Image, readAt, writeAt } from "../../image/writer.ts";
+import { FILE_TYPES } from "../../tree/nodes.ts";
 
 const RESIZE_INODE = 7;
 export const JOURNAL_INODE = 8;

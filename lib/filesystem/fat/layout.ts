@@ -6,8 +6,8 @@
  * @module
  */
 
-import { SLOT } from "./fat-directory.ts";
-import { FAT_ROOT_ENTRIES, type FatGeometry } from "./fat.ts";
+import { SLOT } from "./directory.ts";
+import { FAT_ROOT_ENTRIES, type FatGeometry } from "./geometry.ts";
 
 /** Positions and lengths are in bytes; positions from the start of the filesystem. */
 export interface FatLayout {

@@ -6,11 +6,11 @@
  * @module
  */
 
-import { BuildError, quote } from "./core/error.ts";
-import { SLOT } from "./fat-directory.ts";
-import { slotsOf } from "./fat-names.ts";
-import type { Recipe } from "./efi/recipes.ts";
-import { formatBytes, GiB, MiB } from "./core/units.ts";
+import { BuildError, quote } from "../../core/error.ts";
+import { SLOT } from "./directory.ts";
+import { slotsOf } from "./names.ts";
+import type { Recipe } from "../../efi/recipes.ts";
+import { formatBytes, GiB, MiB } from "../../core/units.ts";
 
 /** Bytes of a sector, unless the disk has larger ones. */
 export const FAT_SECTOR = 512;

@@ -8,23 +8,23 @@
  * @module
  */
 
-import { BuildError, quote } from "./core/error.ts";
-import { crc32c } from "./core/crc32c.ts";
-import { placeSystem } from "./ext4-demand.ts";
-import { remaining } from "./ext4-extents.ts";
-import { closeFill, fillEntry, finishFill, newFill } from "./ext4-fill.ts";
-import { BLOCK_SIZE, DESCRIPTOR_SIZE, INODE_SIZE, type Layout } from "./ext4-layout.ts";
-import type { Ext4Plan } from "./ext4-plan.ts";
-import { inodePosition } from "./ext4-inode.ts";
-import { SUPER, SUPERBLOCK_AT, writeSummary } from "./ext4-super.ts";
-import { writeSystemInodes } from "./ext4-system.ts";
-import { type Image, readAt, writeAt } from "./image/writer.ts";
-import { modeOf } from "./contents.ts";
-import { FILE_TYPES } from "./tree/nodes.ts";
-import * as posix from "./system/posix.ts";
-import { takeTurn } from "./system/process.ts";
-import type { Root } from "./tree/root.ts";
-import { sh } from "./system/sh.ts";
+import { BuildError, quote } from "../../core/error.ts";
+import { crc32c } from "../../core/crc32c.ts";
+import { placeSystem } from "./allocation.ts";
+import { remaining } from "./extents.ts";
+import { closeFill, fillEntry, finishFill, newFill } from "./fill.ts";
+import { BLOCK_SIZE, DESCRIPTOR_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
+import type { Ext4Plan } from "./plan.ts";
+import { inodePosition } from "./inode.ts";
+import { SUPER, SUPERBLOCK_AT, writeSummary } from "./super.ts";
+import { writeSystemInodes } from "./system.ts";
+import { type Image, readAt, writeAt } from "../../image/writer.ts";
+import { modeOf } from "../contents.ts";
+import { FILE_TYPES } from "../../tree/nodes.ts";
+import * as posix from "../../system/posix.ts";
+import { takeTurn } from "../../system/process.ts";
+import type { Root } from "../../tree/root.ts";
+import { sh } from "../../system/sh.ts";
 
 /** `mke2fs -O`; all that is not named is off. The journal is added by the fill, which decides where it is. */
 const FEATURES = [
