@@ -5,14 +5,14 @@
  */
 
 import { readSigner, type Signer } from "./efi/authenticode.ts";
-import { chooseLoader } from "./bootloaders.ts";
+import { chooseLoader } from "./boot/bootloaders.ts";
 import { type Contents, select } from "./filesystem/contents.ts";
 import { BuildError } from "./core/error.ts";
-import { planGrubBios } from "./grub-bios.ts";
-import { grubFiles } from "./grub.ts";
-import type { BootContext } from "./loader.ts";
+import { planGrubBios } from "./boot/grub-bios.ts";
+import { grubFiles } from "./boot/grub.ts";
+import type { BootContext } from "./boot/loader.ts";
 import type { Volume } from "./root-plan.ts";
-import { signFiles } from "./secure-boot.ts";
+import { signFiles } from "./boot/secure-boot.ts";
 import type { Settings } from "./settings.ts";
 import type { Tree } from "./tree/inspect.ts";
 

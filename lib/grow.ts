@@ -9,7 +9,7 @@
  */
 
 import type { Addition } from "./filesystem/contents.ts";
-import { file, firstFile } from "./loader.ts";
+import { file, firstFile } from "./boot/loader.ts";
 import { lookup } from "./tree/nodes.ts";
 import type { Tree } from "./tree/inspect.ts";
 

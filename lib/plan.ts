@@ -19,7 +19,7 @@
  */
 
 import { planBios, planBoot, planKernelOptions } from "./boot-plan.ts";
-import type { BootLoaderName } from "./bootloaders.ts";
+import type { BootLoaderName } from "./boot/bootloaders.ts";
 import { type Contents, select } from "./filesystem/contents.ts";
 import { planContents } from "./disk-contents.ts";
 import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./core/dps.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { BOOT_LOADER_CHOICES } from "./bootloaders.ts";
+import { BOOT_LOADER_CHOICES } from "./boot/bootloaders.ts";
 import { compressorNames, parseCompression } from "./filesystem/compression.ts";
 import { BuildError, quote } from "./core/error.ts";
 import { type FilesystemName, FILESYSTEMS } from "./filesystem/filesystems.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { BOOTLOADERS, chooseLoader } from "../lib/bootloaders.ts";
+import { BOOTLOADERS, chooseLoader } from "../lib/boot/bootloaders.ts";
 import type { Addition } from "../lib/filesystem/contents.ts";
-import { grubDefaults, quoteGrub, splitOptions } from "../lib/grub.ts";
+import { grubDefaults, quoteGrub, splitOptions } from "../lib/boot/grub.ts";
 import { buildNodes } from "../lib/tree/builder.ts";
 import type { Tree } from "../lib/tree/inspect.ts";
 import { quiet } from "./trees.ts";

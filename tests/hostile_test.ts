@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { BuildError } from "../lib/core/error.ts";
-import { splitOptions } from "../lib/grub.ts";
+import { splitOptions } from "../lib/boot/grub.ts";
 import { type DiskPlan, planDisk, planPart } from "../lib/plan.ts";
 import { closeRoot } from "../lib/tree/root.ts";
 import { inspectTree } from "../lib/tree/inspect.ts";

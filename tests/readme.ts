@@ -6,7 +6,7 @@
  */
 
 import { BUILDERS } from "../builders/mod.ts";
-import { BOOTLOADERS } from "../lib/bootloaders.ts";
+import { BOOTLOADERS } from "../lib/boot/bootloaders.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
 import { FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { FORMATS } from "../lib/image/formats.ts";

@@ -4,13 +4,13 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
-import { findExisting } from "./existing.ts";
+import { BuildError } from "../core/error.ts";
+import { findExisting } from "./tree-esp.ts";
 import { findGrub } from "./grub.ts";
 import type { FoundLoader } from "./loader.ts";
 import { findSystemdBoot } from "./systemd-boot.ts";
 import { findUki } from "./uki.ts";
-import type { Tree } from "./tree/inspect.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 interface BootLoader {
   readonly summary: string;

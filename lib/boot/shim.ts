@@ -6,9 +6,9 @@
  * @module
  */
 
-import type { Addition } from "./filesystem/contents.ts";
+import type { Addition } from "../filesystem/contents.ts";
 import { copy, type EfiNames, firstFile } from "./loader.ts";
-import type { Tree } from "./tree/inspect.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 /** The shim of the tree. */
 export interface Shim {

@@ -6,9 +6,9 @@
 
 import { grubFiles, grubStub } from "./grub.ts";
 import { ESP_DIRECTORIES, file, firmwareOf, firstFile, type FoundLoader } from "./loader.ts";
-import { children, lookup, nameText, typeOf } from "./tree/nodes.ts";
+import { children, lookup, nameText, typeOf } from "../tree/nodes.ts";
 import { bootEntries } from "./systemd-boot.ts";
-import type { Tree } from "./tree/inspect.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 /** The ESP of the tree as it is, with a loader where firmware looks for one. */
 export function findExisting(tree: Tree): FoundLoader | string {

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Addition } from "./filesystem/contents.ts";
+import type { Addition } from "../filesystem/contents.ts";
 import {
   type BootableKernel,
   bootableKernels,
@@ -20,9 +20,9 @@ import {
   type FoundLoader,
   titleOf,
 } from "./loader.ts";
-import { children, lookup, nameText, pathOf, typeOf } from "./tree/nodes.ts";
+import { children, lookup, nameText, pathOf, typeOf } from "../tree/nodes.ts";
 import { findShim } from "./shim.ts";
-import type { Tree } from "./tree/inspect.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 /** systemd-boot of the tree, behind shim where both are signed. */
 export function findSystemdBoot(tree: Tree): FoundLoader | string {

@@ -7,8 +7,8 @@
  * @module
  */
 
-import type { Addition } from "./filesystem/contents.ts";
-import type { ArchitectureName } from "./core/dps.ts";
+import type { Addition } from "../filesystem/contents.ts";
+import type { ArchitectureName } from "../core/dps.ts";
 import {
   bootableKernels,
   type BootContext,
@@ -20,7 +20,7 @@ import {
   titleOf,
 } from "./loader.ts";
 import { findShim } from "./shim.ts";
-import type { Tree } from "./tree/inspect.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 /** What GRUB calls the architectures that it runs on under UEFI. */
 const TARGETS: { readonly [name in ArchitectureName]?: string } = {

@@ -11,18 +11,18 @@
  * @module
  */
 
-import { BuildError, quote } from "./core/error.ts";
-import { writeAt } from "./image/writer.ts";
-import type { FilesystemPlan, MakeContext } from "./filesystem/filesystems.ts";
-import { readImage } from "./image/image.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { writeAt } from "../image/writer.ts";
+import type { FilesystemPlan, MakeContext } from "../filesystem/filesystems.ts";
+import { readImage } from "../image/image.ts";
 import { firmwareOf, firstFile } from "./loader.ts";
-import { children, lookup, nameText, type Nodes, typeOf } from "./tree/nodes.ts";
-import * as posix from "./system/posix.ts";
-import { readFile, type Root } from "./tree/root.ts";
-import { sh } from "./system/sh.ts";
-import type { Tree } from "./tree/inspect.ts";
-import { alignUp, MiB } from "./core/units.ts";
-import type { Target } from "./filesystem/fat/make.ts";
+import { children, lookup, nameText, type Nodes, typeOf } from "../tree/nodes.ts";
+import * as posix from "../system/posix.ts";
+import { readFile, type Root } from "../tree/root.ts";
+import { sh } from "../system/sh.ts";
+import type { Tree } from "../tree/inspect.ts";
+import { alignUp, MiB } from "../core/units.ts";
+import type { Target } from "../filesystem/fat/make.ts";
 
 /** Of the partition; the program takes about a quarter of it. */
 const SIZE = MiB;

@@ -4,13 +4,13 @@
  * @module
  */
 
-import type { Signer } from "./efi/authenticode.ts";
+import type { Signer } from "../efi/authenticode.ts";
 import type { ChosenLoader } from "./bootloaders.ts";
-import type { Addition } from "./filesystem/contents.ts";
-import { BuildError } from "./core/error.ts";
+import type { Addition } from "../filesystem/contents.ts";
+import { BuildError } from "../core/error.ts";
 import { bootableKernels, type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
-import { children, lookup, type Nodes, pathOf, typeOf } from "./tree/nodes.ts";
-import type { Tree } from "./tree/inspect.ts";
+import { children, lookup, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 /**
  * The files of a loader with signatures: loaders, UKIs, and the kernels, which systemd-boot and shim verify.
