@@ -9,7 +9,7 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import config from "../deno.json" with { type: "json" };
-import { type Description, renderDescription, renderTable } from "./describe.ts";
+import { type Description, renderDescription, renderTable } from "./plan/describe.ts";
 import { BuildError, quote } from "./core/error.ts";
 import { openInput } from "./tree/input.ts";
 import * as log from "./core/log.ts";
@@ -26,7 +26,7 @@ import {
   settingRows,
   SETTINGS,
   type Settings,
-} from "./settings.ts";
+} from "./plan/settings.ts";
 import {
   interrupt,
   interrupted,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { renderTable } from "../lib/describe.ts";
+import { renderTable } from "../lib/plan/describe.ts";
 import { print } from "../lib/task.ts";
 import { DISK_FORMATS } from "./bench_contenders.ts";
 import { runBuilder } from "./builds.ts";

@@ -4,7 +4,7 @@ import { BUILDERS } from "../builders/mod.ts";
 import { helpText } from "../lib/cli.ts";
 import { FORMATS } from "../lib/image/formats.ts";
 import { searchPath } from "../lib/system/packages.ts";
-import { flagOf, SETTINGS } from "../lib/settings.ts";
+import { flagOf, SETTINGS } from "../lib/plan/settings.ts";
 import { MiB } from "../lib/core/units.ts";
 import { builderCommand, type BuildOptions, type BuildResult, runBuilder, startBuilder } from "./builds.ts";
 import { missing, stubProgram, tempDir } from "./helpers.ts";

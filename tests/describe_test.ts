@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { describeDisk, describePart, renderDescription, renderTable } from "../lib/describe.ts";
-import { planDisk, planPart } from "../lib/plan.ts";
+import { describeDisk, describePart, renderDescription, renderTable } from "../lib/plan/describe.ts";
+import { planDisk, planPart } from "../lib/plan/plan.ts";
 import { MiB } from "../lib/core/units.ts";
 import { DEBIAN, factsOf, kernel, NEWEST, settingsOf } from "./facts.ts";
 

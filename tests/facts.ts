@@ -4,7 +4,7 @@
  * @module
  */
 
-import { readSettings, type SettingName, SETTINGS, type Settings } from "../lib/settings.ts";
+import { readSettings, type SettingName, SETTINGS, type Settings } from "../lib/plan/settings.ts";
 import { buildNodes, type NodeInput } from "../lib/tree/builder.ts";
 import type { Kernel, Tree } from "../lib/tree/inspect.ts";
 

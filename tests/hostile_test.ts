@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { BuildError } from "../lib/core/error.ts";
 import { splitOptions } from "../lib/boot/grub.ts";
-import { type DiskPlan, planDisk, planPart } from "../lib/plan.ts";
+import { type DiskPlan, planDisk, planPart } from "../lib/plan/plan.ts";
 import { closeRoot } from "../lib/tree/root.ts";
 import { inspectTree } from "../lib/tree/inspect.ts";
 import { MiB } from "../lib/core/units.ts";

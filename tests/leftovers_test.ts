@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { entryPath, select } from "../lib/filesystem/contents.ts";
-import { findLeftovers, LEFTOVER_NAMES, type LeftoverName, LEFTOVERS } from "../lib/leftovers.ts";
-import { systemdVersion } from "../lib/machine-id.ts";
-import { planDisk, planPart } from "../lib/plan.ts";
+import { findLeftovers, LEFTOVER_NAMES, type LeftoverName, LEFTOVERS } from "../lib/plan/leftovers.ts";
+import { systemdVersion } from "../lib/plan/machine-id.ts";
+import { planDisk, planPart } from "../lib/plan/plan.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";
 import { build } from "./builds.ts";
 import { DEBIAN, factsOf, kernel, settingsOf, SYSTEMD } from "./facts.ts";

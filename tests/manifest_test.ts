@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { parametersOf } from "../lib/manifest.ts";
 import { packageUrl, parseApk, parseDpkg } from "../lib/sbom.ts";
-import { SETTINGS } from "../lib/settings.ts";
+import { SETTINGS } from "../lib/plan/settings.ts";
 import { build, runBuilder } from "./builds.ts";
 import { settingsOf } from "./facts.ts";
 import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";

@@ -3,7 +3,7 @@ import { entryPath, type Selection } from "../lib/filesystem/contents.ts";
 import { type ArchitectureName, ARCHITECTURES } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
 import { TABLE_SIZE } from "../lib/image/gpt.ts";
-import { type DiskPlan, type PartPlan, planDisk, planPart } from "../lib/plan.ts";
+import { type DiskPlan, type PartPlan, planDisk, planPart } from "../lib/plan/plan.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";
 import { GiB, MiB } from "../lib/core/units.ts";
 import { DEBIAN, factsOf, kernel, LOADER, NEWEST, settingsOf } from "./facts.ts";

@@ -7,8 +7,8 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
 import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
-import { planPart } from "../lib/plan.ts";
-import { checkPortable } from "../lib/portable.ts";
+import { planPart } from "../lib/plan/plan.ts";
+import { checkPortable } from "../lib/plan/portable.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";
 import { build } from "./builds.ts";
 import { useErofs } from "./erofs.ts";

@@ -10,9 +10,9 @@ import { BOOTLOADERS } from "../lib/boot/bootloaders.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
 import { FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { FORMATS } from "../lib/image/formats.ts";
-import { LEFTOVERS } from "../lib/leftovers.ts";
+import { LEFTOVERS } from "../lib/plan/leftovers.ts";
 import { PACKAGES, packagesFor } from "../lib/system/packages.ts";
-import { type SettingName, settingRows, SETTINGS } from "../lib/settings.ts";
+import { type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
 import { benchmarkTable, type Results } from "./bench_results.ts";
 import results from "./bench.json" with { type: "json" };
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import config from "../deno.json" with { type: "json" };
 import { BUILDERS } from "../builders/mod.ts";
-import { SETTINGS } from "../lib/settings.ts";
+import { SETTINGS } from "../lib/plan/settings.ts";
 import { renderMarkdown, renderReadme, TABLES } from "./readme.ts";
 
 const README = new URL("../README.md", import.meta.url);

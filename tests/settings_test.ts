@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { LEFTOVER_NAMES } from "../lib/leftovers.ts";
+import { LEFTOVER_NAMES } from "../lib/plan/leftovers.ts";
 import {
   flagOf,
   ignoredSettings,
@@ -8,7 +8,7 @@ import {
   type SettingName,
   settingRows,
   SETTINGS,
-} from "../lib/settings.ts";
+} from "../lib/plan/settings.ts";
 
 const pure = { permissions: "none" } as const;
 const ALL = Object.keys(SETTINGS) as SettingName[];

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { SETTINGS } from "../lib/settings.ts";
+import { SETTINGS } from "../lib/plan/settings.ts";
 import { nearest } from "../lib/core/suggest.ts";
 
 const pure = { permissions: "none" } as const;

@@ -6,9 +6,9 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { planDisk } from "../lib/plan.ts";
+import { planDisk } from "../lib/plan/plan.ts";
 import { MiB } from "../lib/core/units.ts";
-import { verityUuids } from "../lib/verity-plan.ts";
+import { verityUuids } from "../lib/plan/verity.ts";
 import { build } from "./builds.ts";
 import { useErofs } from "./erofs.ts";
 import { factsOf, settingsOf } from "./facts.ts";

@@ -10,8 +10,8 @@
 
 import { buildDisk } from "../../lib/build.ts";
 import { type Builder, main } from "../../lib/cli.ts";
-import { describeDisk } from "../../lib/describe.ts";
-import { type DiskPlan, planDisk } from "../../lib/plan.ts";
+import { describeDisk } from "../../lib/plan/describe.ts";
+import { type DiskPlan, planDisk } from "../../lib/plan/plan.ts";
 
 export const diskImage: Builder<DiskPlan> = {
   name: "disk-image",

@@ -10,8 +10,8 @@
 
 import { buildPart } from "../../lib/build.ts";
 import { type Builder, main } from "../../lib/cli.ts";
-import { describePart } from "../../lib/describe.ts";
-import { type PartPlan, planPart } from "../../lib/plan.ts";
+import { describePart } from "../../lib/plan/describe.ts";
+import { type PartPlan, planPart } from "../../lib/plan/plan.ts";
 
 export const partImage: Builder<PartPlan> = {
   name: "part-image",

@@ -5,13 +5,13 @@
  * @module
  */
 
-import { BOOT_LOADER_CHOICES } from "./boot/bootloaders.ts";
-import { compressorNames, parseCompression } from "./filesystem/compression.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { type FilesystemName, FILESYSTEMS } from "./filesystem/filesystems.ts";
-import { type FormatName, FORMATS } from "./image/formats.ts";
+import { BOOT_LOADER_CHOICES } from "../boot/bootloaders.ts";
+import { compressorNames, parseCompression } from "../filesystem/compression.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
+import { type FormatName, FORMATS } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
-import { nearest } from "./core/suggest.ts";
+import { nearest } from "../core/suggest.ts";
 import { choice, mebibytes, parseKernelOptions, pattern, pem, several } from "./setting-values.ts";
 
 interface Setting<T> {

@@ -7,16 +7,16 @@
  * @module
  */
 
-import { copyInto } from "./image/copy.ts";
-import { BuildError } from "./core/error.ts";
-import type { FilesystemPlan } from "./filesystem/filesystems.ts";
-import { FILESYSTEMS } from "./filesystem/filesystems.ts";
-import { deriveSalt, deriveUuid } from "./core/identity.ts";
-import type { Made, Measured, Volume } from "./root-plan.ts";
-import { select } from "./filesystem/contents.ts";
+import { copyInto } from "../image/copy.ts";
+import { BuildError } from "../core/error.ts";
+import type { FilesystemPlan } from "../filesystem/filesystems.ts";
+import { FILESYSTEMS } from "../filesystem/filesystems.ts";
+import { deriveSalt, deriveUuid } from "../core/identity.ts";
+import type { Made, Measured, Volume } from "./root.ts";
+import { select } from "../filesystem/contents.ts";
 import type { Settings } from "./settings.ts";
-import { buildNodes } from "./tree/builder.ts";
-import { alignUp, MiB } from "./core/units.ts";
+import { buildNodes } from "../tree/builder.ts";
+import { alignUp, MiB } from "../core/units.ts";
 
 /** What the hashes are made with. */
 export interface VerityPlan {

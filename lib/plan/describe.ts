@@ -4,11 +4,11 @@
  * @module
  */
 
-import { type PartitionRole, typeName } from "./core/dps.ts";
-import { quote } from "./core/error.ts";
+import { type PartitionRole, typeName } from "../core/dps.ts";
+import { quote } from "../core/error.ts";
 import type { DiskPlan, PartPlan } from "./plan.ts";
-import type { Volume } from "./root-plan.ts";
-import { formatBytes } from "./core/units.ts";
+import type { Volume } from "./root.ts";
+import { formatBytes } from "../core/units.ts";
 
 /** A filesystem in `--dry-run --json`. Sizes are in bytes. */
 export interface VolumeDescription {

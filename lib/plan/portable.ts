@@ -6,12 +6,12 @@
  * @module
  */
 
-import type { Addition } from "./filesystem/contents.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { FILESYSTEMS } from "./filesystem/filesystems.ts";
-import { children, lookup, nameText, type Nodes, typeOf } from "./tree/nodes.ts";
+import type { Addition } from "../filesystem/contents.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { FILESYSTEMS } from "../filesystem/filesystems.ts";
+import { children, lookup, nameText, type Nodes, typeOf } from "../tree/nodes.ts";
 import type { Settings } from "./settings.ts";
-import type { Tree } from "./tree/inspect.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 /** Where units are looked for; one is often a link to another. */
 const UNIT_DIRECTORIES = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { children, lookup, nameText, type Nodes, pathOf, targetBytes, typeOf } from "./tree/nodes.ts";
+import { children, lookup, nameText, type Nodes, pathOf, targetBytes, typeOf } from "../tree/nodes.ts";
 
 /** The first version of systemd that knows `uninitialized`. */
 const UNINITIALIZED_SINCE = 247;

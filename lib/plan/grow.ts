@@ -8,10 +8,10 @@
  * @module
  */
 
-import type { Addition } from "./filesystem/contents.ts";
-import { file, firstFile } from "./boot/loader.ts";
-import { lookup } from "./tree/nodes.ts";
-import type { Tree } from "./tree/inspect.ts";
+import type { Addition } from "../filesystem/contents.ts";
+import { file, firstFile } from "../boot/loader.ts";
+import { lookup } from "../tree/nodes.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 /** Where definitions of partitions may be; a tree with its own decides itself. */
 const DEFINITIONS = ["/etc/repart.d", "/usr/lib/repart.d", "/usr/local/lib/repart.d"] as const;

@@ -18,23 +18,23 @@
  * @module
  */
 
-import { planBios, planBoot, planKernelOptions } from "./boot-plan.ts";
-import type { BootLoaderName } from "./boot/bootloaders.ts";
-import { type Contents, select } from "./filesystem/contents.ts";
-import { planContents } from "./disk-contents.ts";
-import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "./core/dps.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "./filesystem/filesystems.ts";
-import type { FormatName } from "./image/formats.ts";
-import { placePartitions, TABLE_SIZE } from "./image/gpt.ts";
-import { deriveUuid } from "./core/identity.ts";
+import { planBios, planBoot, planKernelOptions } from "./boot.ts";
+import type { BootLoaderName } from "../boot/bootloaders.ts";
+import { type Contents, select } from "../filesystem/contents.ts";
+import { planContents } from "./contents.ts";
+import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "../core/dps.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "../filesystem/filesystems.ts";
+import type { FormatName } from "../image/formats.ts";
+import { placePartitions, TABLE_SIZE } from "../image/gpt.ts";
+import { deriveUuid } from "../core/identity.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { describePortable, planPortable } from "./portable.ts";
-import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root-plan.ts";
+import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root.ts";
 import type { SettingName, Settings } from "./settings.ts";
-import type { Tree } from "./tree/inspect.ts";
-import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity-plan.ts";
-import { MiB } from "./core/units.ts";
+import type { Tree } from "../tree/inspect.ts";
+import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
+import { MiB } from "../core/units.ts";
 
 /** A partition of a disk image. Offset and size are in bytes. */
 export interface PartitionPlan extends Volume {

@@ -5,14 +5,14 @@
  */
 
 import { normalize } from "node:path";
-import type { Contents } from "./filesystem/contents.ts";
-import { BuildError } from "./core/error.ts";
+import type { Contents } from "../filesystem/contents.ts";
+import { BuildError } from "../core/error.ts";
 import { growFiles } from "./grow.ts";
-import { grubDefaults } from "./boot/grub.ts";
+import { grubDefaults } from "../boot/grub.ts";
 import type { Leftovers } from "./leftovers.ts";
-import { type BootFiles, ESP_DIRECTORIES } from "./boot/loader.ts";
-import { children, lookup, nameText, typeOf } from "./tree/nodes.ts";
-import type { Tree } from "./tree/inspect.ts";
+import { type BootFiles, ESP_DIRECTORIES } from "../boot/loader.ts";
+import { children, lookup, nameText, typeOf } from "../tree/nodes.ts";
+import type { Tree } from "../tree/inspect.ts";
 
 /** What was decided before. */
 interface Decided {

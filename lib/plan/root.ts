@@ -8,20 +8,20 @@
  * @module
  */
 
-import { compressionArgs } from "./filesystem/compression.ts";
-import { type Contents, select, type Selection } from "./filesystem/contents.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { copyInto } from "./image/copy.ts";
+import { compressionArgs } from "../filesystem/compression.ts";
+import { type Contents, select, type Selection } from "../filesystem/contents.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { copyInto } from "../image/copy.ts";
 import {
   type FilesystemName,
   type FilesystemPlan,
   FILESYSTEMS,
   type FilesystemWish,
-} from "./filesystem/filesystems.ts";
-import type { Nodes } from "./tree/nodes.ts";
-import { READ_ONLY_BLOCK } from "./filesystem/squashfs-erofs.ts";
+} from "../filesystem/filesystems.ts";
+import type { Nodes } from "../tree/nodes.ts";
+import { READ_ONLY_BLOCK } from "../filesystem/squashfs-erofs.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
-import { alignUp, formatBytes, MiB } from "./core/units.ts";
+import { alignUp, formatBytes, MiB } from "../core/units.ts";
 
 /** One filesystem: what is in it and what it will be. */
 export interface Volume {
