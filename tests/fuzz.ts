@@ -17,7 +17,7 @@ import { openInput } from "../lib/tree/input.ts";
 import { parseOsRelease } from "../lib/tree/os-release.ts";
 import { planDisk, planPart } from "../lib/plan/plan.ts";
 import { parseProject, selectJobs } from "../lib/raptor.ts";
-import { packageUrl, parseApk, parseDpkg } from "../lib/sbom.ts";
+import { packageUrl, parseApk, parseDpkg } from "../lib/make/sbom.ts";
 import { readSettings, type SettingName, SETTINGS } from "../lib/plan/settings.ts";
 import { MiB } from "../lib/core/units.ts";
 import { compareVersions } from "../lib/tree/versions.ts";

@@ -5,8 +5,8 @@
  */
 
 import assert from "node:assert/strict";
-import { parametersOf } from "../lib/manifest.ts";
-import { packageUrl, parseApk, parseDpkg } from "../lib/sbom.ts";
+import { parametersOf } from "../lib/make/manifest.ts";
+import { packageUrl, parseApk, parseDpkg } from "../lib/make/sbom.ts";
 import { SETTINGS } from "../lib/plan/settings.ts";
 import { build, runBuilder } from "./builds.ts";
 import { settingsOf } from "./facts.ts";

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { buildDisk } from "../../lib/build.ts";
+import { buildDisk } from "../../lib/make/build.ts";
 import { type Builder, main } from "../../lib/cli.ts";
 import { describeDisk } from "../../lib/plan/describe.ts";
 import { type DiskPlan, planDisk } from "../../lib/plan/plan.ts";

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { buildPart } from "../../lib/build.ts";
+import { buildPart } from "../../lib/make/build.ts";
 import { type Builder, main } from "../../lib/cli.ts";
 import { describePart } from "../../lib/plan/describe.ts";
 import { type PartPlan, planPart } from "../../lib/plan/plan.ts";

@@ -8,23 +8,23 @@
  */
 
 import { basename, dirname, join, resolve } from "node:path";
-import { describeDisk, describePart, type Description } from "./plan/describe.ts";
-import { type FilesystemName, FILESYSTEMS } from "./filesystem/filesystems.ts";
-import { type FormatName, isConverted, needsQemu } from "./image/formats.ts";
-import { checkSectors, insertTable, verifyTable, writeTable } from "./image/gpt.ts";
-import { imageSize } from "./image/image.ts";
-import * as log from "./core/log.ts";
+import { describeDisk, describePart, type Description } from "../plan/describe.ts";
+import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
+import { type FormatName, isConverted, needsQemu } from "../image/formats.ts";
+import { checkSectors, insertTable, verifyTable, writeTable } from "../image/gpt.ts";
+import { imageSize } from "../image/image.ts";
+import * as log from "../core/log.ts";
 import { clearSideFiles, hashImage, writeSideFiles } from "./manifest.ts";
-import { checkOutput, discardOutput, finishOutput, type Output } from "./image/output.ts";
-import type { CommonPlan, DiskPlan, PartPlan } from "./plan/plan.ts";
-import { interrupted, stoppedBy, throwIfInterrupted } from "./system/process.ts";
-import { startProgress, timeStep } from "./core/progress.ts";
-import type { Measured, Volume } from "./plan/root.ts";
-import { explainFullDisk, openScratch, scratchParent } from "./system/scratch.ts";
-import { checkSpace, closeSite, openSite, type Site } from "./site.ts";
-import { checkTools } from "./system/tools.ts";
-import type { OpenTree } from "./tree/inspect.ts";
-import { formatBytes } from "./core/units.ts";
+import { checkOutput, discardOutput, finishOutput, type Output } from "../image/output.ts";
+import type { CommonPlan, DiskPlan, PartPlan } from "../plan/plan.ts";
+import { interrupted, stoppedBy, throwIfInterrupted } from "../system/process.ts";
+import { startProgress, timeStep } from "../core/progress.ts";
+import type { Measured, Volume } from "../plan/root.ts";
+import { explainFullDisk, openScratch, scratchParent } from "../system/scratch.ts";
+import { checkSpace, closeSite, openSite, type Site } from "./staging.ts";
+import { checkTools } from "../system/tools.ts";
+import type { OpenTree } from "../tree/inspect.ts";
+import { formatBytes } from "../core/units.ts";
 import { makeVerity, removeVerity, SIGNATURE_TOOLS, VERITY_TOOLS, writeVerity } from "./verity.ts";
 
 /** Builds a disk image into the file `output`. @throws {BuildError} and leaves `output` empty then. */

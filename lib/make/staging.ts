@@ -6,8 +6,8 @@
  */
 
 import { dirname, join } from "node:path";
-import type { FilesystemPlan } from "./filesystem/filesystems.ts";
-import type { Identity } from "./image/format-identity.ts";
+import type { FilesystemPlan } from "../filesystem/filesystems.ts";
+import type { Identity } from "../image/format-identity.ts";
 import {
   compareConverted,
   convert,
@@ -16,16 +16,16 @@ import {
   isInPlace,
   prepareToConvert,
   verifyFormat,
-} from "./image/formats.ts";
-import { openImageFile } from "./image/image.ts";
-import * as log from "./core/log.ts";
-import { openImage, type Output } from "./image/output.ts";
-import { timeStep, withProgress } from "./core/progress.ts";
-import { CLUSTER } from "./image/qcow2/header.ts";
-import { copyPieces, sealQcow2 } from "./image/qcow2/wrap.ts";
-import { freeSpace, requireSpace, scratchParent } from "./system/scratch.ts";
-import { formatBytes } from "./core/units.ts";
-import type { Target } from "./filesystem/fat/make.ts";
+} from "../image/formats.ts";
+import { openImageFile } from "../image/image.ts";
+import * as log from "../core/log.ts";
+import { openImage, type Output } from "../image/output.ts";
+import { timeStep, withProgress } from "../core/progress.ts";
+import { CLUSTER } from "../image/qcow2/header.ts";
+import { copyPieces, sealQcow2 } from "../image/qcow2/wrap.ts";
+import { freeSpace, requireSpace, scratchParent } from "../system/scratch.ts";
+import { formatBytes } from "../core/units.ts";
+import type { Target } from "../filesystem/fat/make.ts";
 
 /** Where the parts of a build go. */
 export interface Site {

@@ -9,11 +9,11 @@
  */
 
 import { join } from "node:path";
-import { BuildError, quote } from "./core/error.ts";
-import * as log from "./core/log.ts";
-import type { Made, Measured } from "./plan/root.ts";
-import { sh, shWith } from "./system/sh.ts";
-import type { VerityPlan } from "./plan/verity.ts";
+import { BuildError, quote } from "../core/error.ts";
+import * as log from "../core/log.ts";
+import type { Made, Measured } from "../plan/root.ts";
+import { sh, shWith } from "../system/sh.ts";
+import type { VerityPlan } from "../plan/verity.ts";
 
 /** The programs that are run. */
 export const VERITY_TOOLS = ["veritysetup"] as const;

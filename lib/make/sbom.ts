@@ -10,11 +10,11 @@
  * @module
  */
 
-import { deriveUuid } from "./core/identity.ts";
-import { children, lookup, type Nodes, typeOf } from "./tree/nodes.ts";
-import { readFile, type Root } from "./tree/root.ts";
-import type { OpenTree } from "./tree/inspect.ts";
-import { MiB } from "./core/units.ts";
+import { deriveUuid } from "../core/identity.ts";
+import { children, lookup, type Nodes, typeOf } from "../tree/nodes.ts";
+import { readFile, type Root } from "../tree/root.ts";
+import type { OpenTree } from "../tree/inspect.ts";
+import { MiB } from "../core/units.ts";
 
 /** A package that is installed in a tree. */
 export interface InstalledPackage {

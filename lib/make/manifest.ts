@@ -11,14 +11,14 @@
  */
 
 import { createHash } from "node:crypto";
-import config from "../deno.json" with { type: "json" };
-import type { Description } from "./plan/describe.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { imageSize, readPieces } from "./image/image.ts";
-import * as log from "./core/log.ts";
+import config from "../../deno.json" with { type: "json" };
+import type { Description } from "../plan/describe.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { imageSize, readPieces } from "../image/image.ts";
+import * as log from "../core/log.ts";
 import { findInstalled, spdxDocument } from "./sbom.ts";
-import { SETTINGS, type Settings } from "./plan/settings.ts";
-import type { OpenTree } from "./tree/inspect.ts";
+import { SETTINGS, type Settings } from "../plan/settings.ts";
+import type { OpenTree } from "../tree/inspect.ts";
 
 const NAME = "raptor-builders";
 
