@@ -5,10 +5,10 @@
  * @module
  */
 
-import { report } from "../lib/cli.ts";
+import { report } from "../lib/cli/cli.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
 import { dateEmptyOutputs } from "../lib/image/output.ts";
-import { type Builders, runSuite } from "../lib/suite.ts";
+import { type Builders, runSuite } from "../lib/cli/suite.ts";
 import { diskImage } from "./disk-image/build.ts";
 import { partImage } from "./part-image/build.ts";
 

@@ -8,7 +8,7 @@
  */
 
 import { main as build } from "../builders/mod.ts";
-import { report } from "../lib/cli.ts";
+import { report } from "../lib/cli/cli.ts";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
 import { setUp } from "../lib/setup.ts";

@@ -5,7 +5,7 @@
  */
 
 import { repartProgram } from "./bench_contenders.ts";
-import { VERSION } from "../lib/cli.ts";
+import { VERSION } from "../lib/cli/cli.ts";
 import { isInstalled } from "../lib/system/packages.ts";
 import { quiet } from "./trees.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import config from "../deno.json" with { type: "json" };
 import { BUILDERS } from "../builders/mod.ts";
-import { helpText } from "../lib/cli.ts";
+import { helpText } from "../lib/cli/cli.ts";
 import { FORMATS } from "../lib/image/formats.ts";
 import { searchPath } from "../lib/system/packages.ts";
 import { flagOf, SETTINGS } from "../lib/plan/settings.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { relative } from "node:path";
 import { BUILDERS } from "../builders/mod.ts";
-import { CACHE, DEFAULT_INPUT } from "../lib/cli.ts";
+import { CACHE, DEFAULT_INPUT } from "../lib/cli/cli.ts";
 import { packagesFor } from "../lib/system/packages.ts";
 import { copyOf, loadRapt, parseRapt } from "./rapt.ts";
 

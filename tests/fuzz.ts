@@ -16,7 +16,7 @@ import { parseTable, sfdiskScript, verifyTable, writeTable } from "../lib/image/
 import { openInput } from "../lib/tree/input.ts";
 import { parseOsRelease } from "../lib/tree/os-release.ts";
 import { planDisk, planPart } from "../lib/plan/plan.ts";
-import { parseProject, selectJobs } from "../lib/raptor.ts";
+import { parseProject, selectJobs } from "../lib/cli/raptor.ts";
 import { packageUrl, parseApk, parseDpkg } from "../lib/make/sbom.ts";
 import { readSettings, type SettingName, SETTINGS } from "../lib/plan/settings.ts";
 import { MiB } from "../lib/core/units.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { findTree, isUpToDate, runJobs } from "../lib/jobs.ts";
-import { parseProject } from "../lib/raptor.ts";
+import { findTree, isUpToDate, runJobs } from "../lib/cli/jobs.ts";
+import { parseProject } from "../lib/cli/raptor.ts";
 import { sh } from "../lib/system/sh.ts";
 import { tempDir } from "./helpers.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BUILDERS } from "../builders/mod.ts";
-import { parseProject } from "../lib/raptor.ts";
+import { parseProject } from "../lib/cli/raptor.ts";
 import { builderImage, IMAGE, importTree, podman, stubPodman } from "./containers.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { quiet, tinyTree } from "./trees.ts";

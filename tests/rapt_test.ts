@@ -67,7 +67,7 @@ for (const name of Object.keys(BUILDERS)) {
   Deno.test(`${name}.rapt: an image is older than a change of any of its files`, async () => {
     const { dated } = await loadRapt(`${ROOT}${name}.rapt`);
     for (
-      const file of ["deno.json", "deno.lock", "lib/cli.ts", "builders/suite.rinc", "builders/base.rapt"]
+      const file of ["deno.json", "deno.lock", "lib/cli/cli.ts", "builders/suite.rinc", "builders/base.rapt"]
     ) {
       assert.ok(dated.includes(ROOT + file), file);
     }

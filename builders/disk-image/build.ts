@@ -9,7 +9,7 @@
  */
 
 import { buildDisk } from "../../lib/make/build.ts";
-import { type Builder, main } from "../../lib/cli.ts";
+import { type Builder, main } from "../../lib/cli/cli.ts";
 import { describeDisk } from "../../lib/plan/describe.ts";
 import { type DiskPlan, planDisk } from "../../lib/plan/plan.ts";
 

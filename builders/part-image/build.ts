@@ -9,7 +9,7 @@
  */
 
 import { buildPart } from "../../lib/make/build.ts";
-import { type Builder, main } from "../../lib/cli.ts";
+import { type Builder, main } from "../../lib/cli/cli.ts";
 import { describePart } from "../../lib/plan/describe.ts";
 import { type PartPlan, planPart } from "../../lib/plan/plan.ts";
 

@@ -8,15 +8,15 @@
 
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import config from "../deno.json" with { type: "json" };
-import { type Description, renderDescription, renderTable } from "./plan/describe.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { openInput } from "./tree/input.ts";
-import * as log from "./core/log.ts";
-import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "./system/mounts.ts";
-import { dateEmptyOutputs } from "./image/output.ts";
-import { timeStep } from "./core/progress.ts";
-import { closeRoot } from "./tree/root.ts";
+import config from "../../deno.json" with { type: "json" };
+import { type Description, renderDescription, renderTable } from "../plan/describe.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { openInput } from "../tree/input.ts";
+import * as log from "../core/log.ts";
+import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "../system/mounts.ts";
+import { dateEmptyOutputs } from "../image/output.ts";
+import { timeStep } from "../core/progress.ts";
+import { closeRoot } from "../tree/root.ts";
 import {
   flagOf,
   ignoredSettings,
@@ -26,7 +26,7 @@ import {
   settingRows,
   SETTINGS,
   type Settings,
-} from "./plan/settings.ts";
+} from "../plan/settings.ts";
 import {
   interrupt,
   interrupted,
@@ -34,9 +34,9 @@ import {
   type SignalName,
   SIGNALS,
   throwIfInterrupted,
-} from "./system/sh.ts";
-import { askAhead } from "./system/tools.ts";
-import { inspectTree, type OpenTree, type Tree } from "./tree/inspect.ts";
+} from "../system/sh.ts";
+import { askAhead } from "../system/tools.ts";
+import { inspectTree, type OpenTree, type Tree } from "../tree/inspect.ts";
 
 /** A kind of image. */
 export interface Builder<Plan = unknown> {

@@ -6,12 +6,12 @@
  */
 
 import { resolve } from "node:path";
-import { BuildError, quote } from "./core/error.ts";
-import * as log from "./core/log.ts";
+import { BuildError, quote } from "../core/error.ts";
+import * as log from "../core/log.ts";
 import { type Job, moduleName, type Project } from "./raptor.ts";
 import { CACHE } from "./cli.ts";
-import { flagOf, type SettingName, SETTINGS } from "./plan/settings.ts";
-import { shWith } from "./system/sh.ts";
+import { flagOf, type SettingName, SETTINGS } from "../plan/settings.ts";
+import { shWith } from "../system/sh.ts";
 
 /** What a tree is called beside `Raptor.toml`, in the order in which it is looked for. */
 export const TREE_SUFFIXES = ["", ".tar", ".tar.gz", ".tar.zst", ".tar.xz"] as const;

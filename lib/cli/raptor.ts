@@ -13,8 +13,8 @@
 
 import { dirname, isAbsolute, normalize, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
-import { BuildError, quote } from "./core/error.ts";
-import { nearest } from "./core/suggest.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { nearest } from "../core/suggest.ts";
 
 /** One image that is wanted. */
 export interface Job {
