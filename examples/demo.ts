@@ -11,7 +11,7 @@ import { main as build } from "../builders/mod.ts";
 import { report } from "../lib/cli/cli.ts";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
-import { setUp } from "../lib/setup.ts";
+import { setUp } from "../tasks/setup.ts";
 import { shWith } from "../lib/system/sh.ts";
 
 const FOLDER = new URL(".", import.meta.url).pathname;

@@ -12,7 +12,7 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
 import { isInstalled } from "../lib/system/packages.ts";
-import { choose, parseFlags, print, runTask } from "../lib/task.ts";
+import { choose, parseFlags, print, runTask } from "../tasks/task.ts";
 import { renderChart } from "./bench_chart.ts";
 import { CONTENDERS, type Layout, REFERENCE, type Work } from "./bench_contenders.ts";
 import { type Input, type InputName, INPUTS } from "./bench_inputs.ts";

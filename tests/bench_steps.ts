@@ -5,7 +5,7 @@
  */
 
 import { renderTable } from "../lib/plan/describe.ts";
-import { print } from "../lib/task.ts";
+import { print } from "../tasks/task.ts";
 import { DISK_FORMATS } from "./bench_contenders.ts";
 import { runBuilder } from "./builds.ts";
 import { tempDir } from "./helpers.ts";

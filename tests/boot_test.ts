@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { inspectImage } from "../lib/boot.ts";
+import { inspectImage } from "../tasks/boot.ts";
 import { partitionType } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
 import { FORMATS } from "../lib/image/formats.ts";
-import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../lib/qemu.ts";
+import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../tasks/qemu.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";

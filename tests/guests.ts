@@ -13,8 +13,8 @@ import {
   firmwareFiles,
   type FirmwareName,
   qemuCommand,
-} from "../lib/qemu.ts";
-import { inspectImage } from "../lib/boot.ts";
+} from "../tasks/qemu.ts";
+import { inspectImage } from "../tasks/boot.ts";
 import { shWith } from "../lib/system/sh.ts";
 import { tempDir } from "./helpers.ts";
 import { exclusively, quiet, unpack } from "./trees.ts";

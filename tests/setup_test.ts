@@ -8,14 +8,14 @@ const PROJECT = new URL("..", import.meta.url).pathname;
 /** The command of `deno task setup`, word by word, with the permissions that a person gives it. */
 const TASK = JSON.parse(await Deno.readTextFile(`${PROJECT}deno.json`)).tasks.setup.command
   .split(" ") as string[];
-assert.deepEqual([TASK[0], TASK.at(-1)], ["deno", "lib/setup.ts"]);
+assert.deepEqual([TASK[0], TASK.at(-1)], ["deno", "tasks/setup.ts"]);
 const FLAGS = TASK.slice(1, -1);
 
-/** Runs `lib/setup.ts` with only the programs of `dir` and of the system directories on `PATH`. */
+/** Runs `tasks/setup.ts` with only the programs of `dir` and of the system directories on `PATH`. */
 async function setup(dir: string, args: string[], env: Record<string, string> = {}) {
   const { DENO_DIR, HOME } = Deno.env.toObject();
   const output = await new Deno.Command(Deno.execPath(), {
-    args: [...FLAGS, `${PROJECT}lib/setup.ts`, ...args],
+    args: [...FLAGS, `${PROJECT}tasks/setup.ts`, ...args],
     clearEnv: true,
     env: { PATH: dir, ...(DENO_DIR ? { DENO_DIR } : {}), ...(HOME ? { HOME } : {}), NO_COLOR: "1", ...env },
     stdin: "null",
@@ -117,7 +117,7 @@ Deno.test("setup without root says what root would run", () =>
     await stubApt(dir, PROGRAMS);
     // Where user namespaces are forbidden no other user could read Deno's files.
     const script = `Deno.uid = () => 1000; await lib.runTask(() => setup.setUp("build"));`;
-    const url = new URL("../lib/setup.ts", import.meta.url).href;
+    const url = new URL("../tasks/setup.ts", import.meta.url).href;
     const { code, stderr } = await evaluate("task.ts", `import * as setup from "${url}"; ${script}`, {
       PATH: dir,
     });

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { BuildError } from "./core/error.ts";
-import * as log from "./core/log.ts";
+import { BuildError } from "../lib/core/error.ts";
+import * as log from "../lib/core/log.ts";
 
 /** The one of `choices` that `value` of a flag is, or a usage error that names them. */
 export function choose<T extends string>(flag: string, value: string, choices: readonly T[]): T {

@@ -5,9 +5,9 @@
  * @module
  */
 
-import type { ArchitectureName } from "./core/dps.ts";
-import { BuildError, quote } from "./core/error.ts";
-import { isInstalled, packageOf } from "./system/packages.ts";
+import type { ArchitectureName } from "../lib/core/dps.ts";
+import { BuildError, quote } from "../lib/core/error.ts";
+import { isInstalled, packageOf } from "../lib/system/packages.ts";
 
 /** Where UEFI comes from: the program, and the variables of which each guest needs a copy. */
 interface Uefi {

@@ -6,10 +6,16 @@
  */
 
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { BuildError } from "./core/error.ts";
-import * as log from "./core/log.ts";
-import { isInstalled, missingPackages, type PackageName, PACKAGES, type Purpose } from "./system/packages.ts";
-import { shWith } from "./system/sh.ts";
+import { BuildError } from "../lib/core/error.ts";
+import * as log from "../lib/core/log.ts";
+import {
+  isInstalled,
+  missingPackages,
+  type PackageName,
+  PACKAGES,
+  type Purpose,
+} from "../lib/system/packages.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { choose, parseFlags, print, runTask } from "./task.ts";
 
 const OPTIONS = {

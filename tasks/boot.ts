@@ -12,9 +12,9 @@
 
 import { resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { identifyType } from "./core/dps.ts";
-import { BuildError, quote } from "./core/error.ts";
-import * as log from "./core/log.ts";
+import { identifyType } from "../lib/core/dps.ts";
+import { BuildError, quote } from "../lib/core/error.ts";
+import * as log from "../lib/core/log.ts";
 import {
   type BootableName,
   checkInstalled,
@@ -25,9 +25,9 @@ import {
   MACHINES,
   qemuCommand,
 } from "./qemu.ts";
-import { shWith } from "./system/sh.ts";
+import { shWith } from "../lib/system/sh.ts";
 import { choose, parseFlags, print, runTask } from "./task.ts";
-import { MiB } from "./core/units.ts";
+import { MiB } from "../lib/core/units.ts";
 
 /** What an image is: QEMU's name of its format, and the architecture of its root partition. */
 export async function inspectImage(
