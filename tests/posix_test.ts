@@ -88,7 +88,7 @@ Deno.test("a missing tree is named", () => {
 
 Deno.test("without permission for FFI the error says which flag is missing", async () => {
   await tempDir(async (dir) => {
-    const script = `import { openRoot } from ${JSON.stringify(import.meta.resolve("../lib/root.ts"))};
+    const script = `import { openRoot } from ${JSON.stringify(import.meta.resolve("../lib/tree/root.ts"))};
       try { openRoot("/"); } catch (error) { console.log(error.name, "-", error.message, "-", error.hint); }`;
     await Deno.writeTextFile(`${dir}/script.ts`, script);
     const { stdout } = await new Deno.Command(Deno.execPath(), {

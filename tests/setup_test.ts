@@ -118,9 +118,13 @@ Deno.test("setup without root says what root would run", () =>
     // Where user namespaces are forbidden no other user could read Deno's files.
     const script = `Deno.uid = () => 1000; await lib.runTask(() => setup.setUp("build"));`;
     const url = new URL("../tasks/setup.ts", import.meta.url).href;
-    const { code, stderr } = await evaluate("task.ts", `import * as setup from "${url}"; ${script}`, {
-      PATH: dir,
-    });
+    const { code, stderr } = await evaluate(
+      "../tasks/task.ts",
+      `import * as setup from "${url}"; ${script}`,
+      {
+        PATH: dir,
+      },
+    );
     assert.equal(code, 1);
     assert.match(
       stderr,
@@ -161,7 +165,7 @@ Deno.test("setup makes a fresh Debian 12 ready to build", {
     const { npmCache } = JSON.parse(await quiet`${Deno.execPath()} info --json`);
     await quiet`mkdir -p ${machine}/root/.cache/deno ${machine}/project`;
     await quiet`cp -r ${npmCache} ${machine}/root/.cache/deno/npm`;
-    await quiet`cp -r ${PROJECT}lib ${PROJECT}deno.json ${PROJECT}deno.lock ${machine}/project`;
+    await quiet`cp -r ${PROJECT}lib ${PROJECT}tasks ${PROJECT}deno.json ${PROJECT}deno.lock ${machine}/project`;
     const run = async (...command: string[]) => {
       const environment = ["HOME=/root", "PATH=/usr/bin:/bin", "NO_COLOR=1"];
       const output = await new Deno.Command("unshare", {
@@ -169,7 +173,7 @@ Deno.test("setup makes a fresh Debian 12 ready to build", {
       }).output();
       return { code: output.code, stderr: new TextDecoder().decode(output.stderr) };
     };
-    const setUp = ["deno", ...FLAGS, "/project/lib/setup.ts"];
+    const setUp = ["deno", ...FLAGS, "/project/tasks/setup.ts"];
     const first = await run(...setUp, "--for", "build");
     assert.equal(first.code, 0, first.stderr);
     assert.match(first.stderr, /Installing .*dosfstools/);
