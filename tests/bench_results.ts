@@ -4,7 +4,7 @@
  * @module
  */
 
-import { renderTable } from "../lib/plan/describe.ts";
+import { renderTable } from "../lib/core/table.ts";
 import { REFERENCE } from "./bench_contenders.ts";
 import { median, type Sample } from "./bench_measure.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { renderTable } from "../lib/plan/describe.ts";
+import { renderTable } from "../lib/core/table.ts";
 import { print } from "../tasks/task.ts";
 import { DISK_FORMATS } from "./bench_contenders.ts";
 import { runBuilder } from "./builds.ts";

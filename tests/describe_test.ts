@@ -1,5 +1,6 @@
+import { renderTable } from "../lib/core/table.ts";
 import assert from "node:assert/strict";
-import { describeDisk, describePart, renderDescription, renderTable } from "../lib/plan/describe.ts";
+import { describeDisk, describePart, renderDescription } from "../lib/plan/describe.ts";
 import { planDisk, planPart } from "../lib/plan/plan.ts";
 import { MiB } from "../lib/core/units.ts";
 import { DEBIAN, factsOf, kernel, NEWEST, settingsOf } from "./facts.ts";

@@ -5,7 +5,6 @@ import {
   MAX_LABEL,
   placePartitions,
   readTable,
-  SECTOR,
   sfdiskScript,
   type Table,
   TABLE_SIZE,
@@ -15,7 +14,7 @@ import {
 } from "../lib/image/gpt.ts";
 import { deriveUuid } from "../lib/core/identity.ts";
 import { shWith } from "../lib/system/sh.ts";
-import { MiB } from "../lib/core/units.ts";
+import { MiB, SECTOR } from "../lib/core/units.ts";
 import { missing, sha256, tempDir } from "./helpers.ts";
 
 const pure = { permissions: "none" } as const;

@@ -10,6 +10,7 @@ import { findGrub } from "./grub.ts";
 import type { FoundLoader } from "./loader.ts";
 import { findSystemdBoot } from "./systemd-boot.ts";
 import { findUki } from "./uki.ts";
+import { SECTOR } from "../core/units.ts";
 import type { Tree } from "../tree/inspect.ts";
 
 interface BootLoader {
@@ -78,7 +79,7 @@ export function chooseLoader(
 
 /** systemd-boot 257 and earlier read the partition table in units of 512 bytes, and then find no XBOOTLDR. */
 function suits(answer: FoundLoader | string, sectorSize: number): FoundLoader | string {
-  return typeof answer !== "string" && answer.readsXbootldr && sectorSize !== 512
+  return typeof answer !== "string" && answer.readsXbootldr && sectorSize !== SECTOR
     ? `no systemd-boot that finds the boot entries on a disk with sectors of ${sectorSize} bytes (GRUB and UKIs work)`
     : answer;
 }

@@ -21,7 +21,7 @@ import * as posix from "../system/posix.ts";
 import { readFile, type Root } from "../tree/root.ts";
 import { sh } from "../system/sh.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { alignUp, MiB } from "../core/units.ts";
+import { alignUp, MiB, SECTOR } from "../core/units.ts";
 import type { Target } from "../filesystem/fat/make.ts";
 
 /** Of the partition; the program takes about a quarter of it. */
@@ -57,9 +57,6 @@ const MODULES = [
   ],
   ...["gzio", "loadenv", "regexp", "all_video", "gfxterm", "font", "reboot", "halt"],
 ];
-
-/** BIOS reads sectors of this size, whatever the disk has. */
-const SECTOR = 512;
 
 /** Of the boot sector: where the first sector of the program is (8 bytes), and the drive (0xff: that of BIOS). */
 const BOOT = { size: 440, kernel: 0x5c, drive: 0x64, jump: 0x66 } as const;

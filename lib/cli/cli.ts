@@ -6,10 +6,11 @@
  * @module
  */
 
+import { renderTable } from "../core/table.ts";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import config from "../../deno.json" with { type: "json" };
-import { type Description, renderDescription, renderTable } from "../plan/describe.ts";
+import { type Description, renderDescription } from "../plan/describe.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { openInput } from "../tree/input.ts";
 import * as log from "../core/log.ts";

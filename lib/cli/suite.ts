@@ -7,9 +7,10 @@
  * @module
  */
 
+import { renderTable } from "../core/table.ts";
 import { parseArgs } from "node:util";
 import { type Builder, run, VERSION } from "./cli.ts";
-import { renderTable } from "../plan/describe.ts";
+
 import { BuildError, quote } from "../core/error.ts";
 import { runJobs } from "./jobs.ts";
 import * as log from "../core/log.ts";

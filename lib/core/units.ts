@@ -9,6 +9,12 @@ export const KiB = 1024;
 export const MiB = 1024 * KiB;
 export const GiB = 1024 * MiB;
 
+/** Bytes of a logical sector of a disk, unless it has others. */
+export const SECTOR = 512;
+
+/** `st_blocks` counts blocks of this many bytes, whatever the filesystem has. */
+export const STAT_BLOCK = 512;
+
 /** Rounds `bytes` up to a multiple of `unit` (both in bytes). Exact up to 2^53. */
 export function alignUp(bytes: number, unit: number): number {
   return Math.ceil(bytes / unit) * unit;

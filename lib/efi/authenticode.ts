@@ -10,6 +10,7 @@
 
 import { Buffer } from "node:buffer";
 import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
+import { fromHex } from "../core/bytes.ts";
 import { BuildError } from "../core/error.ts";
 import { readPe, viewOf } from "./pe.ts";
 import { alignUp } from "../core/units.ts";
@@ -43,19 +44,15 @@ function der(tag: number, ...parts: readonly Uint8Array[]): Bytes {
 
 const TAG = { integer: 2, bits: 3, octets: 4, nothing: 5, id: 6, sequence: 0x30, set: 0x31, context: 0xa0 };
 
-function hex(text: string): Bytes {
-  return Uint8Array.from(text.match(/../g)!, (byte) => parseInt(byte, 16));
-}
-
 /** Object identifiers, encoded. */
 const OID = {
-  signedData: der(TAG.id, hex("2a864886f70d010702")),
-  contentType: der(TAG.id, hex("2a864886f70d010903")),
-  messageDigest: der(TAG.id, hex("2a864886f70d010904")),
-  rsa: der(TAG.id, hex("2a864886f70d010101")),
-  sha256: der(TAG.id, hex("608648016503040201")),
-  indirectData: der(TAG.id, hex("2b060104018237020104")),
-  peImageData: der(TAG.id, hex("2b06010401823702010f")),
+  signedData: der(TAG.id, fromHex("2a864886f70d010702")),
+  contentType: der(TAG.id, fromHex("2a864886f70d010903")),
+  messageDigest: der(TAG.id, fromHex("2a864886f70d010904")),
+  rsa: der(TAG.id, fromHex("2a864886f70d010101")),
+  sha256: der(TAG.id, fromHex("608648016503040201")),
+  indirectData: der(TAG.id, fromHex("2b060104018237020104")),
+  peImageData: der(TAG.id, fromHex("2b06010401823702010f")),
 };
 
 const NOTHING = der(TAG.nothing);

@@ -4,18 +4,10 @@
  * @module
  */
 
+import { FILE_TYPES, isDirectoryMode, PERMISSIONS_MASK } from "../core/mode.ts";
 import type { Added, Addition, Contents } from "./contents.ts";
 import { BuildError, quote } from "../core/error.ts";
-import {
-  childNamed,
-  FILE_TYPES,
-  lookup,
-  nameBytes,
-  type Nodes,
-  resolve,
-  targetBytes,
-  typeOf,
-} from "../tree/nodes.ts";
+import { childNamed, lookup, nameBytes, type Nodes, resolve, targetBytes, typeOf } from "../tree/nodes.ts";
 import { recipeSize } from "../efi/recipes.ts";
 
 /** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
@@ -27,10 +19,6 @@ export interface Change {
   omitted: boolean;
   emptied: boolean;
   readonly below: Map<string, Change>;
-}
-
-export function isDirectory(mode: number): boolean {
-  return (mode & 0o170000) === FILE_TYPES.directory;
 }
 
 /** Bytes as a key of a map. */
@@ -101,7 +89,7 @@ function enter(nodes: Nodes, root: Change, names: readonly Uint8Array<ArrayBuffe
     const parent = at.node;
     const name = pending.pop()!;
     at = step(nodes, at, name);
-    if (at.added ? isDirectory(at.added.mode) : isPlainDirectory(nodes, at)) continue;
+    if (at.added ? isDirectoryMode(at.added.mode) : isPlainDirectory(nodes, at)) continue;
     const linked = !at.added && !at.omitted && at.node !== undefined && typeOf(nodes, at.node) === "symlink"
       ? namesBelow(nodes, root.node!, resolve(nodes, parent!, targetBytes(nodes, at.node)))
       : undefined;
@@ -143,7 +131,7 @@ function makeDirectory(
     ? change.node
     : undefined;
   if (isPlainDirectory(nodes, change) && mode === undefined) return;
-  const permissions = mode ?? (node === undefined ? 0o755 : nodes.mode[node]! & 0o7777);
+  const permissions = mode ?? (node === undefined ? 0o755 : nodes.mode[node]! & PERMISSIONS_MASK);
   change.added = { name, mode: FILE_TYPES.directory | permissions, like: node, copy: node, text: undefined };
   change.emptied ||= change.omitted;
   change.omitted = false;
@@ -170,7 +158,7 @@ function applyAddition(
     change.added = { name, mode, like, copy: undefined, text: undefined, made };
   } else {
     const like = isFile(change.node) ? change.node : undefined;
-    const permissions = addition.mode ?? (like === undefined ? 0o644 : nodes.mode[like]! & 0o7777);
+    const permissions = addition.mode ?? (like === undefined ? 0o644 : nodes.mode[like]! & PERMISSIONS_MASK);
     const mode = FILE_TYPES.file | permissions;
     change.added = { name, mode, like, copy: undefined, text: encoder.encode(addition.text) };
   }

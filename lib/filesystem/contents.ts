@@ -7,7 +7,8 @@
  * @module
  */
 
-import { type Change, countChanges, isDirectory, key, planChanges } from "./changes.ts";
+import { isDirectoryMode } from "../core/mode.ts";
+import { type Change, countChanges, key, planChanges } from "./changes.ts";
 import type { Recipe } from "../efi/recipes.ts";
 import { children, compareNames, nameBytes, type Nodes } from "../tree/nodes.ts";
 
@@ -144,7 +145,7 @@ export function select(nodes: Nodes, contents: Contents): Selection {
     }
     selection.childCount[directory] = below.length;
     for (let i = below.length - 1; i >= 0; i--) {
-      if (isDirectory(modeOf(selection, first + i))) pending.push([first + i, below[i]]);
+      if (isDirectoryMode(modeOf(selection, first + i))) pending.push([first + i, below[i]]);
     }
   }
   return selection;

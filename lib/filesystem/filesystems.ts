@@ -15,11 +15,11 @@ import { type Ext4Plan, MAX_EXT4_SIZE, planExt4 } from "./ext4/plan.ts";
 import { makeExt4 } from "./ext4/make.ts";
 import { verifyExt4, verifyVfat } from "./verify.ts";
 import { fatEntries } from "./fat/entries.ts";
-import { FAT_SECTOR, type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat/geometry.ts";
+import { type FatEntry, fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat/geometry.ts";
 import { deriveSerial } from "../core/identity.ts";
 import { planReadOnly, READ_ONLY_BLOCK } from "./squashfs-erofs.ts";
 import type { Root } from "../tree/root.ts";
-import { MiB } from "../core/units.ts";
+import { MiB, SECTOR } from "../core/units.ts";
 import { makeVfat, type Target } from "./fat/make.ts";
 
 /** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */
@@ -202,7 +202,7 @@ function planVfatRow(selection: Selection, wish: FilesystemWish): FilesystemPlan
     notices.push(
       `${wish.label} is FAT${geometry.bits}, since ${size / MiB} MiB are too small for FAT32: ` +
         `the UEFI specification wants FAT32 on fixed disks, from ${
-          geometry.sector === FAT_SECTOR ? 33 : 260
+          geometry.sector === SECTOR ? 33 : 260
         } MiB on`,
     );
   }

@@ -6,11 +6,11 @@
  * @module
  */
 
+import { TAR_BLOCK } from "../tree/tar.ts";
+import { PERMISSIONS_MASK } from "../core/mode.ts";
 import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
 import { xattrsOf } from "../tree/nodes.ts";
 import { alignUp } from "../core/units.ts";
-
-export const BLOCK = 512;
 
 export const HARD_LINK = "1";
 const EXTENDED = "x";
@@ -46,7 +46,7 @@ export function sparseMap(ranges: Float64Array<ArrayBuffer>, size: number): Spar
   // An empty range at the end says how long the file is.
   if (ranges.length === 0 || ranges.at(-1)! < size) pairs.push(size, 0);
   const text = encoder.encode(`${[pairs.length / 2, ...pairs].join("\n")}\n`);
-  const bytes = new Uint8Array(alignUp(text.length, BLOCK));
+  const bytes = new Uint8Array(alignUp(text.length, TAR_BLOCK));
   bytes.set(text);
   return { bytes, data };
 }
@@ -97,19 +97,19 @@ export function header(
     record("GNU.sparse.realsize", String(size));
   } else if (name.length > 100) record("path", name);
   if (link && link.length > 100) record("linkpath", link);
-  let mode = modeOf(selection, entry) & 0o7777;
+  let mode = modeOf(selection, entry) & PERMISSIONS_MASK;
   for (const { name, value } of attributes === undefined ? [] : xattrsOf(nodes, attributes)) {
     if (!acls && name.startsWith(ACL)) mode = withoutAcl(mode, name, value);
     else if (flag !== HARD_LINK) record(`SCHILY.xattr.${name}`, value);
   }
   const extended = concat(records);
-  const padded = alignUp(extended.length, BLOCK);
-  const bytes = new Uint8Array(BLOCK + padded + BLOCK);
+  const padded = alignUp(extended.length, TAR_BLOCK);
+  const bytes = new Uint8Array(TAR_BLOCK + padded + TAR_BLOCK);
   const common = { uid: 0, gid: 0, mode: 0o644, device: 0 };
   ustar(bytes, { ...common, name: encoder.encode("pax"), flag: EXTENDED, size: extended.length });
-  bytes.set(extended, BLOCK);
+  bytes.set(extended, TAR_BLOCK);
   const isDevice = flag === "3" || flag === "4";
-  ustar(bytes.subarray(BLOCK + padded), {
+  ustar(bytes.subarray(TAR_BLOCK + padded), {
     name: map ? encoder.encode("sparse") : name.subarray(0, 100),
     flag,
     link: link?.subarray(0, 100),
@@ -181,7 +181,7 @@ function ustar(block: Uint8Array, { name, flag, link, mode, uid, gid, size, devi
   // As Linux keeps a device number in 32 bits: new_decode_dev() of include/linux/kdev_t.h.
   octal(329, 8, (device >>> 8) & 0xfff);
   octal(337, 8, (device & 0xff) | ((device >>> 12) & 0xfff00));
-  const sum = block.subarray(0, BLOCK).reduce((total, byte) => total + byte, 0);
+  const sum = block.subarray(0, TAR_BLOCK).reduce((total, byte) => total + byte, 0);
   text(148, sum.toString(8).padStart(6, "0") + "\0 ");
 }
 

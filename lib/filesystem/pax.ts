@@ -9,10 +9,12 @@
  * @module
  */
 
+import { TAR_BLOCK } from "../tree/tar.ts";
+import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../core/mode.ts";
 import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
 import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "../tree/reader.ts";
-import { FILE_TYPES, targetBytes } from "../tree/nodes.ts";
-import { BLOCK, HARD_LINK, header, type HeaderLimits, sparseMap } from "./pax-header.ts";
+import { targetBytes } from "../tree/nodes.ts";
+import { HARD_LINK, header, type HeaderLimits, sparseMap } from "./pax-header.ts";
 import * as posix from "../system/posix.ts";
 import { makeRecipe } from "../efi/recipes.ts";
 import type { Root } from "../tree/root.ts";
@@ -28,7 +30,6 @@ const TYPE_FLAGS: Readonly<Record<number, string>> = {
   [FILE_TYPES.fifo]: "6",
 };
 
-const S_IFMT = 0o170000;
 const encoder = new TextEncoder();
 
 export interface PaxOptions extends HeaderLimits {
@@ -61,7 +62,7 @@ export function* paxStream(selection: Selection, root: Root, options: PaxOptions
   let done = 0;
   try {
     for (let entry = options.root ? 0 : 1; entry < selection.count; entry++) {
-      const type = modeOf(selection, entry) & S_IFMT;
+      const type = modeOf(selection, entry) & TYPE_MASK;
       const name = archivePath(selection, entry);
       const source = selection.source[entry]!;
       const inode = source < 0 || type === FILE_TYPES.directory ? undefined : nodes.link[source]!;
@@ -85,7 +86,7 @@ export function* paxStream(selection: Selection, root: Root, options: PaxOptions
       );
       if (text) {
         yield* put(output, text);
-        yield* put(output, new Uint8Array(alignUp(text.length, BLOCK) - text.length));
+        yield* put(output, new Uint8Array(alignUp(text.length, TAR_BLOCK) - text.length));
       } else if (size > 0) {
         if (map) yield* put(output, map.bytes);
         yield* contentsOfFile(
@@ -99,7 +100,7 @@ export function* paxStream(selection: Selection, root: Root, options: PaxOptions
       options.onProgress?.(done += size);
     }
     // Two empty blocks end the archive.
-    yield* put(output, new Uint8Array(2 * BLOCK));
+    yield* put(output, new Uint8Array(2 * TAR_BLOCK));
     if (output.used > 0) yield output.buffer.subarray(0, output.used);
   } finally {
     closeReader(reader);
@@ -148,7 +149,7 @@ function* contentsOfFile(
     }
     if (size !== undefined) yield* zeros(output, size - position);
     const length = size ?? written;
-    yield* zeros(output, alignUp(length, BLOCK) - length);
+    yield* zeros(output, alignUp(length, TAR_BLOCK) - length);
     assertUnchanged(reader, node, fd);
   } finally {
     posix.close(fd);
@@ -170,7 +171,7 @@ function archivePath(selection: Selection, entry: number): Uint8Array<ArrayBuffe
   if (entry === 0) return encoder.encode("./");
   const names: Uint8Array[] = [];
   for (let at = entry; at !== 0; at = selection.parent[at]!) names.push(nameOf(selection, at));
-  const directory = (modeOf(selection, entry) & S_IFMT) === FILE_TYPES.directory;
+  const directory = isDirectoryMode(modeOf(selection, entry));
   const path = new Uint8Array(names.reduce((sum, { length }) => sum + length + 1, directory ? 0 : -1));
   let at = 0;
   for (const name of names.reverse()) {

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { FILE_TYPES, PERMISSIONS_MASK, TYPE_MASK } from "../core/mode.ts";
 import {
   type Compression,
   compressionArgs,
@@ -20,7 +21,7 @@ import { attributesOf, entryPath, modeOf, type Selection, sizeOf } from "./conte
 import { BuildError, quote } from "../core/error.ts";
 import type { FilesystemPlan, FilesystemWish, MakeContext } from "./filesystems.ts";
 import { readImage } from "../image/image.ts";
-import { FILE_TYPES, xattrsOf } from "../tree/nodes.ts";
+import { xattrsOf } from "../tree/nodes.ts";
 import { ACL } from "./pax-header.ts";
 import { type PaxOptions, paxStream } from "./pax.ts";
 import { sh, shWith } from "../system/sh.ts";
@@ -179,7 +180,7 @@ async function verify(
 function rootOf(selection: Selection, { time }: FilesystemWish) {
   const node = attributesOf(selection, 0);
   return {
-    mode: modeOf(selection, 0) & 0o7777,
+    mode: modeOf(selection, 0) & PERMISSIONS_MASK,
     uid: node === undefined ? 0 : selection.nodes.uid[node]!,
     gid: node === undefined ? 0 : selection.nodes.gid[node]!,
     time: node === undefined ? time : Math.max(0, Math.min(selection.nodes.mtimeSeconds[node]!, time)),
@@ -199,7 +200,7 @@ function checkEntries(
   const paths = new Uint32Array(selection.count);
   let bytes = 0;
   for (let entry = 0; entry < selection.count; entry++) {
-    const mode = modeOf(selection, entry) & 0o170000;
+    const mode = modeOf(selection, entry) & TYPE_MASK;
     const node = attributesOf(selection, entry);
     if (entry > 0) {
       const name = selection.source[entry]! < 0

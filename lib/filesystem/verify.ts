@@ -5,6 +5,7 @@
  */
 
 import { resolve } from "node:path";
+import { toHex } from "../core/bytes.ts";
 import { crc32c, crc32cWord } from "../core/crc32c.ts";
 import { BuildError } from "../core/error.ts";
 import { BLOCK_SIZE, DESCRIPTOR_SIZE } from "./ext4/layout.ts";
@@ -48,11 +49,7 @@ function ext4Fault(
     return "the checksum of the superblock";
   }
   const uuid = superblock.slice(SUPER.uuid, SUPER.uuid + 16);
-  if (
-    Array.from(uuid, (byte) => byte.toString(16).padStart(2, "0")).join("") !== wish.uuid.replaceAll("-", "")
-  ) {
-    return "its UUID";
-  }
+  if (toHex(uuid) !== wish.uuid.replaceAll("-", "")) return "its UUID";
   const expected = {
     blocksCount: layout.blocks,
     inodesCount: layout.groups * layout.inodesPerGroup,

@@ -10,10 +10,11 @@
  * @module
  */
 
+import { fromHex } from "../core/bytes.ts";
 import { crc32c } from "../core/crc32c.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { deriveSerial, deriveUuid } from "../core/identity.ts";
-import { KiB } from "../core/units.ts";
+import { KiB, SECTOR } from "../core/units.ts";
 
 /** What identity and time are derived from. */
 export interface Identity {
@@ -26,10 +27,6 @@ export interface Identity {
 
 /** Changes the finished image in the file `path`. */
 export type Identify = (path: string, identity: Identity) => Promise<void>;
-
-function uuidBytes(uuid: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(uuid.replaceAll("-", "").match(/../g)!, (hex) => parseInt(hex, 16));
-}
 
 async function readAt(file: Deno.FsFile, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
@@ -54,16 +51,16 @@ function open(path: string): Promise<Deno.FsFile> {
 /** The header has the UUID of the image and that of its last change. */
 export const identifyVdi: Identify = async (path, { seed }) => {
   using file = await open(path);
-  await writeAt(file, 0x188, uuidBytes(deriveUuid(seed, "vdi/image")));
-  await writeAt(file, 0x198, uuidBytes(deriveUuid(seed, "vdi/last-change")));
+  await writeAt(file, 0x188, fromHex(deriveUuid(seed, "vdi/image")));
+  await writeAt(file, 0x198, fromHex(deriveUuid(seed, "vdi/last-change")));
 };
 
 /** The descriptor, a text behind the header, has a content ID of up to eight digits, and the name of its own file. */
 export const identifyVmdk: Identify = async (path, { seed, name }) => {
   using file = await open(path);
-  const header = new DataView((await readAt(file, 0, 512)).buffer);
-  const offset = Number(header.getBigUint64(28, true)) * 512;
-  const length = Number(header.getBigUint64(36, true)) * 512;
+  const header = new DataView((await readAt(file, 0, SECTOR)).buffer);
+  const offset = Number(header.getBigUint64(28, true)) * SECTOR;
+  const length = Number(header.getBigUint64(36, true)) * SECTOR;
   if (length > 1024 * KiB) throw new BuildError("qemu-img wrote a VMDK without a descriptor");
   const bytes = await readAt(file, offset, length);
   const end = bytes.indexOf(0);
@@ -90,11 +87,11 @@ const VHD_EPOCH = 946_684_800;
 /** The footer, the last sector, has the time of creation, a UUID and a checksum. */
 export const identifyVpc: Identify = async (path, { seed, time }) => {
   using file = await open(path);
-  const at = (await file.stat()).size - 512;
-  const footer = await readAt(file, at, 512);
+  const at = (await file.stat()).size - SECTOR;
+  const footer = await readAt(file, at, SECTOR);
   const view = new DataView(footer.buffer);
   view.setUint32(24, Math.max(0, time - VHD_EPOCH));
-  footer.set(uuidBytes(deriveUuid(seed, "vpc")), 68);
+  footer.set(fromHex(deriveUuid(seed, "vpc")), 68);
   view.setUint32(64, 0);
   // The one's complement of the sum of all bytes.
   view.setUint32(64, ~footer.reduce((sum, byte) => sum + byte, 0));
@@ -102,10 +99,10 @@ export const identifyVpc: Identify = async (path, { seed, time }) => {
 };
 
 /** `Page83Data` in the metadata of a VHDX, as it is stored. */
-const PAGE_83 = uuidBytes("ab12cabe-e6b2-2345-93ef-c309e000c746");
+const PAGE_83 = fromHex("ab12cabe-e6b2-2345-93ef-c309e000c746");
 
 /** The region table names the region of the metadata by this GUID, as it is stored. */
-const METADATA = uuidBytes("06a27c8b-9047-9a4b-b8fe-575f050f886e");
+const METADATA = fromHex("06a27c8b-9047-9a4b-b8fe-575f050f886e");
 
 /**
  * Both headers have a sequence number, GUIDs of the last write and a checksum, the metadata the GUID that the guest sees. The log
@@ -120,8 +117,8 @@ export const identifyVhdx: Identify = async (path, { seed }) => {
     if (hasLog) throw new BuildError("qemu-img wrote a VHDX whose log is not empty");
     // They are the same now, so that it does not matter which is the newer one.
     view.setBigUint64(8, BigInt(sequence), true);
-    header.set(uuidBytes(deriveUuid(seed, "vhdx/file")), 16);
-    header.set(uuidBytes(deriveUuid(seed, "vhdx/data")), 32);
+    header.set(fromHex(deriveUuid(seed, "vhdx/file")), 16);
+    header.set(fromHex(deriveUuid(seed, "vhdx/data")), 32);
     view.setUint32(4, 0, true);
     // The checksum is CRC-32C with its usual inversion at the end.
     view.setUint32(4, ~crc32c(~0, header), true);
@@ -135,7 +132,7 @@ export const identifyVhdx: Identify = async (path, { seed }) => {
   const table = await readAt(file, metadata, 64 * KiB);
   const entry = findEntry(table, PAGE_83, 32);
   const page83 = metadata + new DataView(table.buffer).getUint32(entry + 16, true);
-  await writeAt(file, page83, uuidBytes(deriveUuid(seed, "vhdx/page-83")));
+  await writeAt(file, page83, fromHex(deriveUuid(seed, "vhdx/page-83")));
 };
 
 /** Where in a table of 32-byte entries that begin with a GUID the one with `guid` is. */

@@ -12,10 +12,7 @@ import { BuildError, quote } from "../core/error.ts";
 import { writeAt } from "./writer.ts";
 import { imageSize, openImageFile, readImage } from "./image.ts";
 import { parseJson, sh, shWith } from "../system/sh.ts";
-import { alignUp, KiB, MiB } from "../core/units.ts";
-
-/** Bytes of a logical sector, unless a disk has others. */
-export const SECTOR = 512;
+import { alignUp, KiB, MiB, SECTOR } from "../core/units.ts";
 
 /** Partitions start and end on multiples of this: erase blocks and RAID stripes divide it. */
 export const GRAIN = MiB;

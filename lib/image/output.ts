@@ -5,11 +5,12 @@
  * @module
  */
 
+import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
 import { dirname } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import type { FormatName } from "./formats.ts";
 import { imageSize } from "./image.ts";
-import { FILE_TYPES } from "../tree/nodes.ts";
+
 import * as posix from "../system/posix.ts";
 import { takeTurn, throwIfInterrupted } from "../system/process.ts";
 import { formatBytes, MiB } from "../core/units.ts";
@@ -66,11 +67,8 @@ function typeOf(path: string): number | undefined {
   const stat = new Uint8Array(256);
   posix.statx(fd, stat);
   posix.close(fd);
-  return new DataView(stat.buffer).getUint16(posix.STATX.mode, true) & S_IFMT;
+  return new DataView(stat.buffer).getUint16(posix.STATX.mode, true) & TYPE_MASK;
 }
-
-/** Where a mode has the type. */
-const S_IFMT = 0o170000;
 
 /** @returns the bytes of the device. */
 function checkDevice(path: string, size: number, format: FormatName): number {

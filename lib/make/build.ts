@@ -24,7 +24,7 @@ import { explainFullDisk, openScratch, scratchParent } from "../system/scratch.t
 import { checkSpace, closeSite, openSite, type Site } from "./staging.ts";
 import { checkTools } from "../system/tools.ts";
 import type { OpenTree } from "../tree/inspect.ts";
-import { formatBytes } from "../core/units.ts";
+import { formatBytes, STAT_BLOCK } from "../core/units.ts";
 import { makeVerity, removeVerity, SIGNATURE_TOOLS, VERITY_TOOLS, writeVerity } from "./verity.ts";
 
 /** Builds a disk image into the file `output`. @throws {BuildError} and leaves `output` empty then. */
@@ -231,7 +231,7 @@ async function verifyAll(
 /** The last line of a build. A checksum takes as long as the build itself, so only programs get it. */
 async function summarize({ path, isDevice }: Output, format: FormatName, seconds: number): Promise<void> {
   const size = imageSize(path);
-  const onDisk = isDevice ? size : ((await Deno.stat(path)).blocks ?? 0) * 512;
+  const onDisk = isDevice ? size : ((await Deno.stat(path)).blocks ?? 0) * STAT_BLOCK;
   const sha256 = log.isJson() ? await hashImage(path) : undefined;
   log.step(
     `Done: ${path}, ${format}, ${formatBytes(size)}, ${formatBytes(onDisk)} on disk, ${seconds.toFixed(1)} s`,

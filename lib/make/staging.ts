@@ -24,7 +24,7 @@ import { timeStep, withProgress } from "../core/progress.ts";
 import { CLUSTER } from "../image/qcow2/header.ts";
 import { copyPieces, sealQcow2 } from "../image/qcow2/wrap.ts";
 import { freeSpace, requireSpace, scratchParent } from "../system/scratch.ts";
-import { formatBytes } from "../core/units.ts";
+import { formatBytes, STAT_BLOCK } from "../core/units.ts";
 import type { Target } from "../filesystem/fat/make.ts";
 
 /** Where the parts of a build go. */
@@ -74,7 +74,7 @@ export function checkSpace(
     "Set TMPDIR to a directory with more space",
   );
   if (output.isDevice) return;
-  const old = (Deno.statSync(output.path).blocks ?? 0) * 512;
+  const old = (Deno.statSync(output.path).blocks ?? 0) * STAT_BLOCK;
   const directory = dirname(output.path);
   if (!isConverted(format)) {
     requireSpace(directory, bytes - old, "write the image", "Make room, or name another file with --output");

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { renderTable } from "../core/table.ts";
 import { type PartitionRole, typeName } from "../core/dps.ts";
 import { quote } from "../core/error.ts";
 import type { DiskPlan, PartPlan } from "./plan.ts";
@@ -182,10 +183,4 @@ function volumeCells(volume: VolumeDescription): string[] {
     filesystemUuid || "-",
     content.join(", "),
   ];
-}
-
-/** Columns as wide as their widest cell. */
-export function renderTable(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
-  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd());
 }

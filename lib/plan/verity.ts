@@ -11,7 +11,7 @@ import { copyInto } from "../image/copy.ts";
 import { BuildError } from "../core/error.ts";
 import type { FilesystemPlan } from "../filesystem/filesystems.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
-import { deriveSalt, deriveUuid } from "../core/identity.ts";
+import { deriveSalt, deriveUuid, formatUuid } from "../core/identity.ts";
 import type { Made, Measured, Volume } from "./root.ts";
 import { select } from "../filesystem/contents.ts";
 import type { Settings } from "./settings.ts";
@@ -59,8 +59,7 @@ export function planVerity(
 
 /** The PARTUUIDs that say which root hash belongs to the partitions: its first and its last 128 bits. */
 export function verityUuids(rootHash: string): { readonly root: string; readonly "root-verity": string } {
-  const uuid = (hex: string) => hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-  return { root: uuid(rootHash.slice(0, 32)), "root-verity": uuid(rootHash.slice(-32)) };
+  return { root: formatUuid(rootHash.slice(0, 32)), "root-verity": formatUuid(rootHash.slice(-32)) };
 }
 
 type HashRole = "root-verity" | "root-verity-sig";

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { compareNames, FILE_TYPES, type FileType, type Nodes, type Xattr } from "./nodes.ts";
+import { FILE_TYPES, type FileType } from "../core/mode.ts";
+import { compareNames, type Nodes, type Xattr } from "./nodes.ts";
 
 /** {@link Nodes} while rows are added. */
 export interface NodesBuilder extends Mutable<Omit<Nodes, "data">> {

@@ -9,20 +9,8 @@
  * @module
  */
 
-/** The file types, as `S_IFMT` of `st_mode` numbers them: https://man7.org/linux/man-pages/man7/inode.7.html */
-export const FILE_TYPES = {
-  fifo: 0o010000,
-  char: 0o020000,
-  directory: 0o040000,
-  block: 0o060000,
-  file: 0o100000,
-  symlink: 0o120000,
-  socket: 0o140000,
-} as const satisfies Record<string, number>;
+import { FILE_TYPES, type FileType, PERMISSIONS_MASK, TYPE_MASK } from "../core/mode.ts";
 
-export type FileType = keyof typeof FILE_TYPES;
-
-const S_IFMT = 0o170000;
 const TYPE_NAMES: Readonly<Record<number, FileType>> = Object.fromEntries(
   Object.entries(FILE_TYPES).map(([name, bits]) => [bits, name as FileType]),
 );
@@ -67,12 +55,12 @@ export interface Xattr {
 }
 
 export function typeOf(nodes: Nodes, node: number): FileType {
-  return TYPE_NAMES[nodes.mode[node]! & S_IFMT]!;
+  return TYPE_NAMES[nodes.mode[node]! & TYPE_MASK]!;
 }
 
 /** Permissions with setuid, setgid and sticky: the lower 12 bits of `st_mode`. */
 export function permissionsOf(nodes: Nodes, node: number): number {
-  return nodes.mode[node]! & 0o7777;
+  return nodes.mode[node]! & PERMISSIONS_MASK;
 }
 
 /** Modification time in nanoseconds since 1970. */

@@ -25,12 +25,12 @@ const COMPRESSIONS = {
   "xz": { magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], program: "xz" },
 } as const satisfies Record<string, { magic: readonly number[]; program: string }>;
 
-/** A block of a tar archive, in bytes. */
-const BLOCK = 512;
+/** Bytes of a block of a tar archive. */
+export const TAR_BLOCK = 512;
 
 /** The options with which tar reads the archive, found from its content; `undefined` when it is none. */
 export async function archiveOptions(path: string): Promise<string[] | undefined> {
-  const head = new Uint8Array(BLOCK);
+  const head = new Uint8Array(TAR_BLOCK);
   using file = await Deno.open(path);
   const length = await file.read(head) ?? 0;
   for (const { magic, program } of Object.values(COMPRESSIONS)) {
@@ -38,7 +38,7 @@ export async function archiveOptions(path: string): Promise<string[] | undefined
     if (isInstalled(program)) return [`--use-compress-program=${program}`];
     throw new BuildError(`Cannot run ${quote(program)}: no such program`, { hint: packageOf(program) });
   }
-  return length === BLOCK && isTarHeader(head) ? [] : undefined;
+  return length === TAR_BLOCK && isTarHeader(head) ? [] : undefined;
 }
 
 /** Whether a block is the header of a member: its checksum says so in every dialect of tar. */
@@ -118,7 +118,7 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       hint: 'Give what "podman export" writes, or mount the image with --mount type=image,destination=/input',
     });
   }
-  return { size: (blocks + 1) * BLOCK, devices, xattrs };
+  return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs };
 }
 
 /** Unpacks an archive into the new directory `tree` of `scratch`, or says what would be lost. */

@@ -8,6 +8,7 @@ import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
 import * as posix from "../system/posix.ts";
 import { takeTurn } from "../system/process.ts";
 import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts";
+import { STAT_BLOCK } from "../core/units.ts";
 import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./builder.ts";
 
 /** A file up to this size has no more than four extents, so its blocks tell whether it has holes. */
@@ -137,7 +138,7 @@ function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Ar
   let occupied = 0;
   if (type === "file") {
     nodes.size[node] = getNumber64(statView, at.size);
-    occupied = getNumber64(statView, at.blocks) * 512;
+    occupied = getNumber64(statView, at.blocks) * STAT_BLOCK;
   }
   if (type === "symlink") readTarget(state, directory, node, name);
   readXattrs(state, directory, node, name);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../../core/mode.ts";
 import {
   type Added,
   addedOf,
@@ -21,7 +22,7 @@ import { placeFile, type Placement, skip, type Space, takeBlock } from "./extent
 import type { HashSeed } from "./hash.ts";
 import { BLOCK_SIZE, FIRST_INODE } from "./layout.ts";
 import { planXattrs } from "./xattr.ts";
-import { compareNames, FILE_TYPES, xattrsOf } from "../../tree/nodes.ts";
+import { compareNames, xattrsOf } from "../../tree/nodes.ts";
 import { formatBytes } from "../../core/units.ts";
 
 export const ROOT_INODE = 2;
@@ -88,7 +89,7 @@ export function demandOf(selection: Selection, seed: HashSeed): Demand {
 }
 
 export function isDirectory(mode: number): boolean {
-  return (mode & 0o170000) === FILE_TYPES.directory;
+  return isDirectoryMode(mode);
 }
 
 /** What `i_links_count` says. */
@@ -155,7 +156,7 @@ function cannotStore(selection: Selection, entry: number, reason: string): Build
 
 function blocksOf(selection: Selection, entry: number): number {
   const size = sizeOf(selection, entry);
-  switch (modeOf(selection, entry) & 0o170000) {
+  switch (modeOf(selection, entry) & TYPE_MASK) {
     case FILE_TYPES.symlink:
       return size < FAST_SYMLINK_SIZE ? 0 : 1;
     case FILE_TYPES.file: {

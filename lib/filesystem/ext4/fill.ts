@@ -7,6 +7,7 @@
  * @module
  */
 
+import { FILE_TYPES, isFileMode, TYPE_MASK } from "../../core/mode.ts";
 import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf } from "../contents.ts";
 import { linkCount, placeEntry } from "./allocation.ts";
 import { planDirectory, writeDirectory } from "./directory.ts";
@@ -36,13 +37,11 @@ import {
   type Reader,
   readInto,
 } from "../../tree/reader.ts";
-import { FILE_TYPES, targetBytes, xattrsOf } from "../../tree/nodes.ts";
+import { targetBytes, xattrsOf } from "../../tree/nodes.ts";
 import * as posix from "../../system/posix.ts";
 import { makeRecipe } from "../../efi/recipes.ts";
 import type { Root } from "../../tree/root.ts";
 import { MiB } from "../../core/units.ts";
-
-const S_IFMT = 0o170000;
 
 /** Larger pieces were slower: what was read is then no longer in the processor's cache when it is written. */
 const LOOK_AHEAD = 32 * MiB;
@@ -100,7 +99,7 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   if (!demand.isFirst[entry]) return;
   const number = demand.inode[entry]!;
   const seed = inodeSeed(filesystemSeed, number);
-  const mode = modeOf(selection, entry), type = mode & S_IFMT;
+  const mode = modeOf(selection, entry), type = mode & TYPE_MASK;
   const placement = placeEntry(demand, selection, fill.space, entry);
   const blocks = demand.blocks[entry]!;
   const hasExtents = type === FILE_TYPES.file || type === FILE_TYPES.directory || blocks > 0;
@@ -149,7 +148,7 @@ function mtimeOf({ plan: { selection, wish: { latest } }, time }: Fill, entry: n
 }
 
 function isFile(selection: Selection, entry: number): boolean {
-  return (modeOf(selection, entry) & S_IFMT) === FILE_TYPES.file;
+  return isFileMode(modeOf(selection, entry));
 }
 
 function fillBlock(fill: Fill, block: number, contents: Uint8Array<ArrayBuffer>): void {

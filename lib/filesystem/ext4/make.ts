@@ -8,6 +8,7 @@
  * @module
  */
 
+import { isDirectoryMode } from "../../core/mode.ts";
 import { BuildError, quote } from "../../core/error.ts";
 import { crc32c } from "../../core/crc32c.ts";
 import { placeSystem } from "./allocation.ts";
@@ -20,7 +21,7 @@ import { SUPER, SUPERBLOCK_AT, writeSummary } from "./super.ts";
 import { writeSystemInodes } from "./system.ts";
 import { type Image, readAt, writeAt } from "../../image/writer.ts";
 import { modeOf } from "../contents.ts";
-import { FILE_TYPES } from "../../tree/nodes.ts";
+
 import * as posix from "../../system/posix.ts";
 import { takeTurn } from "../../system/process.ts";
 import type { Root } from "../../tree/root.ts";
@@ -139,7 +140,7 @@ async function fill(
     for (let entry = 0; entry < selection.count; entry++) {
       for (const _ of fillEntry(state, entry)) if (isTime()) await breathe();
       if ((entry & 15) === 0 && isTime()) await breathe();
-      if ((modeOf(selection, entry) & 0o170000) === FILE_TYPES.directory) {
+      if (isDirectoryMode(modeOf(selection, entry))) {
         directories[Math.floor((demand.inode[entry]! - 1) / layout.inodesPerGroup)]!++;
       }
     }

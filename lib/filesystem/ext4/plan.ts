@@ -12,6 +12,7 @@ import { type Demand, demandOf, placeSystem, skipEntry, withLostAndFound } from 
 import { FULL, newSpace, remaining } from "./extents.ts";
 import type { HashSeed } from "./hash.ts";
 import { BLOCK_SIZE, type Layout, layoutOf } from "./layout.ts";
+import { fromHex } from "../../core/bytes.ts";
 import { alignUp, KiB, MiB } from "../../core/units.ts";
 
 /** The resize inode, without which a mounted filesystem could not grow, counts blocks with 32 bits. */
@@ -84,8 +85,7 @@ interface Request {
 
 /** The seed as the four words that are in the superblock. */
 function hashSeedWords(uuid: string): HashSeed {
-  const bytes = Uint8Array.from(uuid.replaceAll("-", "").match(/../g) ?? [], (hex) => parseInt(hex, 16));
-  const view = new DataView(bytes.buffer);
+  const view = new DataView(fromHex(uuid).buffer);
   return Uint32Array.from({ length: 4 }, (_, i) => view.getUint32(i * 4, true));
 }
 

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { FILE_TYPES } from "../../core/mode.ts";
 import { crc32c } from "../../core/crc32c.ts";
 import type { SystemPlacement } from "./allocation.ts";
 import { writeExtentTree } from "./extents.ts";
@@ -25,7 +26,6 @@ import {
 } from "./inode.ts";
 import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
 import { type Image, readAt, writeAt } from "../../image/writer.ts";
-import { FILE_TYPES } from "../../tree/nodes.ts";
 
 const RESIZE_INODE = 7;
 export const JOURNAL_INODE = 8;

@@ -7,11 +7,12 @@
  * @module
  */
 
+import { FILE_TYPES, TYPE_MASK } from "../../core/mode.ts";
 import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "../contents.ts";
 import { quote } from "../../core/error.ts";
 import { MAX_NAME } from "./names.ts";
 import { cannotHold, type FatEntry, nameOf } from "./geometry.ts";
-import { FILE_TYPES, pathOf, resolve, targetBytes, typeOf } from "../../tree/nodes.ts";
+import { pathOf, resolve, targetBytes, typeOf } from "../../tree/nodes.ts";
 
 /** The largest file: its size is a 32-bit number. */
 const MAX_FILE = 2 ** 32 - 1;
@@ -67,7 +68,7 @@ function fatEntry(
   inside: ReadonlySet<number>,
   notice: (text: string) => void,
 ): FatEntry | undefined {
-  const type = modeOf(selection, entry) & 0o170000;
+  const type = modeOf(selection, entry) & TYPE_MASK;
   const size = sizeOf(selection, entry);
   const { text, made } = addedOf(selection, entry) ?? {};
   const node = contentsOf(selection, entry);

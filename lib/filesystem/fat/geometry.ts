@@ -10,10 +10,7 @@ import { BuildError, quote } from "../../core/error.ts";
 import { SLOT } from "./directory.ts";
 import { slotsOf } from "./names.ts";
 import type { Recipe } from "../../efi/recipes.ts";
-import { formatBytes, GiB, MiB } from "../../core/units.ts";
-
-/** Bytes of a sector, unless the disk has larger ones. */
-export const FAT_SECTOR = 512;
+import { formatBytes, GiB, MiB, SECTOR } from "../../core/units.ts";
 
 /** The largest cluster that everybody reads. */
 const MAX_CLUSTER = 32768;
@@ -69,7 +66,7 @@ export interface FatEntry {
 export function fatGeometry(
   size: number,
   entries: readonly FatEntry[],
-  sector: number = FAT_SECTOR,
+  sector: number = SECTOR,
 ): FatGeometry | undefined {
   return layOut(size, sector, demandOf(entries));
 }
@@ -79,7 +76,7 @@ export function fatGeometry(
  *
  * @throws {BuildError} when that would be more than {@link MAX_FAT_SIZE}.
  */
-export function smallestFat(entries: readonly FatEntry[], sector: number = FAT_SECTOR): number {
+export function smallestFat(entries: readonly FatEntry[], sector: number = SECTOR): number {
   const demand = demandOf(entries);
   let [low, high] = [0, MAX_FAT_SIZE / MiB];
   if (!layOut(high * MiB, sector, demand)) {

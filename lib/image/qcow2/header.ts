@@ -7,7 +7,7 @@
  */
 
 import { type Image, writeAt } from "../writer.ts";
-import { KiB } from "../../core/units.ts";
+import { KiB, SECTOR } from "../../core/units.ts";
 
 /** Bytes of a cluster: what qemu-img uses, too. */
 export const CLUSTER = 64 * KiB;
@@ -19,7 +19,7 @@ const REFCOUNTS_PER_BLOCK = CLUSTER / 2;
 /** Top bits of an entry. */
 const COPIED = 1n << 63n, COMPRESSED = 1n << 62n;
 /** Compressed clusters are counted in sectors; the bits of the entry above the offset hold how many. */
-const SECTOR = 512, SECTORS_SHIFT = BigInt(62 - (CLUSTER_BITS - 8));
+const SECTORS_SHIFT = BigInt(62 - (CLUSTER_BITS - 8));
 
 const INCOMPATIBLE_COMPRESSION_TYPE = 1n << 3n, COMPRESSION_ZSTD = 1, HEADER_LENGTH = 112;
 

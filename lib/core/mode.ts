@@ -1,0 +1,36 @@
+/**
+ * `st_mode`: the type of a file and its permissions in one number.
+ *
+ * - https://man7.org/linux/man-pages/man7/inode.7.html
+ *
+ * @module
+ */
+
+/** The file types, as they stand in the bits of {@link TYPE_MASK}. */
+export const FILE_TYPES = {
+  fifo: 0o010000,
+  char: 0o020000,
+  directory: 0o040000,
+  block: 0o060000,
+  file: 0o100000,
+  symlink: 0o120000,
+  socket: 0o140000,
+} as const satisfies Record<string, number>;
+
+export type FileType = keyof typeof FILE_TYPES;
+
+/** `S_IFMT`: the bits of the type. */
+export const TYPE_MASK = 0o170000;
+
+/** Permissions with setuid, setgid and sticky. */
+export const PERMISSIONS_MASK = 0o7777;
+
+/** Whether a mode is that of a directory. */
+export function isDirectoryMode(mode: number): boolean {
+  return (mode & TYPE_MASK) === FILE_TYPES.directory;
+}
+
+/** Whether a mode is that of a regular file. */
+export function isFileMode(mode: number): boolean {
+  return (mode & TYPE_MASK) === FILE_TYPES.file;
+}

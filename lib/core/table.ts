@@ -1,0 +1,11 @@
+/**
+ * Tables of text.
+ *
+ * @module
+ */
+
+/** Columns as wide as their widest cell. */
+export function renderTable(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
+  return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd());
+}
