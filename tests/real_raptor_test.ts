@@ -70,7 +70,7 @@ const REPORTING = `
 COPY --chmod 0755 report.sh /usr/local/sbin/report
 COPY --chmod 0644 report.service /etc/systemd/system/report.service
 RUN systemctl enable report.service
-RUN systemctl mask getty@.service serial-getty@.service console-getty.service systemd-firstboot.service
+RUN systemctl mask serial-getty@.service console-getty.service systemd-firstboot.service
 `;
 
 /** A project as the documentation has it: the file, the tree, and a checkout of the builders beside them. */
