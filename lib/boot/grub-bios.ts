@@ -11,18 +11,19 @@
  * @module
  */
 
+import type { Target } from "../image/target.ts";
+import { entriesIn, firstFile } from "../tree/query.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { writeAt } from "../image/writer.ts";
 import type { FilesystemPlan, MakeContext } from "../filesystem/filesystems.ts";
 import { readImage } from "../image/image.ts";
-import { firmwareOf, firstFile } from "./loader.ts";
-import { children, lookup, nameText, type Nodes, typeOf } from "../tree/nodes.ts";
+import { firmwareOf } from "./loader.ts";
+import { type Nodes, typeOf } from "../tree/nodes.ts";
 import * as posix from "../system/posix.ts";
 import { readFile, type Root } from "../tree/root.ts";
 import { sh } from "../system/sh.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { alignUp, MiB, SECTOR } from "../core/units.ts";
-import type { Target } from "../filesystem/fat/make.ts";
 
 /** Of the partition; the program takes about a quarter of it. */
 const SIZE = MiB;
@@ -79,7 +80,7 @@ export function planGrubBios(
     ? `${architecture ?? "these"} machines have no BIOS`
     : sectorSize !== SECTOR
     ? `BIOS boots from no disk with sectors of ${sectorSize} bytes`
-    : firstFile(tree, [`${DIRECTORY}/kernel.img`])
+    : firstFile(tree.nodes, [`${DIRECTORY}/kernel.img`])
     ? undefined
     : `no ${DIRECTORY}/kernel.img (in Debian: package grub-pc-bin)`;
   if (missing) {
@@ -142,10 +143,9 @@ async function makeGrubBios(
 /** Copies the modules, so that no link in the tree leads grub-mkimage astray. */
 async function copyModules(root: Root, nodes: Nodes, to: string): Promise<void> {
   await Deno.mkdir(to);
-  for (const child of children(nodes, lookup(nodes, DIRECTORY)!)) {
-    const name = nameText(nodes, child);
-    if (typeOf(nodes, child) !== "file" || !name || !/^\w[\w.-]*\.(mod|lst|img)$/.test(name)) continue;
-    await Deno.writeFile(`${to}/${name}`, readFile(root, nodes, child, { limit: MiB }));
+  for (const { name, node } of entriesIn(nodes, DIRECTORY)) {
+    if (typeOf(nodes, node) !== "file" || !/^\w[\w.-]*\.(mod|lst|img)$/.test(name)) continue;
+    await Deno.writeFile(`${to}/${name}`, readFile(root, nodes, node, { limit: MiB }));
   }
 }
 

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { firstFile } from "../tree/query.ts";
 import type { Addition } from "../filesystem/contents.ts";
 import type { ArchitectureName } from "../core/dps.ts";
 import {
@@ -15,7 +16,6 @@ import {
   copy,
   file,
   firmwareOf,
-  firstFile,
   type FoundLoader,
   titleOf,
 } from "./loader.ts";
@@ -39,9 +39,9 @@ export function findGrub(tree: Tree): FoundLoader | string {
   if (!target) return "no GRUB for an architecture without UEFI";
   const { efi, path } = names;
   const monolithic = `/usr/lib/grub/${target}/monolithic/grub${efi}.efi`;
-  const signed = firstFile(tree, [`/usr/lib/grub/${target}-signed/grub${efi}.efi.signed`]);
+  const signed = firstFile(tree.nodes, [`/usr/lib/grub/${target}-signed/grub${efi}.efi.signed`]);
   const shim = signed && findShim(tree, names);
-  const from = shim ? signed : firstFile(tree, [monolithic]) ?? signed;
+  const from = shim ? signed : firstFile(tree.nodes, [monolithic]) ?? signed;
   if (!from) return `no ${monolithic} (in Debian: package grub-efi-*-bin or -unsigned)`;
   const [directory, first] = [`/${path.replace(/\/[^/]*$/, "")}`, path.split("/").at(-1)!];
   return {
@@ -110,7 +110,7 @@ export function quoteGrub(word: string): string {
  * without our options, such as `console=`, later kernels would boot silently.
  */
 export function grubDefaults(tree: Tree, options: string): Addition[] {
-  if (!firstFile(tree, ["/usr/sbin/grub-mkconfig", "/sbin/grub-mkconfig"])) return [];
+  if (!firstFile(tree.nodes, ["/usr/sbin/grub-mkconfig", "/sbin/grub-mkconfig"])) return [];
   const own = splitOptions(options).filter((word) => !word.startsWith("root="));
   const value = own.map((word) => /\s/.test(word) ? `"${word}"` : word).join(" ").replaceAll("'", "'\\''");
   return [file(

@@ -6,7 +6,7 @@
 
 import type { Addition } from "../filesystem/contents.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.ts";
-import { lookup, typeOf } from "../tree/nodes.ts";
+
 import type { Tree } from "../tree/inspect.ts";
 
 /** What a boot loader needs to know of the disk that it is put on. */
@@ -55,14 +55,6 @@ export function firmwareOf(tree: Tree): EfiNames | undefined {
   if (!path) return undefined;
   const { efi } = ARCHITECTURES[architecture] as { efi: string };
   return { architecture, efi: efi.toLowerCase(), path };
-}
-
-/** The first of the paths that is a file of the tree. */
-export function firstFile(tree: Tree, paths: readonly string[]): string | undefined {
-  return paths.find((path) => {
-    const node = lookup(tree.nodes, path);
-    return node !== undefined && typeOf(tree.nodes, node) === "file";
-  });
 }
 
 /** Puts a file of the tree elsewhere. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { countIn, exists } from "../tree/query.ts";
 import type { Signer } from "../efi/authenticode.ts";
 import type { ChosenLoader } from "./bootloaders.ts";
 import type { Addition } from "../filesystem/contents.ts";
@@ -51,10 +52,7 @@ export function signFiles(
 
 /** The programs on the ESP of the tree. */
 function programsOf({ nodes }: Tree): Addition[] {
-  const directory = ESP_DIRECTORIES.find((path) => {
-    const node = lookup(nodes, path);
-    return node !== undefined && nodes.childCount[node]! > 0;
-  })!;
+  const directory = ESP_DIRECTORIES.find((path) => countIn(nodes, path) > 0)!;
   const found: Addition[] = [];
   const pending = [lookup(nodes, directory)!];
   const base = pathOf(nodes, pending[0]!);
@@ -69,5 +67,5 @@ function programsOf({ nodes }: Tree): Addition[] {
 
 /** Whether it is named like a program, and by a name that can be spelled. */
 function isProgram(nodes: Nodes, path: string): boolean {
-  return /\.efi$/i.test(path) && lookup(nodes, path) !== undefined;
+  return /\.efi$/i.test(path) && exists(nodes, path);
 }

@@ -6,8 +6,9 @@
  * @module
  */
 
+import { firstFile } from "../tree/query.ts";
 import type { Addition } from "../filesystem/contents.ts";
-import { copy, type EfiNames, firstFile } from "./loader.ts";
+import { copy, type EfiNames } from "./loader.ts";
 import type { Tree } from "../tree/inspect.ts";
 
 /** The shim of the tree. */
@@ -25,10 +26,10 @@ export interface Shim {
 export function findShim(tree: Tree, { efi }: EfiNames): Shim | undefined {
   const signed = `/usr/lib/shim/shim${efi}.efi.signed`;
   // Ubuntu names the one that is in use so.
-  const path = firstFile(tree, [`${signed}.latest`, signed]);
+  const path = firstFile(tree.nodes, [`${signed}.latest`, signed]);
   if (!path) return undefined;
   // Lets a person at the console enrol keys for modules and kernels of their own.
-  const manager = firstFile(tree, [`/usr/lib/shim/mm${efi}.efi.signed`, `/usr/lib/shim/mm${efi}.efi`]);
+  const manager = firstFile(tree.nodes, [`/usr/lib/shim/mm${efi}.efi.signed`, `/usr/lib/shim/mm${efi}.efi`]);
   return {
     path,
     files: (directory, first, second) => [

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { entriesIn, firstFile } from "../tree/query.ts";
 import type { Addition } from "../filesystem/contents.ts";
 import {
   type BootableKernel,
@@ -16,11 +17,10 @@ import {
   ESP_DIRECTORIES,
   file,
   firmwareOf,
-  firstFile,
   type FoundLoader,
   titleOf,
 } from "./loader.ts";
-import { children, lookup, nameText, pathOf, typeOf } from "../tree/nodes.ts";
+import { pathOf, typeOf } from "../tree/nodes.ts";
 import { findShim } from "./shim.ts";
 import type { Tree } from "../tree/inspect.ts";
 
@@ -30,10 +30,10 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
   if (!names) return "no systemd-boot for an architecture without UEFI";
   const name = `systemd-boot${names.efi}.efi`;
   const unsigned = `/usr/lib/systemd/boot/efi/${name}`;
-  const signed = firstFile(tree, [`${unsigned}.signed`]);
+  const signed = firstFile(tree.nodes, [`${unsigned}.signed`]);
   const shim = signed && findShim(tree, names);
   // Debian 13's package systemd-boot may bring only the signed one, which boots without Secure Boot as well.
-  const from = shim ? signed : firstFile(tree, [unsigned]) ?? signed;
+  const from = shim ? signed : firstFile(tree.nodes, [unsigned]) ?? signed;
   if (!from) return `no ${unsigned} (in Debian: package systemd-boot-efi)`;
   const [directory, first] = [`/${names.path.replace(/\/[^/]*$/, "")}`, names.path.split("/").at(-1)!];
   return {
@@ -56,22 +56,22 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
 
 /** UKIs as image-based systems ship them: `/usr/lib/modules/VERSION/*.efi`, with the names for the ESP. */
 function unifiedImages(tree: Tree): [path: string, name: string][] {
-  const top = lookup(tree.nodes, "/usr/lib/modules");
-  if (top === undefined) return [];
-  return [...children(tree.nodes, top)].flatMap((version) =>
-    [...children(tree.nodes, version)].flatMap((child): [string, string][] => {
-      const [name, directory] = [nameText(tree.nodes, child), nameText(tree.nodes, version)];
-      const wanted = name && directory && /^[\w.+~-]+\.efi$/.test(name) && /^[\w.+~-]+$/.test(directory);
-      return wanted && typeOf(tree.nodes, child) === "file"
-        ? [[pathOf(tree.nodes, child), `${entryToken(tree)}-${directory}-${name}`]]
-        : [];
-    })
+  const { nodes } = tree;
+  return entriesIn(nodes, "/usr/lib/modules").flatMap(({ name: version }) =>
+    entriesIn(nodes, `/usr/lib/modules/${version}`)
+      .filter(({ name, node }) =>
+        /^[\w.+~-]+\.efi$/.test(name) && /^[\w.+~-]+$/.test(version) && typeOf(nodes, node) === "file"
+      )
+      .map(({ name, node }): [string, string] => [
+        pathOf(nodes, node),
+        `${entryToken(tree)}-${version}-${name}`,
+      ])
   );
 }
 
 /** The menu's settings, unless the tree has its own. */
 export function loaderConfiguration(tree: Tree): Addition[] {
-  const own = firstFile(tree, ESP_DIRECTORIES.map((directory) => `${directory}/loader/loader.conf`));
+  const own = firstFile(tree.nodes, ESP_DIRECTORIES.map((directory) => `${directory}/loader/loader.conf`));
   return own ? [] : [file("/loader/loader.conf", "timeout 1\nconsole-mode keep\n")];
 }
 

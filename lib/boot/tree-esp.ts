@@ -4,9 +4,10 @@
  * @module
  */
 
+import { fileAt, namesIn } from "../tree/query.ts";
 import { grubFiles, grubStub } from "./grub.ts";
-import { ESP_DIRECTORIES, file, firmwareOf, firstFile, type FoundLoader } from "./loader.ts";
-import { children, lookup, nameText, typeOf } from "../tree/nodes.ts";
+import { ESP_DIRECTORIES, file, firmwareOf, type FoundLoader } from "./loader.ts";
+
 import { bootEntries } from "./systemd-boot.ts";
 import type { Tree } from "../tree/inspect.ts";
 
@@ -39,17 +40,14 @@ function grubStubs(tree: Tree, directory: string): string[] {
 }
 
 /** Files of which the names are these in any case, as FAT sees them; `undefined` stands for any name. */
-function findAnyCase(tree: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
-  const { nodes } = tree;
+function findAnyCase({ nodes }: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
   let paths = [directory];
   for (const wanted of names) {
-    paths = paths.flatMap((path) => {
-      const node = lookup(nodes, path);
-      if (node === undefined || typeOf(nodes, node) !== "directory") return [];
-      const found = [...children(nodes, node)].map((child) => nameText(nodes, child) ?? "");
-      return found.filter((name) => wanted === undefined || name.toLowerCase() === wanted.toLowerCase())
-        .map((name) => `${path}/${name}`);
-    });
+    paths = paths.flatMap((path) =>
+      namesIn(nodes, path)
+        .filter((name) => wanted === undefined || name.toLowerCase() === wanted.toLowerCase())
+        .map((name) => `${path}/${name}`)
+    );
   }
-  return paths.filter((path) => firstFile(tree, [path]));
+  return paths.filter((path) => fileAt(nodes, path) !== undefined);
 }

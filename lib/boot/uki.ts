@@ -7,8 +7,9 @@
  * @module
  */
 
+import { firstFile } from "../tree/query.ts";
 import type { Addition } from "../filesystem/contents.ts";
-import { type BootContext, firmwareOf, firstFile, type FoundLoader } from "./loader.ts";
+import { type BootContext, firmwareOf, type FoundLoader } from "./loader.ts";
 import type { Recipe } from "../efi/recipes.ts";
 import { entryToken, findSystemdBoot } from "./systemd-boot.ts";
 import type { Kernel, Tree } from "../tree/inspect.ts";
@@ -18,7 +19,7 @@ export function findUki(tree: Tree): FoundLoader | string {
   const names = firmwareOf(tree);
   if (!names) return "no UKI for an architecture without UEFI";
   const stub = `/usr/lib/systemd/boot/efi/linux${names.efi}.efi.stub`;
-  if (!firstFile(tree, [stub])) return `no ${stub} (in Debian: package systemd-boot-efi)`;
+  if (!firstFile(tree.nodes, [stub])) return `no ${stub} (in Debian: package systemd-boot-efi)`;
   const [kernel, ...others] = tree.kernels;
   if (!kernel) return "no kernel for a UKI";
   const image = (kernel: Kernel, context: BootContext, path: string): Addition => ({
@@ -57,7 +58,7 @@ export function findUki(tree: Tree): FoundLoader | string {
 }
 
 function ukiRecipe(tree: Tree, kernel: Kernel, stub: string, { options }: BootContext): Recipe {
-  const osRelease = firstFile(tree, ["/etc/os-release", "/usr/lib/os-release"]);
+  const osRelease = firstFile(tree.nodes, ["/etc/os-release", "/usr/lib/os-release"]);
   return {
     type: "uki",
     stub,

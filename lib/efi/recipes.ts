@@ -7,9 +7,10 @@
  * @module
  */
 
+import { fileAt } from "../tree/query.ts";
 import { signedSize, type Signer, signProgram } from "./authenticode.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
+import { type Nodes } from "../tree/nodes.ts";
 import { appendSections, readPe, sizeWithSections } from "./pe.ts";
 import { readFile, type Root } from "../tree/root.ts";
 import { alignUp } from "../core/units.ts";
@@ -79,8 +80,8 @@ export function sourceOf(recipe: Recipe): string {
 }
 
 function find(nodes: Nodes, path: string): number {
-  const node = lookup(nodes, path);
-  if (node !== undefined && typeOf(nodes, node) === "file") return node;
+  const node = fileAt(nodes, path);
+  if (node !== undefined) return node;
   throw new BuildError(`Cannot find the file ${quote(path)} in the tree`);
 }
 

@@ -4,10 +4,11 @@
  * @module
  */
 
+import { directoryAt, fileAt } from "../tree/query.ts";
 import { FILE_TYPES, isDirectoryMode, PERMISSIONS_MASK } from "../core/mode.ts";
 import type { Added, Addition, Contents } from "./contents.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { childNamed, lookup, nameBytes, type Nodes, resolve, targetBytes, typeOf } from "../tree/nodes.ts";
+import { childNamed, nameBytes, type Nodes, resolve, targetBytes, typeOf } from "../tree/nodes.ts";
 import { recipeSize } from "../efi/recipes.ts";
 
 /** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
@@ -46,8 +47,8 @@ const NEW_DIRECTORY = {
 
 /** The omissions and additions as a tree of their own. */
 export function planChanges(nodes: Nodes, { from, omit, add }: Contents): Change {
-  const node = from === undefined ? undefined : lookup(nodes, from);
-  if (from !== undefined && (node === undefined || typeOf(nodes, node) !== "directory")) {
+  const node = from === undefined ? undefined : directoryAt(nodes, from);
+  if (from !== undefined && node === undefined) {
     throw new BuildError(`Cannot find the directory ${quote(from)} in the tree`);
   }
   const root = newChange(node);
@@ -148,9 +149,9 @@ function applyAddition(
   if (addition.type === "directory") return makeDirectory(nodes, change, name, addition.mode);
   const isFile = (node: number | undefined) => node !== undefined && typeOf(nodes, node) === "file";
   if (addition.type === "copy") {
-    const copy = lookup(nodes, addition.from);
-    if (!isFile(copy)) throw new BuildError(`Cannot find the file ${quote(addition.from)} in the tree`);
-    change.added = { name, mode: nodes.mode[copy!]!, like: copy, copy, text: undefined };
+    const copy = fileAt(nodes, addition.from);
+    if (copy === undefined) throw new BuildError(`Cannot find the file ${quote(addition.from)} in the tree`);
+    change.added = { name, mode: nodes.mode[copy]!, like: copy, copy, text: undefined };
   } else if (addition.type === "made") {
     const like = isFile(change.node) ? change.node : undefined;
     const mode = like === undefined ? FILE_TYPES.file | 0o644 : nodes.mode[like]!;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Target } from "../image/target.ts";
 import {
   type Compression,
   type Compressors,
@@ -20,7 +21,7 @@ import { deriveSerial } from "../core/identity.ts";
 import { planReadOnly, READ_ONLY_BLOCK } from "./squashfs-erofs.ts";
 import type { Root } from "../tree/root.ts";
 import { MiB, SECTOR } from "../core/units.ts";
-import { makeVfat, type Target } from "./fat/make.ts";
+import { makeVfat } from "./fat/make.ts";
 
 /** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */
 export interface FilesystemWish {

@@ -9,6 +9,7 @@
  * @module
  */
 
+import type { Target } from "../image/target.ts";
 import { FILE_TYPES, PERMISSIONS_MASK, TYPE_MASK } from "../core/mode.ts";
 import {
   type Compression,
@@ -26,7 +27,6 @@ import { ACL } from "./pax-header.ts";
 import { type PaxOptions, paxStream } from "./pax.ts";
 import { sh, shWith } from "../system/sh.ts";
 import { alignUp, KiB, MiB } from "../core/units.ts";
-import type { Target } from "./fat/make.ts";
 
 /** What one of them can hold, and how it is made. */
 interface ReadOnlyFilesystem {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Target } from "../image/target.ts";
 import { resolve } from "node:path";
 import { toHex } from "../core/bytes.ts";
 import { crc32c, crc32cWord } from "../core/crc32c.ts";
@@ -15,7 +16,6 @@ import { BOOT_LENGTH, INFO, INFO_LEAD, readLayout } from "./fat/layout.ts";
 import type { FatGeometry } from "./fat/geometry.ts";
 import { readImage, readPieces } from "../image/image.ts";
 import { sh } from "../system/sh.ts";
-import type { Target } from "./fat/make.ts";
 
 /** How a filesystem is checked: `full` runs its own checker, for which `scratch` may get a copy. */
 interface Context {

@@ -5,7 +5,6 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
-import { BLOCK_SIZE } from "../filesystem/ext4/layout.ts";
 import * as posix from "../system/posix.ts";
 
 /** The place of a filesystem in an open image. */
@@ -32,13 +31,18 @@ export function newWriter(image: Image, capacity: number): Writer {
   return { image, buffer: new Uint8Array(capacity), start: 0, used: 0, written: 0 };
 }
 
+/** Bytes that a caller gets in one piece: no block that is written as a whole is larger. */
+const SMALLEST_ROOM = 4096;
+
 /**
  * Room for up to `length` bytes at `position` (bytes, in the filesystem), which the caller fills at once: it
- * holds old bytes. It is shorter when the buffer is nearly full, but not shorter than a block.
+ * holds old bytes. It is shorter when the buffer is nearly full, but not shorter than {@link SMALLEST_ROOM}.
  */
 export function room(writer: Writer, position: number, length: number): Uint8Array<ArrayBuffer> {
   const { buffer } = writer;
-  if (position !== writer.start + writer.used || buffer.length - writer.used < Math.min(length, BLOCK_SIZE)) {
+  if (
+    position !== writer.start + writer.used || buffer.length - writer.used < Math.min(length, SMALLEST_ROOM)
+  ) {
     flush(writer);
     writer.start = position;
   }

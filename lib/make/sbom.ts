@@ -10,8 +10,9 @@
  * @module
  */
 
+import { countIn, entriesIn } from "../tree/query.ts";
 import { deriveUuid } from "../core/identity.ts";
-import { children, lookup, type Nodes, typeOf } from "../tree/nodes.ts";
+import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
 import { readFile, type Root } from "../tree/root.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import { MiB } from "../core/units.ts";
@@ -44,20 +45,14 @@ export function findInstalled(
   const seen = new Set<number>();
   for (const { paths, parse, ...row } of DATABASES) {
     const found = paths.map((path) => lookup(nodes, path));
-    const directory = "directory" in row ? lookup(nodes, row.directory) : undefined;
-    if (directory !== undefined && typeOf(nodes, directory) === "directory") {
-      found.push(...children(nodes, directory));
-    }
+    if ("directory" in row) found.push(...entriesIn(nodes, row.directory).map(({ node }) => node));
     for (const node of found) {
       if (node === undefined || typeOf(nodes, node) !== "file" || seen.has(node)) continue;
       seen.add(node);
       packages.push(...parse(new TextDecoder().decode(readFile(root, nodes, node, { limit: LIMIT }))));
     }
   }
-  const hasRpm = RPM.some((path) => {
-    const node = lookup(nodes, path);
-    return node !== undefined && nodes.childCount[node]! > 0;
-  });
+  const hasRpm = RPM.some((path) => countIn(nodes, path) > 0);
   const order = (one: InstalledPackage) => `${one.name}\0${one.architecture}\0${one.version}`;
   packages.sort((a, b) => order(a) < order(b) ? -1 : 1);
   return {

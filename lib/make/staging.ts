@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Target } from "../image/target.ts";
 import { dirname, join } from "node:path";
 import type { FilesystemPlan } from "../filesystem/filesystems.ts";
 import type { Identity } from "../image/format-identity.ts";
@@ -25,7 +26,6 @@ import { CLUSTER } from "../image/qcow2/header.ts";
 import { copyPieces, sealQcow2 } from "../image/qcow2/wrap.ts";
 import { freeSpace, requireSpace, scratchParent } from "../system/scratch.ts";
 import { formatBytes, STAT_BLOCK } from "../core/units.ts";
-import type { Target } from "../filesystem/fat/make.ts";
 
 /** Where the parts of a build go. */
 export interface Site {
@@ -39,10 +39,7 @@ export interface Site {
 }
 
 /** A part of the disk, in bytes. */
-interface Part {
-  readonly offset: number;
-  readonly size: number;
-}
+type Part = Pick<Target, "offset" | "size">;
 
 /** What image is made, and of how large a disk in bytes. */
 interface Disk {

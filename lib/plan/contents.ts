@@ -4,6 +4,7 @@
  * @module
  */
 
+import { countIn, directoryAt, entriesIn } from "../tree/query.ts";
 import { normalize } from "node:path";
 import type { Contents } from "../filesystem/contents.ts";
 import { BuildError } from "../core/error.ts";
@@ -11,7 +12,7 @@ import { growFiles } from "./grow.ts";
 import { grubDefaults } from "../boot/grub.ts";
 import type { Leftovers } from "./leftovers.ts";
 import { type BootFiles, ESP_DIRECTORIES } from "../boot/loader.ts";
-import { children, lookup, nameText, typeOf } from "../tree/nodes.ts";
+import { lookup, typeOf } from "../tree/nodes.ts";
 import type { Tree } from "../tree/inspect.ts";
 
 /** What was decided before. */
@@ -35,12 +36,12 @@ export function planContents(
   decided: Decided,
 ): { esp: Contents; xbootldr: Contents; root: Contents; warnings: string[] } {
   const { leftovers: { without, add }, files } = decided;
-  const entries = files && listOf(tree, "/boot/loader/entries");
+  const entries = files && countIn(tree.nodes, "/boot/loader/entries");
   const hasEfi = hasOwnEfi(tree);
   return {
     esp: { ...espSource(tree), omit: [], without, add: files?.esp ?? [] },
     xbootldr: {
-      ...isDirectory(tree, "/boot") && { from: "/boot" },
+      ...directoryAt(tree.nodes, "/boot") !== undefined && { from: "/boot" },
       omit: [hasEfi ? "/efi" : "/efi/", ...entries ? ["/loader/entries/"] : []],
       without,
       // The mount point of the ESP. FAT takes an EFI directory for the same.
@@ -75,30 +76,16 @@ function rootAdditions(tree: Tree, decided: Decided): Contents["add"] {
   ];
 }
 
-function isDirectory(tree: Tree, path: string): boolean {
-  const node = lookup(tree.nodes, path);
-  return node !== undefined && typeOf(tree.nodes, node) === "directory";
-}
-
-/** How many entries a directory of the tree has; 0 also when there is none. */
-function listOf(tree: Tree, path: string): number {
-  const node = lookup(tree.nodes, path);
-  return node === undefined ? 0 : tree.nodes.childCount[node]!;
-}
-
 /** Whether `/boot` has a directory that FAT takes for `efi`, as a boot partition with unified kernels has. */
-function hasOwnEfi(tree: Tree): boolean {
-  const boot = lookup(tree.nodes, "/boot");
-  if (boot === undefined || typeOf(tree.nodes, boot) !== "directory") return false;
-  return [...children(tree.nodes, boot)].some((node) => {
-    const name = nameText(tree.nodes, node) ?? "";
-    return name !== "efi" && name.toLowerCase() === "efi" && typeOf(tree.nodes, node) === "directory";
-  });
+function hasOwnEfi({ nodes }: Tree): boolean {
+  return entriesIn(nodes, "/boot").some(({ name, node }) =>
+    name !== "efi" && name.toLowerCase() === "efi" && typeOf(nodes, node) === "directory"
+  );
 }
 
 /** Where the content of the ESP comes from. */
 function espSource(tree: Tree): { from?: string } {
-  const full = ESP_DIRECTORIES.filter((path) => listOf(tree, path) > 0);
+  const full = ESP_DIRECTORIES.filter((path) => countIn(tree.nodes, path) > 0);
   // One may be a link to the other.
   const places = new Set(full.map((path) => lookup(tree.nodes, path)));
   if (places.size > 1) {

@@ -8,9 +8,10 @@
  * @module
  */
 
+import { countIn, firstFile } from "../tree/query.ts";
 import type { Addition } from "../filesystem/contents.ts";
-import { file, firstFile } from "../boot/loader.ts";
-import { lookup } from "../tree/nodes.ts";
+import { file } from "../boot/loader.ts";
+
 import type { Tree } from "../tree/inspect.ts";
 
 /** Where definitions of partitions may be; a tree with its own decides itself. */
@@ -20,15 +21,12 @@ const UNITS = "/etc/systemd/system";
 
 /** Files for the root filesystem; none when the tree cannot grow it, or does so by itself. */
 export function growFiles(tree: Tree): Addition[] {
-  const own = DEFINITIONS.some((path) => {
-    const node = lookup(tree.nodes, path);
-    return node !== undefined && tree.nodes.childCount[node]! > 0;
-  });
-  if (own || !firstFile(tree, ["/usr/bin/systemd-repart", "/bin/systemd-repart"])) return [];
-  const growfs = firstFile(tree, ["/usr/lib/systemd/systemd-growfs", "/lib/systemd/systemd-growfs"]);
+  const own = DEFINITIONS.some((path) => countIn(tree.nodes, path) > 0);
+  if (own || !firstFile(tree.nodes, ["/usr/bin/systemd-repart", "/bin/systemd-repart"])) return [];
+  const growfs = firstFile(tree.nodes, ["/usr/lib/systemd/systemd-growfs", "/lib/systemd/systemd-growfs"]);
   if (!growfs) return [];
   const unit = "systemd-growfs-root.service";
-  const shipped = firstFile(tree, [`/usr/lib/systemd/system/${unit}`, `/lib/systemd/system/${unit}`]);
+  const shipped = firstFile(tree.nodes, [`/usr/lib/systemd/system/${unit}`, `/lib/systemd/system/${unit}`]);
   return [
     file(
       "/etc/repart.d/50-root.conf",

@@ -6,7 +6,8 @@
  * @module
  */
 
-import { children, lookup, nameText, type Nodes, pathOf, targetBytes, typeOf } from "../tree/nodes.ts";
+import { exists, namesIn } from "../tree/query.ts";
+import { lookup, type Nodes, targetBytes, typeOf } from "../tree/nodes.ts";
 
 /** The first version of systemd that knows `uninitialized`. */
 const UNINITIALIZED_SINCE = 247;
@@ -32,11 +33,11 @@ export function resetMachineId(nodes: Nodes): string | undefined {
 /** The version of the tree's systemd, which is in the name of its library. */
 export function systemdVersion(nodes: Nodes): number | undefined {
   for (const base of ["/usr/lib", "/lib", "/usr/lib64"]) {
-    const names = listOf(nodes, base).filter((name) => name === "systemd" || name.includes("-linux-"));
+    const names = namesIn(nodes, base).filter((name) => name === "systemd" || name.includes("-linux-"));
     for (const name of names) {
       // Debian has it below its directory of libraries for an architecture.
       const directory = name === "systemd" ? `${base}/systemd` : `${base}/${name}/systemd`;
-      for (const library of listOf(nodes, directory)) {
+      for (const library of namesIn(nodes, directory)) {
         const version = /^libsystemd-shared-(\d+).*\.so$/.exec(library)?.[1];
         if (version) return Number(version);
       }
@@ -51,15 +52,10 @@ function asksOnFirstBoot(nodes: Nodes): boolean {
     exists(nodes, `${base}/systemd/system/sysinit.target.wants/${unit}`)
   );
   if (!wanted || isMasked(nodes, `/etc/systemd/system/${unit}`)) return false;
-  const locales = listOf(nodes, "/usr/lib/locale");
+  const locales = namesIn(nodes, "/usr/lib/locale");
   const asksLocale = !exists(nodes, "/etc/locale.conf") &&
     (locales.length > 1 || locales.includes("locale-archive"));
   return asksLocale || !exists(nodes, "/etc/localtime") || !exists(nodes, "/etc/shadow");
-}
-
-/** Links count even when they lead nowhere inside the tree. */
-function exists(nodes: Nodes, path: string): boolean {
-  return lookup(nodes, path, { follow: false }) !== undefined;
 }
 
 /** A unit is masked by a link to `/dev/null`, which no tree has, or by an empty file. */
@@ -70,11 +66,4 @@ function isMasked(nodes: Nodes, path: string): boolean {
     return new TextDecoder().decode(targetBytes(nodes, node)) === "/dev/null";
   }
   return nodes.size[node] === 0;
-}
-
-/** The names in a directory, if it is one. */
-function listOf(nodes: Nodes, path: string): string[] {
-  const directory = lookup(nodes, path);
-  if (directory === undefined || typeOf(nodes, directory) !== "directory") return [];
-  return [...children(nodes, directory)].map((child) => nameText(nodes, child) ?? pathOf(nodes, child));
 }

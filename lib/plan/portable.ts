@@ -6,10 +6,11 @@
  * @module
  */
 
+import { directoryAt, exists, namesIn } from "../tree/query.ts";
 import type { Addition } from "../filesystem/contents.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
-import { children, lookup, nameText, type Nodes, typeOf } from "../tree/nodes.ts";
+
 import type { Settings } from "./settings.ts";
 import type { Tree } from "../tree/inspect.ts";
 
@@ -49,7 +50,7 @@ export function checkPortable(
 ): PortableCheck {
   const lacks: string[] = [];
   if (Object.keys(osRelease).length === 0) lacks.push("an os-release in /usr/lib or /etc");
-  const units = UNIT_DIRECTORIES.flatMap((path) => unitsIn(nodes, path));
+  const units = UNIT_DIRECTORIES.flatMap((path) => namesIn(nodes, path)).filter((name) => UNIT.test(name));
   const belongs = (unit: string) =>
     name === undefined || (unit.startsWith(name) && /^[.@-]/.test(unit.slice(name.length)));
   if (!units.some(belongs)) {
@@ -58,19 +59,13 @@ export function checkPortable(
       : ` whose name starts with ${quote(name)}, such as ${name}.service`;
     lacks.push(`a unit in /usr/lib/systemd/system${example}`);
   }
-  const add = MOUNT_POINTS.filter(({ path, type }) => {
+  const add = MOUNT_POINTS.filter(({ path, type }) =>
     // A file may be a link that leads nowhere until it is mounted over.
-    const node = lookup(nodes, path, { follow: type === "directory" });
-    return node === undefined || (type === "directory") !== (typeOf(nodes, node) === "directory");
-  });
+    type === "directory"
+      ? directoryAt(nodes, path) === undefined
+      : !exists(nodes, path) || directoryAt(nodes, path) !== undefined
+  );
   return { lacks, add };
-}
-
-function unitsIn(nodes: Nodes, path: string): string[] {
-  const directory = lookup(nodes, path);
-  if (directory === undefined || typeOf(nodes, directory) !== "directory") return [];
-  return [...children(nodes, directory)].map((node) => nameText(nodes, node) ?? "")
-    .filter((name) => UNIT.test(name));
 }
 
 /**

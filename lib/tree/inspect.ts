@@ -4,9 +4,10 @@
  * @module
  */
 
+import { fileAt, namesIn } from "./query.ts";
 import { type ArchitectureName, elfArchitecture, peArchitecture } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { children, lookup, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
+import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
 import { openRoot, readFile, type Root } from "./root.ts";
 import { KiB } from "../core/units.ts";
@@ -138,9 +139,9 @@ type Head = (node: number) => Uint8Array;
 
 function findArchitecture(nodes: Nodes, head: Head): ArchitectureName | undefined {
   for (const path of PROGRAMS) {
-    const node = lookup(nodes, path);
+    const node = fileAt(nodes, path);
     // A script says nothing: elfArchitecture() of it is undefined, and the next program is asked.
-    const found = node !== undefined && typeOf(nodes, node) === "file" && elfArchitecture(head(node));
+    const found = node !== undefined && elfArchitecture(head(node));
     if (found) return found;
   }
 }
@@ -186,14 +187,7 @@ function* candidates(nodes: Nodes): Generator<Candidate> {
   const find = (path: string) => lookup(nodes, path);
   const isFile = (node: number | undefined): node is number =>
     node !== undefined && typeOf(nodes, node) === "file";
-  const list = function* (path: string): Generator<string> {
-    const directory = find(path);
-    if (directory === undefined || typeOf(nodes, directory) !== "directory") return;
-    for (const child of children(nodes, directory)) {
-      const name = nameText(nodes, child);
-      if (name !== undefined) yield name;
-    }
-  };
+  const list = (path: string) => namesIn(nodes, path);
   for (const name of list("/boot")) {
     const version = /^(?:vmlinuz|vmlinux|bzImage|kernel|Image|linux)-(.+)$/s.exec(name)?.[1];
     const node = version && !/\.(?:dpkg-\w+|rpm\w+)$/.test(version) && find(`/boot/${name}`);

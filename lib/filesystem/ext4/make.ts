@@ -8,6 +8,7 @@
  * @module
  */
 
+import type { Target } from "../../image/target.ts";
 import { isDirectoryMode } from "../../core/mode.ts";
 import { BuildError, quote } from "../../core/error.ts";
 import { crc32c } from "../../core/crc32c.ts";
@@ -48,15 +49,6 @@ const FEATURES = [
 /** The event loop gets a turn this often. */
 const TURN_MS = 8;
 
-/** Where a filesystem goes. */
-export interface Ext4Target {
-  /** The image. It has its full size, and reads as zeros where the filesystem will be. */
-  readonly path: string;
-  /** Bytes. */
-  readonly offset: number;
-  readonly size: number;
-}
-
 export interface Ext4Options {
   /** Told how many bytes of contents are written. */
   readonly onProgress?: (done: number) => void;
@@ -71,7 +63,7 @@ export interface Ext4Options {
  * cannot be read or changed since the walk, and when the image cannot be written.
  */
 export async function makeExt4(
-  target: Ext4Target,
+  target: Target,
   plan: Ext4Plan,
   root: Root,
   { onProgress = () => {}, signal }: Ext4Options = {},
@@ -86,7 +78,7 @@ export async function makeExt4(
   }
 }
 
-async function format({ path, offset, size }: Ext4Target, { layout, wish }: Ext4Plan): Promise<void> {
+async function format({ path, offset, size }: Target, { layout, wish }: Ext4Plan): Promise<void> {
   const inodes = layout.inodesPerGroup * layout.groups;
   const extended = [
     `offset=${offset}`,

@@ -6,6 +6,7 @@
  * @module
  */
 
+import type { Target } from "../../image/target.ts";
 import { FIRST_TIME, LAST_TIME } from "./directory.ts";
 import { type FatContents, fillFat } from "./fill.ts";
 import { FAT_ROOT_ENTRIES } from "./geometry.ts";
@@ -15,16 +16,6 @@ import { takeTurn } from "../../system/process.ts";
 import type { Root } from "../../tree/root.ts";
 import { shWith } from "../../system/sh.ts";
 import { KiB } from "../../core/units.ts";
-
-/** Where a filesystem is made. All numbers are in bytes. */
-export interface Target {
-  /** The image. It has its full size, and reads as zeros where the filesystem will be. */
-  readonly path: string;
-  readonly offset: number;
-  /** Where it starts on the disk, which FAT notes. Absent: at the offset. */
-  readonly start?: number;
-  readonly size: number;
-}
 
 export interface FatRequest extends FatContents {
   readonly label: string;

@@ -1,0 +1,61 @@
+/**
+ * Questions about paths in a tree, answered as a process in it would see them: symlinks are followed inside the tree.
+ *
+ * @module
+ */
+
+import type { FileType } from "../core/mode.ts";
+import { children, lookup, nameText, type Nodes, typeOf } from "./nodes.ts";
+
+/** The row at a path, if it is of that type. */
+function nodeOfType(nodes: Nodes, path: string, type: FileType): number | undefined {
+  const node = lookup(nodes, path);
+  return node !== undefined && typeOf(nodes, node) === type ? node : undefined;
+}
+
+/** The regular file at a path. */
+export function fileAt(nodes: Nodes, path: string): number | undefined {
+  return nodeOfType(nodes, path, "file");
+}
+
+/** The directory at a path. */
+export function directoryAt(nodes: Nodes, path: string): number | undefined {
+  return nodeOfType(nodes, path, "directory");
+}
+
+/** The first of the paths that is a regular file. */
+export function firstFile(nodes: Nodes, paths: readonly string[]): string | undefined {
+  return paths.find((path) => fileAt(nodes, path) !== undefined);
+}
+
+/** Whether anything has that path: a symlink counts even if it leads nowhere. */
+export function exists(nodes: Nodes, path: string): boolean {
+  return lookup(nodes, path, { follow: false }) !== undefined;
+}
+
+/** How many entries a directory has; 0 also where there is none. */
+export function countIn(nodes: Nodes, path: string): number {
+  const directory = directoryAt(nodes, path);
+  return directory === undefined ? 0 : nodes.childCount[directory]!;
+}
+
+/** An entry of a directory, with its name as text. */
+export interface NamedEntry {
+  readonly name: string;
+  readonly node: number;
+}
+
+/** The entries of a directory in the order of their names, without those whose name is not UTF-8. */
+export function entriesIn(nodes: Nodes, path: string): NamedEntry[] {
+  const directory = directoryAt(nodes, path);
+  if (directory === undefined) return [];
+  return [...children(nodes, directory)].flatMap((node) => {
+    const name = nameText(nodes, node);
+    return name === undefined ? [] : [{ name, node }];
+  });
+}
+
+/** The names of {@link entriesIn}. */
+export function namesIn(nodes: Nodes, path: string): string[] {
+  return entriesIn(nodes, path).map(({ name }) => name);
+}
