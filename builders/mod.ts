@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,mkfs.vfat,grub-mkimage,qemu-img,tar,e2fsck,fsck.vfat,find,mknod,/bin/sh
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,find,mknod,/bin/sh
 /**
  * All builders by name: the entry point of the container and of `deno task build`.
  *
@@ -6,9 +6,9 @@
  */
 
 import { report } from "../lib/cli/cli.ts";
+import { type Builders, runSuite } from "../lib/cli/suite.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
 import { dateEmptyOutputs } from "../lib/image/output.ts";
-import { type Builders, runSuite } from "../lib/cli/suite.ts";
 import { diskImage } from "./disk-image/build.ts";
 import { partImage } from "./part-image/build.ts";
 

@@ -11,8 +11,8 @@ import { main as build } from "../builders/mod.ts";
 import { report } from "../lib/cli/cli.ts";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
+import { $ } from "../lib/system/sh.ts";
 import { setUp } from "../tasks/setup.ts";
-import { shWith } from "../lib/system/sh.ts";
 
 const FOLDER = new URL(".", import.meta.url).pathname;
 const TREE = `${FOLDER}test`;
@@ -49,8 +49,10 @@ async function makeTree(): Promise<void> {
     // mmdebstrap leaves the build machine's own there.
     '--customize-hook=echo demo > "$1/etc/hostname"; : > "$1/etc/resolv.conf"',
   ];
-  await shWith({ env: { DEBIAN_FRONTEND: "noninteractive" } })`mmdebstrap --variant=minbase --mode=root
-    --architectures=${debian} --include=${packages(debian).join(",")} ${hooks} trixie ${partial}`;
+  await $`mmdebstrap --variant=minbase --mode=root
+    --architectures=${debian} --include=${packages(debian).join(",")} ${hooks} trixie ${partial}`.env({
+    DEBIAN_FRONTEND: "noninteractive",
+  });
   await Deno.rename(partial, TREE);
 }
 

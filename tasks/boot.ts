@@ -15,6 +15,8 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import { identifyType } from "../lib/core/dps.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
+import { MiB } from "../lib/core/units.ts";
+import { $ } from "../lib/system/sh.ts";
 import {
   type BootableName,
   checkInstalled,
@@ -25,9 +27,7 @@ import {
   MACHINES,
   qemuCommand,
 } from "./qemu.ts";
-import { shWith } from "../lib/system/sh.ts";
 import { choose, parseFlags, print, runTask } from "./task.ts";
-import { MiB } from "../lib/core/units.ts";
 
 /** What an image is: QEMU's name of its format, and the architecture of its root partition. */
 export async function inspectImage(
@@ -38,13 +38,11 @@ export async function inspectImage(
     throw new BuildError(`Cannot boot ${quote(image)}: no such file`, { kind: "usage" });
   }
   const force = format === undefined ? [] : ["-f", format];
-  const info = JSON.parse(await shWith({ quiet: true })`qemu-img info --output=json ${force} ${image}`);
+  const info = JSON.parse(await $`qemu-img info --output=json ${force} ${image}`.quiet().text());
   const table = await withTempDir(async (dir) => {
     if (info.format === "raw") return await partitionTypes(image);
     const head = `${dir}/head.raw`;
-    await shWith({
-      quiet: true,
-    })`qemu-img dd -f ${info.format} -O raw bs=${MiB} count=1 if=${image} of=${head}`;
+    await $`qemu-img dd -f ${info.format} -O raw bs=${MiB} count=1 if=${image} of=${head}`.quiet();
     // sfdisk trusts a table only if the partitions lie within the disk.
     await Deno.truncate(head, info["virtual-size"]);
     return await partitionTypes(head);
@@ -73,7 +71,7 @@ export async function inspectImage(
 
 /** The type GUIDs of the partitions; `undefined` when there is no GPT. */
 async function partitionTypes(image: string): Promise<string[] | undefined> {
-  const json = await shWith({ quiet: true, accept: [0, 1] })`sfdisk --json ${image}`;
+  const json = await $`sfdisk --json ${image}`.quiet().noThrow(1).text();
   if (!json) return;
   const { label, partitions } = JSON.parse(json).partitiontable;
   return label === "gpt" ? (partitions ?? []).map(({ type }: { type: string }) => type) : undefined;
@@ -165,7 +163,7 @@ async function main(): Promise<void> {
   });
 }
 
-/** Runs a program that has the terminal for itself, which `sh` does not give. */
+/** Runs a program that has the terminal for itself, which `$` does not give. */
 async function runOnTerminal([program = "", ...args]: string[]): Promise<void> {
   const child = new Deno.Command(program, { args, stdin: "inherit", stdout: "inherit", stderr: "inherit" })
     .spawn();

@@ -7,7 +7,7 @@
 
 import type { ArchitectureName } from "../lib/core/dps.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
-import { isInstalled, packageOf } from "../lib/system/packages.ts";
+import { isInstalled, packageHint } from "../lib/system/programs.ts";
 
 /** Where UEFI comes from: the program, and the variables of which each guest needs a copy. */
 interface Uefi {
@@ -169,7 +169,7 @@ export function checkInstalled(architecture: BootableName, firmware?: FirmwareNa
   for (const needed of [MACHINES[architecture].program, files?.code, files?.variables]) {
     if (!needed || isInstalled(needed)) continue;
     throw new BuildError(`Cannot boot an ${architecture} image: ${quote(needed)} is missing`, {
-      hint: packageOf(needed),
+      hint: packageHint(needed),
     });
   }
 }

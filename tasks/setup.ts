@@ -8,14 +8,8 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
-import {
-  isInstalled,
-  missingPackages,
-  type PackageName,
-  PACKAGES,
-  type Purpose,
-} from "../lib/system/packages.ts";
-import { shWith } from "../lib/system/sh.ts";
+import { isInstalled, missingPackages, type Package, type Purpose } from "../lib/system/programs.ts";
+import { $ } from "../lib/system/sh.ts";
 import { choose, parseFlags, print, runTask } from "./task.ts";
 
 const OPTIONS = {
@@ -37,7 +31,16 @@ Usage: deno task setup [--for build|demo|test|bench]
 /** Without questions, and waiting for another apt, such as the one that a new machine starts by itself. */
 const APT_OPTIONS = ["--yes", "--no-install-recommends", "--option", "DPkg::Lock::Timeout=600"] as const;
 
-const apt = shWith({ env: { DEBIAN_FRONTEND: "noninteractive" } });
+const NO_QUESTIONS = { DEBIAN_FRONTEND: "noninteractive" };
+
+/** Of the names that a package has in several releases, the one that this release has. */
+async function nameHere({ names }: Package): Promise<string> {
+  for (const name of names.length > 1 ? names : []) {
+    // Without such a package it prints nothing.
+    if (await $`apt-cache policy ${name}`.quiet().text() !== "") return name;
+  }
+  return names[0]!;
+}
 
 /** Installs the packages for `purpose` that are missing. */
 export async function setUp(purpose: Purpose): Promise<void> {
@@ -49,19 +52,21 @@ export async function setUp(purpose: Purpose): Promise<void> {
     });
   }
   if (Deno.uid() !== 0) {
-    throw new BuildError(`Cannot install ${packages.join(", ")}: only root can`, {
-      hint: `Run: sudo apt-get install --no-install-recommends ${packages.join(" ")}`,
+    const names = packages.map(({ names }) => names[0]!);
+    throw new BuildError(`Cannot install ${names.join(", ")}: only root can`, {
+      hint: `Run: sudo apt-get install --no-install-recommends ${names.join(" ")}`,
     });
   }
-  log.step(`Installing ${packages.join(", ")}`);
   try {
-    await apt`apt-get update`;
+    await $`apt-get update`.env(NO_QUESTIONS);
   } catch (error) {
     // One source of many may be out of order, and the lists at hand may do.
     if (!(error instanceof BuildError)) throw error;
     log.warn(error.message);
   }
-  await apt`apt-get install ${APT_OPTIONS} ${packages}`;
+  const names = await Promise.all(packages.map(nameHere));
+  log.step(`Installing ${names.join(", ")}`);
+  await $`apt-get install ${APT_OPTIONS} ${names}`.env(NO_QUESTIONS);
   const still = missingPackages(purpose);
   if (still.length > 0) {
     throw new BuildError(`Cannot find ${still.map(contents).join("; ")} after the installation`, {
@@ -71,10 +76,9 @@ export async function setUp(purpose: Purpose): Promise<void> {
   log.step("Installed everything that was missing");
 }
 
-/** A package with what it is missed for: `sfdisk (Debian: fdisk)`. */
-function contents(name: PackageName): string {
-  const lacking = PACKAGES[name].has.filter((program) => !isInstalled(program));
-  return `${lacking.join(", ")} (Debian: ${name})`;
+/** A package with what is missing of it: `sfdisk (Debian: fdisk)`. */
+function contents({ names, has }: Package): string {
+  return `${has.filter((program) => !isInstalled(program)).join(", ")} (Debian: ${names.join(" or ")})`;
 }
 
 async function main(): Promise<void> {

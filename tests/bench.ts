@@ -11,15 +11,15 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
-import { isInstalled } from "../lib/system/packages.ts";
+import { isInstalled } from "../lib/system/programs.ts";
 import { choose, parseFlags, print, runTask } from "../tasks/task.ts";
 import { renderChart } from "./bench_chart.ts";
 import { CONTENDERS, type Layout, REFERENCE, type Work } from "./bench_contenders.ts";
 import { type Input, type InputName, INPUTS } from "./bench_inputs.ts";
+import { inspectMachine, inspectVersions } from "./bench_machine.ts";
 import { dropCaches, measure, type Sample, timeToFirstLine, writeOut } from "./bench_measure.ts";
 import { type Race, renderRace, renderTargets, type Results } from "./bench_results.ts";
 import { printSteps } from "./bench_steps.ts";
-import { inspectMachine, inspectVersions } from "./bench_machine.ts";
 import { builderCommand, runBuilder } from "./builds.ts";
 import { useErofs } from "./erofs.ts";
 

@@ -10,10 +10,11 @@
  */
 
 import { partitionType } from "../lib/core/dps.ts";
-import { FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
-import type { FormatName } from "../lib/image/formats.ts";
-import { isInstalled } from "../lib/system/packages.ts";
 import { MiB } from "../lib/core/units.ts";
+import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
+import type { FormatName } from "../lib/image/formats.ts";
+import { MAKERS } from "../lib/make/filesystems.ts";
+import { isInstalled } from "../lib/system/programs.ts";
 import { builderCommand } from "./builds.ts";
 import { debianTree, unpack } from "./trees.ts";
 
@@ -63,8 +64,8 @@ export const REFERENCE = "mke2fs -d";
 export const DISK_FORMATS = ["raw", "qcow2", "qcow2-zstd"] as const satisfies readonly FormatName[];
 
 /** The filesystems that hold a whole tree. */
-const PART_FILESYSTEMS = Object.entries<{ holdsSystem: boolean; tools: readonly string[] }>(FILESYSTEMS)
-  .filter(([, { holdsSystem }]) => holdsSystem);
+const PART_FILESYSTEMS = (Object.keys(FILESYSTEMS) as FilesystemName[])
+  .filter((name) => FILESYSTEMS[name].holdsSystem);
 
 export const CONTENDERS: Readonly<Record<string, Contender>> = {
   ...Object.fromEntries(
@@ -74,11 +75,11 @@ export const CONTENDERS: Readonly<Record<string, Contender>> = {
     ]),
   ),
   ...Object.fromEntries(
-    PART_FILESYSTEMS.map(([name, { tools }]) => [
+    PART_FILESYSTEMS.map((name) => [
       `part-image ${name}`,
       // What compresses takes its time.
       {
-        ...builder("part-image", "part", `--filesystem=${name}`, tools),
+        ...builder("part-image", "part", `--filesystem=${name}`, MAKERS[name].programs),
         ...name !== "ext4" && { rounds: 3 },
       },
     ]),

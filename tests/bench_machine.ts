@@ -4,10 +4,10 @@
  * @module
  */
 
-import { repartProgram } from "./bench_contenders.ts";
 import { VERSION } from "../lib/cli/cli.ts";
-import { isInstalled } from "../lib/system/packages.ts";
-import { quiet } from "./trees.ts";
+import { isInstalled } from "../lib/system/programs.ts";
+import { repartProgram } from "./bench_contenders.ts";
+import { quiet } from "./helpers.ts";
 
 /** The machine, as far as it matters here. */
 export async function inspectMachine(): Promise<Record<string, string | number>> {

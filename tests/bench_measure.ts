@@ -5,7 +5,7 @@
  * @module
  */
 
-import { searchPath } from "../lib/system/packages.ts";
+import { searchPath } from "../lib/system/programs.ts";
 
 /** What one run cost. */
 export interface Sample {

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { renderChart } from "./bench_chart.ts";
-import { measure, median } from "./bench_measure.ts";
 import { INPUTS } from "./bench_inputs.ts";
+import { measure, median } from "./bench_measure.ts";
 import { type Race, ratio, renderRace, renderTargets, type Results, TARGETS } from "./bench_results.ts";
 import { renderSteps } from "./bench_steps.ts";
 import { missing, tempDir } from "./helpers.ts";
-import { RESULTS } from "./readme.ts";
+import { RESULTS } from "../tasks/tables.ts";
 
 const sample = (wall: number) => ({ wall, cpu: wall, peak: 100 });
 

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
-import { inspectImage } from "../tasks/boot.ts";
 import { partitionType } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { FORMATS } from "../lib/image/formats.ts";
-import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../tasks/qemu.ts";
-import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
+import { FORMATS } from "../lib/image/formats.ts";
+import { $ } from "../lib/system/sh.ts";
+import { inspectImage } from "../tasks/boot.ts";
+import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../tasks/qemu.ts";
 import { build } from "./builds.ts";
-import { evaluate, missing, sha256, stubProgram, tempDir, unprivileged } from "./helpers.ts";
-import { exclusively, quiet, tinyTree } from "./trees.ts";
+import { evaluate, missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "./helpers.ts";
+import { exclusively, tinyTree } from "./trees.ts";
 
 const PROJECT = new URL("..", import.meta.url).pathname;
 
@@ -80,7 +80,7 @@ for (const [name, machine] of Object.entries(MACHINES)) {
         });
         // Stopped before its first instruction, and told to quit.
         const stdin = '{"execute":"qmp_capabilities"}{"execute":"query-block"}{"execute":"quit"}';
-        const answer = await shWith({ quiet: true, stdin })`${program} ${args} -S -qmp stdio`;
+        const answer = await $`${program} ${args} -S -qmp stdio`.quiet().stdinText(stdin).text();
         assert.match(answer, /"file": "[^"]*with, a comma\.qcow2"|"filename": "[^"]*with, a comma\.qcow2"/);
         assert.match(answer, /SHUTDOWN/);
       }));
@@ -93,7 +93,7 @@ async function emptyDisk(dir: string, types: readonly string[], label = "gpt"): 
   await Deno.writeFile(image, new Uint8Array());
   await Deno.truncate(image, 64 * MiB);
   const lines = [`label: ${label}`, ...types.map((type) => `size=8MiB, type=${type}`)];
-  await shWith({ quiet: true, stdin: lines.join("\n") + "\n" })`sfdisk --quiet ${image}`;
+  await $`sfdisk --quiet ${image}`.quiet().stdinText(lines.join("\n") + "\n");
   return image;
 }
 

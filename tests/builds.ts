@@ -4,7 +4,7 @@
  * @module
  */
 
-import { searchPath } from "../lib/system/packages.ts";
+import { searchPath } from "../lib/system/programs.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 

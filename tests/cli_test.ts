@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
-import config from "../deno.json" with { type: "json" };
 import { BUILDERS } from "../builders/mod.ts";
+import config from "../deno.json" with { type: "json" };
 import { helpText } from "../lib/cli/cli.ts";
-import { FORMATS } from "../lib/image/formats.ts";
-import { searchPath } from "../lib/system/packages.ts";
-import { flagOf, SETTINGS } from "../lib/plan/settings.ts";
 import { MiB } from "../lib/core/units.ts";
+import { FORMATS } from "../lib/image/formats.ts";
+import { flagOf, SETTINGS } from "../lib/plan/settings.ts";
+import { searchPath } from "../lib/system/programs.ts";
+
 import { builderCommand, type BuildOptions, type BuildResult, runBuilder, startBuilder } from "./builds.ts";
-import { missing, stubProgram, tempDir } from "./helpers.ts";
+import { missing, quiet, stubProgram, tempDir } from "./helpers.ts";
 import { elf } from "./programs.ts";
-import { quiet } from "./trees.ts";
 
 const TOOLS = ["sfdisk", "mke2fs", "mkfs.vfat"];
 const NAMES = Object.keys(BUILDERS) as (keyof typeof BUILDERS)[];

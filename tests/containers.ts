@@ -8,8 +8,8 @@
  */
 
 import { join } from "node:path";
-import { stubProgram } from "./helpers.ts";
-import { cached, exclusively, quiet } from "./trees.ts";
+import { quiet, stubProgram } from "./helpers.ts";
+import { cached, exclusively } from "./trees.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 

@@ -1,4 +1,5 @@
 import * as assert from "node:assert/strict";
+import { BuildError } from "../lib/core/error.ts";
 import {
   type Contents,
   entryPath,
@@ -7,7 +8,6 @@ import {
   type Selection,
   sizeOf,
 } from "../lib/filesystem/contents.ts";
-import { BuildError } from "../lib/core/error.ts";
 import { buildNodes } from "../lib/tree/builder.ts";
 
 const TREE = buildNodes([

@@ -5,6 +5,7 @@
  */
 
 import assert from "node:assert/strict";
+
 import { build } from "./builds.ts";
 import { bootQemu, nspawn, report } from "./guests.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { packages } from "../examples/demo.ts";
-import { sh, shWith } from "../lib/system/sh.ts";
+import { $ } from "../lib/system/sh.ts";
 import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { parseRapt } from "./rapt.ts";
 
@@ -21,10 +21,10 @@ Deno.test("deno task demo makes the three images of the documentation, and again
 }, async (t) => {
   await tempDir(async (dir) => {
     // As a stranger gets it: what git knows, without any state of this directory.
-    const files = (await shWith({
-      quiet: true,
-    })`git -C ${ROOT} -c safe.directory=${"*"} ls-files --cached --others --exclude-standard`).trimEnd()
-      .split("\n");
+    const files =
+      (await $`git -C ${ROOT} -c safe.directory=${"*"} ls-files --cached --others --exclude-standard`.quiet()
+        .text()).trimEnd()
+        .split("\n");
     for (const file of files) {
       await Deno.mkdir(dirname(`${dir}/${file}`), { recursive: true });
       await Deno.copyFile(ROOT + file, `${dir}/${file}`);
@@ -42,11 +42,12 @@ Deno.test("deno task demo makes the three images of the documentation, and again
       assert.equal(code, 0, err);
       assert.doesNotMatch(err, /^\[W\]/m);
       assert.match(err, /deno@?\S* task boot examples\/disk\.qcow2/);
-      const table = JSON.parse(await sh`sfdisk --json ${dir}/examples/disk.img`).partitiontable.partitions;
+      const table =
+        JSON.parse(await $`sfdisk --json ${dir}/examples/disk.img`.text()).partitiontable.partitions;
       assert.equal(table.length, 3);
-      const info = JSON.parse(await sh`qemu-img info --output=json ${dir}/examples/disk.qcow2`);
+      const info = JSON.parse(await $`qemu-img info --output=json ${dir}/examples/disk.qcow2`.text());
       assert.equal(info.format, "qcow2");
-      assert.match(await sh`blkid -p -o export ${dir}/examples/part.img`, /^TYPE=ext4$/m);
+      assert.match(await $`blkid -p -o export ${dir}/examples/part.img`.text(), /^TYPE=ext4$/m);
     });
     await t.step("the second time", async () => {
       const { code, err } = await demo();

@@ -4,16 +4,15 @@
  * @module
  */
 
-import { type FormatName, FORMATS, isConverted } from "../lib/image/formats.ts";
-import { readTable } from "../lib/image/gpt.ts";
+import { type FormatName, formatOf } from "../lib/image/formats.ts";
 import { imageSize, readImage } from "../lib/image/image.ts";
-import { shWith } from "../lib/system/sh.ts";
-import { tempDir } from "./helpers.ts";
-import { quiet } from "./trees.ts";
+import { readTable } from "../lib/make/table.ts";
+import { $ } from "../lib/system/sh.ts";
+import { quiet, tempDir } from "./helpers.ts";
 
 /** The first difference between two images of one format; `undefined` when there is none. */
 export async function findDifference(a: string, b: string, format: FormatName): Promise<string | undefined> {
-  const said = await shWith({ quiet: true, accept: [1] })`cmp --verbose --bytes=${2 ** 50} ${a} ${b}`;
+  const said = await $`cmp --verbose --bytes=${2 ** 50} ${a} ${b}`.quiet().noThrow(1).text();
   const sizes = [imageSize(a), imageSize(b)];
   const count = said.split("\n").length - 1;
   if (count === 0 && sizes[0] === sizes[1]) return undefined;
@@ -21,9 +20,9 @@ export async function findDifference(a: string, b: string, format: FormatName): 
   if (first === undefined) return `the sizes: ${sizes.join(" and ")} bytes`;
   const at = Number(first) - 1;
   const text = `${count} bytes, the first at ${at}`;
-  if (!isConverted(format)) return `${text}: ${await placeIn(a, at)}`;
+  if (formatOf(format).driver === "raw") return `${text}: ${await placeIn(a, at)}`;
   return await tempDir(async (dir) => {
-    const { driver } = FORMATS[format] as { driver: string };
+    const { driver } = formatOf(format);
     for (const [name, image] of [["a", a], ["b", b]] as const) {
       await quiet`qemu-img convert -f ${driver} -O raw ${image} ${dir}/${name}`;
     }

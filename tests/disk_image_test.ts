@@ -6,10 +6,11 @@
 
 import assert from "node:assert/strict";
 import { GiB, MiB } from "../lib/core/units.ts";
+
 import { build, runBuilder } from "./builds.ts";
 import { bootQemu, dissect, mountLoop, nspawn, report } from "./guests.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
-import { copyTree, quiet, tinyTree } from "./trees.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
+import { copyTree, tinyTree } from "./trees.ts";
 
 const TOOLS = ["sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "qemu-img", "mmdebstrap"];
 const ignore = missing(...TOOLS) || unprivileged();

@@ -12,10 +12,10 @@ import {
   peArchitecture,
   typeName,
 } from "../lib/core/dps.ts";
-import { shWith } from "../lib/system/sh.ts";
+import { $ } from "../lib/system/sh.ts";
 import { newerSystemd } from "./guests.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
-import { download, quiet, unpack } from "./trees.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
+import { download, unpack } from "./trees.ts";
 
 const NAMES = Object.keys(ARCHITECTURES) as ArchitectureName[];
 
@@ -61,7 +61,7 @@ Deno.test(
         TYPES.map(({ guid, systemd }) => `size=1MiB, type=${guid}, name="${systemd}", attrs="GUID:${growfs}"`)
           .join("\n")
       }\n`;
-      await shWith({ quiet: true, stdin })`sfdisk --quiet ${image}`;
+      await $`sfdisk --quiet ${image}`.quiet().stdinText(stdin);
       const { partitiontable } = JSON.parse(await quiet`sfdisk --json ${image}`);
       for (const { type, name } of partitiontable.partitions) {
         const { role, architecture } = identifyType(type)!;

@@ -9,13 +9,13 @@
 
 import assert from "node:assert/strict";
 import { partitionType } from "../lib/core/dps.ts";
-import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
+import { $ } from "../lib/system/sh.ts";
 import { build } from "./builds.ts";
 import { bootQemu, report } from "./guests.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
 import { parseRapt } from "./rapt.ts";
-import { copyTree, quiet, tinyTree } from "./trees.ts";
+import { copyTree, tinyTree } from "./trees.ts";
 
 const MOD = new URL("../builders/mod.ts", import.meta.url).pathname;
 const EXAMPLE = new URL("../examples/efibootguard/", import.meta.url).pathname;
@@ -122,7 +122,7 @@ Deno.test(
           size / 512
         }, type=${type}, uuid=${uuid}, name=${name}`
       );
-      await shWith({ quiet: true, stdin: `label: gpt\n${lines.join("\n")}\n` })`sfdisk --quiet ${disk}`;
+      await $`sfdisk --quiet ${disk}`.quiet().stdinText(`label: gpt\n${lines.join("\n")}\n`);
 
       // The ESP is an image of part-image, too.
       const loader = `${dir}/loader/EFI/BOOT`;

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { searchPath } from "../lib/system/packages.ts";
-import { stubProgram } from "./helpers.ts";
-import { cached, quiet, unpack } from "./trees.ts";
+import { searchPath } from "../lib/system/programs.ts";
+import { quiet, stubProgram } from "./helpers.ts";
+import { cached, unpack } from "./trees.ts";
 
 const PROGRAMS = ["mkfs.erofs", "fsck.erofs", "dump.erofs"] as const;
 

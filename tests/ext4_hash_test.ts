@@ -1,7 +1,6 @@
 import * as assert from "node:assert/strict";
 import { hashName } from "../lib/filesystem/ext4/hash.ts";
-import { quiet } from "./ext4_image.ts";
-import { missing, tempDir } from "./helpers.ts";
+import { missing, quiet, tempDir } from "./helpers.ts";
 
 const SEED = "b1c2d3e4-f5a6-4b7c-8d9e-0f1a2b3c4d5e";
 

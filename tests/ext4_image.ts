@@ -6,13 +6,11 @@
 
 import * as assert from "node:assert/strict";
 import { type Contents, select } from "../lib/filesystem/contents.ts";
-import { makeExt4 } from "../lib/filesystem/ext4/make.ts";
 import { type Ext4Plan, type Ext4Wish, planExt4 } from "../lib/filesystem/ext4/plan.ts";
+import { makeExt4 } from "../lib/make/filesystems.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
-import { shWith } from "../lib/system/sh.ts";
 import { walk } from "../lib/tree/walk.ts";
-
-export const quiet = shWith({ quiet: true });
+import { quiet } from "./helpers.ts";
 
 export const WISH = {
   label: "root",

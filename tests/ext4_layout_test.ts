@@ -1,12 +1,12 @@
 import * as assert from "node:assert/strict";
+import { KiB, MiB } from "../lib/core/units.ts";
 import { select } from "../lib/filesystem/contents.ts";
-import { makeExt4 } from "../lib/filesystem/ext4/make.ts";
 import { hasSuperblock, layoutOf } from "../lib/filesystem/ext4/layout.ts";
 import { planExt4 } from "../lib/filesystem/ext4/plan.ts";
+import { makeExt4 } from "../lib/make/filesystems.ts";
+import { buildNodes } from "../lib/tree/builder.ts";
 import type { Nodes } from "../lib/tree/nodes.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
-import { buildNodes } from "../lib/tree/builder.ts";
-import { KiB, MiB } from "../lib/core/units.ts";
 import { assertClean, superblock, WHOLE, WISH } from "./ext4_image.ts";
 import { missing, tempDir } from "./helpers.ts";
 

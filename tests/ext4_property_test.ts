@@ -8,8 +8,8 @@
 import * as assert from "node:assert/strict";
 import { MiB } from "../lib/core/units.ts";
 import { assertEqualTrees } from "./compare.ts";
-import { assertClean, available, makeImage, mounted, quiet, superblock } from "./ext4_image.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
+import { assertClean, available, makeImage, mounted, superblock } from "./ext4_image.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
 import { makeRandomTree, newRandom } from "./random_tree.ts";
 
 const FIRST_SEED = Number(Deno.env.get("EXT4_SEED") ?? Math.floor(Math.random() * 2 ** 32));

@@ -1,16 +1,16 @@
 import * as assert from "node:assert/strict";
-import { select } from "../lib/filesystem/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { makeExt4 } from "../lib/filesystem/ext4/make.ts";
+import { GiB, MiB } from "../lib/core/units.ts";
+import { select } from "../lib/filesystem/contents.ts";
 import { planExt4 } from "../lib/filesystem/ext4/plan.ts";
+import { makeExt4 } from "../lib/make/filesystems.ts";
+import { buildNodes, type NodeInput } from "../lib/tree/builder.ts";
 import type { Nodes } from "../lib/tree/nodes.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
-import { buildNodes, type NodeInput } from "../lib/tree/builder.ts";
-import { GiB, MiB } from "../lib/core/units.ts";
 import { walk } from "../lib/tree/walk.ts";
 import { assertEqualTrees } from "./compare.ts";
-import { assertClean, makeImage, mounted, quiet, superblock, WHOLE, WISH } from "./ext4_image.ts";
-import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
+import { assertClean, makeImage, mounted, superblock, WHOLE, WISH } from "./ext4_image.ts";
+import { missing, quiet, sha256, tempDir, unprivileged } from "./helpers.ts";
 import { makeRandomTree } from "./random_tree.ts";
 
 const ignore = missing("mke2fs", "e2fsck", "debugfs", "dumpe2fs", "mount", "find", "getfattr") ||

@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import { MiB } from "../lib/core/units.ts";
 import { runBuilder } from "./builds.ts";
+import { useErofs } from "./erofs.ts";
 import {
   addStub,
   assertNothingLeft,
@@ -22,9 +23,8 @@ import {
   start,
   waitFor,
 } from "./faults.ts";
-import { useErofs } from "./erofs.ts";
-import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
-import { cached, quiet, tinyTree } from "./trees.ts";
+import { missing, quiet, sha256, tempDir, unprivileged } from "./helpers.ts";
+import { cached, tinyTree } from "./trees.ts";
 
 const ignore = missing(
   "sfdisk",

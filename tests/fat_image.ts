@@ -4,13 +4,14 @@
  * @module
  */
 
+import { MiB } from "../lib/core/units.ts";
 import { select } from "../lib/filesystem/contents.ts";
 import { fatEntries } from "../lib/filesystem/fat/entries.ts";
 import { fatGeometry, smallestFat } from "../lib/filesystem/fat/geometry.ts";
+import { type FatOptions, fillVfat } from "../lib/filesystem/fat/make.ts";
+import { mkfsVfat } from "../lib/make/commands.ts";
+import { $ } from "../lib/system/sh.ts";
 import { closeRoot, openRoot } from "../lib/tree/root.ts";
-import { sh, shWith } from "../lib/system/sh.ts";
-import { MiB } from "../lib/core/units.ts";
-import { type FatOptions, makeVfat } from "../lib/filesystem/fat/make.ts";
 import { walk } from "../lib/tree/walk.ts";
 
 export const SERIAL = "0123abcd";
@@ -43,8 +44,10 @@ export async function makeFat(
     await Deno.writeFile(image, new Uint8Array());
     await Deno.truncate(image, OFFSET + wanted + MiB);
     const geometry = fatGeometry(wanted, entries, sector)!;
-    const request = { geometry, label: "TEST", serial: SERIAL, time: TIME, entries };
-    await makeVfat({ path: image, offset: OFFSET, size: wanted }, request, { root, nodes }, options);
+    const plan = { geometry, label: "TEST", serial: SERIAL, time: TIME, entries };
+    const target = { path: image, offset: OFFSET, size: wanted };
+    await mkfsVfat(target, plan).quiet();
+    await fillVfat(target, plan, { root, nodes }, options);
     return image;
   } finally {
     closeRoot(root);
@@ -53,9 +56,11 @@ export async function makeFat(
 
 /** What fsck.vfat says of the filesystem. It finds nothing wrong, or this throws. */
 export async function checkFat(dir: string, image: string): Promise<string> {
-  await sh`dd ${`if=${image}`} ${`of=${dir}/cut`} ${`skip=${OFFSET / MiB}`} bs=1M status=none conv=sparse`;
-  return await sh`fsck.vfat -n -v ${dir}/cut`;
+  await $`dd ${`if=${image}`} ${`of=${dir}/cut`} ${`skip=${OFFSET / MiB}`} bs=1M status=none conv=sparse`;
+  return await $`fsck.vfat -n -v ${dir}/cut`.text();
 }
 
 /** Runs mtools, which read what is there and no configuration. */
-export const mtools = shWith({ quiet: true, env: { MTOOLSRC: "/dev/null", MTOOLS_SKIP_CHECK: "1" } });
+export function mtools(...line: Parameters<typeof $>): Promise<string> {
+  return $(...line).quiet().env({ MTOOLSRC: "/dev/null", MTOOLS_SKIP_CHECK: "1" }).text();
+}

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { type Contents, select } from "../lib/filesystem/contents.ts";
 import { BuildError } from "../lib/core/error.ts";
+import { GiB, KiB, MiB } from "../lib/core/units.ts";
+import { type Contents, select } from "../lib/filesystem/contents.ts";
 import { fatEntries } from "../lib/filesystem/fat/entries.ts";
 import {
   FAT_ROOT_ENTRIES,
@@ -9,11 +10,10 @@ import {
   MAX_FAT_SIZE,
   smallestFat,
 } from "../lib/filesystem/fat/geometry.ts";
-import { shWith } from "../lib/system/sh.ts";
+import { $ } from "../lib/system/sh.ts";
 import { buildNodes, type NodeInput } from "../lib/tree/builder.ts";
-import { GiB, KiB, MiB } from "../lib/core/units.ts";
 import { checkFat, makeFat, mtools, OFFSET } from "./fat_image.ts";
-import { missing, tempDir } from "./helpers.ts";
+import { missing, quiet, tempDir } from "./helpers.ts";
 
 const pure = { permissions: "none" } as const;
 const tools = { ignore: missing("mkfs.vfat", "mcopy", "mdir", "fsck.vfat") };
@@ -216,10 +216,10 @@ Deno.test(
         const { bits, perCluster, reserved, clusters } = fatGeometry(mib * MiB, [])!;
         const image = `${dir}/${mib}`;
         const root = bits === 32 ? [] : ["-r", FAT_ROOT_ENTRIES];
-        await shWith({ quiet: true })`mkfs.vfat -F ${bits} -S 512 -s ${perCluster} -R ${reserved} -f 2 ${root}
-        -a -C ${image} ${mib * KiB}`;
+        await $`mkfs.vfat -F ${bits} -S 512 -s ${perCluster} -R ${reserved} -f 2 ${root}
+        -a -C ${image} ${mib * KiB}`.quiet();
         const made = Number(
-          /(\d+) clusters/.exec(await shWith({ quiet: true })`fsck.vfat -n ${image}`)![0].split(" ")[0],
+          /(\d+) clusters/.exec(await $`fsck.vfat -n ${image}`.quiet().text())![0].split(" ")[0],
         );
         assert(
           clusters <= made && made - clusters <= 16 + made / 1000,
@@ -230,7 +230,7 @@ Deno.test(
 );
 
 Deno.test(
-  "makeVfat() fills what smallestFat() says to the last cluster",
+  "fillVfat() fills what smallestFat() says to the last cluster",
   tools,
   () =>
     tempDir(async (dir) => {
@@ -248,7 +248,7 @@ Deno.test(
 );
 
 Deno.test(
-  "makeVfat() writes label, serial number and the times of the tree, and nothing beyond its place",
+  "fillVfat() writes label, serial number and the times of the tree, and nothing beyond its place",
   tools,
   () =>
     tempDir(async (dir) => {
@@ -264,9 +264,8 @@ Deno.test(
       const bytes = await Deno.readFile(image);
       assert(bytes.subarray(0, OFFSET).every((byte) => byte === 0), "bytes before it");
       assert(bytes.subarray(OFFSET + 33 * MiB).every((byte) => byte === 0), "bytes behind it");
-      const probe = shWith({ quiet: true });
       assert.match(
-        await probe`blkid -p -O ${OFFSET} -S ${33 * MiB} -o export ${image}`,
+        await quiet`blkid -p -O ${OFFSET} -S ${33 * MiB} -o export ${image}`,
         /UUID=0123-ABCD[^]*VERSION=FAT32[^]*TYPE=vfat/,
       );
     }),

@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { searchPath } from "../lib/system/packages.ts";
+import { searchPath } from "../lib/system/programs.ts";
 import { startBuilder } from "./builds.ts";
 import { stubProgram } from "./helpers.ts";
 

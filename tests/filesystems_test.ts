@@ -1,18 +1,19 @@
 import assert from "node:assert/strict";
-import { type Contents, select } from "../lib/filesystem/contents.ts";
-import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "../lib/filesystem/filesystems.ts";
 import { deriveUuid } from "../lib/core/identity.ts";
-import { closeRoot, openRoot } from "../lib/tree/root.ts";
-import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
+import { type Contents, select } from "../lib/filesystem/contents.ts";
+import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
+import type { FilesystemRequest } from "../lib/filesystem/types.ts";
+import { makerOf, MAKERS } from "../lib/make/filesystems.ts";
+
+import { closeRoot, openRoot } from "../lib/tree/root.ts";
 import { walk } from "../lib/tree/walk.ts";
 import { useErofs } from "./erofs.ts";
-import { missing, sha256, tempDir } from "./helpers.ts";
+import { missing, quiet, sha256, tempDir } from "./helpers.ts";
 
-const quiet = shWith({ quiet: true });
 const OFFSET = 5 * MiB;
 
-const WISH: FilesystemWish = {
+const WISH: FilesystemRequest = {
   label: "TEST",
   uuid: deriveUuid("test", "filesystem"),
   hashSeed: deriveUuid("test", "hash"),
@@ -57,7 +58,7 @@ const READERS: Record<FilesystemName, {
 async function make(
   dir: string,
   type: FilesystemName,
-  wish: FilesystemWish,
+  wish: FilesystemRequest,
   contents: Contents,
   prepare: (tree: string) => Promise<void>,
 ): Promise<{ plan: NonNullable<ReturnType<typeof FILESYSTEMS[FilesystemName]["plan"]>>; image: string }> {
@@ -72,25 +73,28 @@ async function make(
     const plan = FILESYSTEMS[type].plan(select(nodes, contents), wish);
     assert(plan);
     let done = 0;
+    const { make, verify, check } = makerOf(type);
     const context = {
       root,
+      nodes,
       scratch: `${dir}/scratch`,
       onProgress: (bytes: number) => done = bytes,
       signal: new AbortController().signal,
     };
-    if (plan.measured) {
+    if (plan.estimate) {
       await Deno.writeFile(image, new Uint8Array());
-      await plan.make({ path: image, offset: 0, size: plan.size }, context);
+      await make({ path: image, offset: 0, size: plan.size }, plan.writer, context);
       assert.equal(done, plan.bytes);
       const { size } = await Deno.stat(image);
       assert.equal(size % 4096, 0);
       assert(size <= plan.size, `${size} of ${plan.size} bytes`);
-      await plan.verify!({ path: image, offset: 0, size }, { scratch: `${dir}/scratch`, full: true });
+      verify!({ path: image, offset: 0, size }, plan.writer);
+      await check!({ path: image, offset: 0, size }, `${dir}/scratch`);
       return { plan, image };
     }
     await Deno.writeFile(disk, new Uint8Array());
     await Deno.truncate(disk, OFFSET + plan.size + MiB);
-    await plan.make({ path: disk, offset: OFFSET, size: plan.size }, context);
+    await make({ path: disk, offset: OFFSET, size: plan.size }, plan.writer, context);
     assert(done <= plan.bytes, `${done} of ${plan.bytes} bytes`);
     await quiet`dd if=${disk} of=${image} bs=1M skip=${OFFSET / MiB} count=${
       plan.size / MiB
@@ -113,7 +117,7 @@ async function fill(tree: string): Promise<void> {
 
 for (const type of Object.keys(FILESYSTEMS) as FilesystemName[]) {
   const { tools, check, list, read } = READERS[type];
-  const ignore = missing(...tools, ...FILESYSTEMS[type].tools);
+  const ignore = missing(...tools, ...MAKERS[type].programs);
 
   Deno.test(`FILESYSTEMS.${type} makes one that blkid recognises and its checker finds no fault in`, {
     ignore,

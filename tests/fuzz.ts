@@ -10,21 +10,21 @@
 
 import assert from "node:assert/strict";
 import { posix } from "node:path";
+import { parseProject, selectJobs } from "../lib/cli/raptor.ts";
 import { elfArchitecture, peArchitecture } from "../lib/core/dps.ts";
 import { BuildError } from "../lib/core/error.ts";
-import { parseTable, sfdiskScript, verifyTable, writeTable } from "../lib/image/gpt.ts";
-import { openInput } from "../lib/tree/input.ts";
-import { parseOsRelease } from "../lib/tree/os-release.ts";
-import { planDisk, planPart } from "../lib/plan/plan.ts";
-import { parseProject, selectJobs } from "../lib/cli/raptor.ts";
-import { packageUrl, parseApk, parseDpkg } from "../lib/make/sbom.ts";
-import { readSettings, type SettingName, SETTINGS } from "../lib/plan/settings.ts";
 import { MiB } from "../lib/core/units.ts";
+import { parseTable, sfdiskScript } from "../lib/image/gpt.ts";
+import { openInput } from "../lib/make/input.ts";
+import { packageUrl, parseApk, parseDpkg } from "../lib/make/sbom.ts";
+import { verifyTable, writeTable } from "../lib/make/table.ts";
+import { planDisk, planPart } from "../lib/plan/plan.ts";
+import { readSettings, type SettingName, SETTINGS } from "../lib/plan/settings.ts";
+import { parseOsRelease } from "../lib/tree/os-release.ts";
 import { compareVersions } from "../lib/tree/versions.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "./facts.ts";
-import { tempDir } from "./helpers.ts";
+import { quiet, tempDir } from "./helpers.ts";
 import { newRandom, type Random } from "./random_tree.ts";
-import { quiet } from "./trees.ts";
 
 /** Pieces that have a meaning somewhere. */
 const TOKENS = [

@@ -1,26 +1,22 @@
 import assert from "node:assert/strict";
 import { type ArchitectureName, ARCHITECTURES, identifyType, partitionType } from "../lib/core/dps.ts";
+import { deriveUuid } from "../lib/core/identity.ts";
+import { MiB, SECTOR } from "../lib/core/units.ts";
 import {
   GRAIN,
   MAX_LABEL,
   placePartitions,
-  readTable,
   sfdiskScript,
   type Table,
   TABLE_SIZE,
   type TableEntry,
-  verifyTable,
-  writeTable,
 } from "../lib/image/gpt.ts";
-import { deriveUuid } from "../lib/core/identity.ts";
-import { shWith } from "../lib/system/sh.ts";
-import { MiB, SECTOR } from "../lib/core/units.ts";
-import { missing, sha256, tempDir } from "./helpers.ts";
+import { readTable, verifyTable, writeTable } from "../lib/make/table.ts";
+import { $ } from "../lib/system/sh.ts";
+import { missing, quiet, sha256, tempDir } from "./helpers.ts";
 
 const pure = { permissions: "none" } as const;
 const sfdisk = { ignore: missing("sfdisk") };
-const quiet = shWith({ quiet: true });
-
 const entry = (name: string, offset: number, size: number, more: Partial<TableEntry> = {}): TableEntry => ({
   type: partitionType("esp", "x86-64"),
   uuid: deriveUuid("test", name),
@@ -184,7 +180,7 @@ Deno.test("readTable() says so when there is no GPT", sfdisk, () =>
     const image = `${dir}/mbr`;
     await Deno.writeFile(image, new Uint8Array(4 * MiB));
     await assert.rejects(readTable(image), { name: "BuildError" });
-    await shWith({ quiet: true, stdin: "label: dos\nsize=1MiB\n" })`sfdisk --quiet ${image}`;
+    await $`sfdisk --quiet ${image}`.quiet().stdinText("label: dos\nsize=1MiB\n");
     await assert.rejects(readTable(image), {
       name: "BuildError",
       message: `Cannot find a GPT in "${image}"`,

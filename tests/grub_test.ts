@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { BOOTLOADERS, chooseLoader } from "../lib/boot/bootloaders.ts";
-import type { Addition } from "../lib/filesystem/contents.ts";
 import { grubDefaults, quoteGrub, splitOptions } from "../lib/boot/grub.ts";
+import type { Addition } from "../lib/filesystem/contents.ts";
 import { buildNodes } from "../lib/tree/builder.ts";
 import type { Tree } from "../lib/tree/inspect.ts";
-import { quiet } from "./trees.ts";
+import { quiet } from "./helpers.ts";
 
 const pure = { permissions: "none" } as const;
 

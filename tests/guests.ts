@@ -6,6 +6,8 @@
  * @module
  */
 
+import { $ } from "../lib/system/sh.ts";
+import { inspectImage } from "../tasks/boot.ts";
 import {
   type BootableName,
   checkInstalled,
@@ -14,10 +16,8 @@ import {
   type FirmwareName,
   qemuCommand,
 } from "../tasks/qemu.ts";
-import { inspectImage } from "../tasks/boot.ts";
-import { shWith } from "../lib/system/sh.ts";
-import { tempDir } from "./helpers.ts";
-import { exclusively, quiet, unpack } from "./trees.ts";
+import { quiet, tempDir } from "./helpers.ts";
+import { exclusively, unpack } from "./trees.ts";
 
 /** The line with which the init of every tree of trees.ts ends its report. */
 const END = "=== end";
@@ -76,8 +76,9 @@ export async function bootQemu(image: string, options: QemuOptions = {}): Promis
       let output = "";
       let failure: unknown;
       try {
-        const run = shWith({ quiet: true, onStdout: (text) => output += text });
-        await run`timeout --kill-after=10 ${timeout} ${command}`;
+        const decoder = new TextDecoder();
+        await $`timeout --kill-after=10 ${timeout} ${command}`.quiet()
+          .stdout((bytes) => output += decoder.decode(bytes, { stream: true }));
       } catch (error) {
         failure = error;
       }

@@ -5,7 +5,8 @@
  */
 
 import { createHash } from "node:crypto";
-import { isInstalled } from "../lib/system/packages.ts";
+import { isInstalled } from "../lib/system/programs.ts";
+import { $ } from "../lib/system/sh.ts";
 
 /** Under CI nothing is skipped: a tool that is missing there has to fail loudly. */
 const CI = Boolean(Deno.env.get("CI"));
@@ -31,6 +32,11 @@ export async function tempDir<T>(fn: (dir: string) => T | Promise<T>): Promise<T
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
+}
+
+/** Runs a program without a word in the log, and returns what it wrote to stdout. */
+export function quiet(...line: Parameters<typeof $>): Promise<string> {
+  return $(...line).quiet().text();
 }
 
 /** Writes a program for a test to put on `PATH`, e.g. `mke2fs` as `exit 3`. A text without `#!` is for `/bin/sh`. */

@@ -7,17 +7,16 @@
 
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import { BuildError } from "../lib/core/error.ts";
 import { splitOptions } from "../lib/boot/grub.ts";
-import { type DiskPlan, planDisk, planPart } from "../lib/plan/plan.ts";
-import { closeRoot } from "../lib/tree/root.ts";
-import { inspectTree } from "../lib/tree/inspect.ts";
+import { BuildError } from "../lib/core/error.ts";
 import { MiB } from "../lib/core/units.ts";
+import { type DiskPlan, planDisk, planPart } from "../lib/plan/plan.ts";
+import { inspectTree } from "../lib/tree/inspect.ts";
+import { closeRoot } from "../lib/tree/root.ts";
 import { builderCommand, type BuildResult, runBuilder } from "./builds.ts";
 import { settingsOf } from "./facts.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
 import { elf, pe } from "./programs.ts";
-import { quiet } from "./trees.ts";
 
 const TOOLS = ["sfdisk", "mke2fs", "mkfs.vfat", "mdir"];
 const ignore = missing(...TOOLS);

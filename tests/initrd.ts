@@ -5,8 +5,8 @@
  * @module
  */
 
-import { stubProgram, tempDir } from "./helpers.ts";
-import { quiet, tinyUnpacked, unpack } from "./trees.ts";
+import { quiet, stubProgram, tempDir } from "./helpers.ts";
+import { tinyUnpacked, unpack } from "./trees.ts";
 
 /** With what they depend on before them. */
 const MODULES = [

@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { openInput } from "../lib/tree/input.ts";
-import { sh, shWith } from "../lib/system/sh.ts";
+import { openInput } from "../lib/make/input.ts";
+import { $ } from "../lib/system/sh.ts";
 import { missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 
 /** Everything about a tree, as find and getfattr read it. */
 async function facts(tree: string): Promise<string> {
-  const entries = await shWith({ quiet: true })`find ${tree} -printf ${"%P %y %m %U:%G %s %T@ %n %l\\n"}`;
-  const xattrs = await shWith({ quiet: true })`getfattr -d -h -R -m - --absolute-names -e hex ${tree}`;
+  const entries = await $`find ${tree} -printf ${"%P %y %m %U:%G %s %T@ %n %l\\n"}`.quiet().text();
+  const xattrs = await $`getfattr -d -h -R -m - --absolute-names -e hex ${tree}`.quiet().text();
   const normal = (text: string) => text.replaceAll(tree, "").split("\n").sort().join("\n");
   return normal(entries) + normal(xattrs);
 }
@@ -26,18 +26,18 @@ async function makeTree(tree: string): Promise<void> {
   await Deno.link(`${tree}/etc/shadow`, `${tree}/etc/hard link`);
   await Deno.symlink("/etc/shadow", `${tree}/etc/absolute`);
   await Deno.symlink("../../..", `${tree}/etc/upwards`);
-  await sh`mkfifo ${tree}/etc/fifo`;
-  await sh`mknod ${tree}/dev/null c 1 3`;
-  await sh`truncate -s 64M ${tree}/sparse`;
+  await $`mkfifo ${tree}/etc/fifo`;
+  await $`mknod ${tree}/dev/null c 1 3`;
+  await $`truncate -s 64M ${tree}/sparse`;
   await Deno.writeTextFile(`${tree}/etc/new\nline \\ "quote" é`, "x");
-  await sh`setfattr -n user.plain -v 1 ${tree}/${'etc/new\nline \\ "quote" é'}`;
+  await $`setfattr -n user.plain -v 1 ${tree}/${'etc/new\nline \\ "quote" é'}`;
   await Deno.copyFile("/bin/true", `${tree}/ping`);
-  await sh`setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 ${tree}/ping`;
-  await sh`setfacl -m u:12345:rw ${tree}/etc/owned`;
-  await sh`setfacl -d -m g:54321:r ${tree}/etc`;
+  await $`setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 ${tree}/ping`;
+  await $`setfacl -m u:12345:rw ${tree}/etc/owned`;
+  await $`setfacl -d -m g:54321:r ${tree}/etc`;
   // A name that is not UTF-8, which no program can be given from here.
   const script = 'name="$1/$(printf "caf\\351")"; touch "$name" && setfattr -n user.name -v 1 "$name"';
-  await sh`sh -c ${script} sh ${tree}`;
+  await $`sh -c ${script} sh ${tree}`;
   await Deno.chmod(tree, 0o750);
 }
 
@@ -86,7 +86,7 @@ for (const program of ["", "gzip", "zstd", "xz"]) {
       // The name says nothing, and holds what tar takes for a host.
       const archive = `${dir}/host:input`;
       const compress = program ? [`--use-compress-program=${program}`] : [];
-      await sh`tar ${PACK} ${compress} --force-local --file=${archive} --directory=${tree} .`;
+      await $`tar ${PACK} ${compress} --force-local --file=${archive} --directory=${tree} .`;
       let unpacked: string;
       {
         await using input = await openInput(archive, dir);
@@ -191,7 +191,7 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
   await tempDir(async (dir) => {
     await Deno.writeTextFile(`${dir}/text`, "not an archive ".repeat(100));
     await Deno.writeTextFile(`${dir}/empty`, "");
-    await sh`mkfifo ${dir}/fifo`;
+    await $`mkfifo ${dir}/fifo`;
     await writeArchive(`${dir}/oci`, [member("oci-layout", { text: "{}" }), member("index.json")]);
     await Deno.writeFile(`${dir}/cut`, member("etc/big", { text: "x".repeat(5000) }).slice(0, 2048));
     await Deno.writeFile(`${dir}/gzip`, new Uint8Array([0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6]));
@@ -225,7 +225,7 @@ Deno.test("openInput() compares the archive with the free space before it unpack
   await tempDir(async (dir) => {
     await Deno.mkdir(`${dir}/small`);
     await writeArchive(`${dir}/archive`, [member("file", { text: "x".repeat(2 ** 21) })]);
-    await sh`mount -t tmpfs -o size=1M tmpfs ${dir}/small`;
+    await $`mount -t tmpfs -o size=1M tmpfs ${dir}/small`;
     try {
       await assert.rejects(
         openInput(`${dir}/archive`, `${dir}/small`),
@@ -233,7 +233,7 @@ Deno.test("openInput() compares the archive with the free space before it unpack
       );
       assert.deepEqual(await names(`${dir}/small`), []);
     } finally {
-      await sh`umount ${dir}/small`;
+      await $`umount ${dir}/small`;
     }
   });
 });
@@ -241,7 +241,7 @@ Deno.test("openInput() compares the archive with the free space before it unpack
 /** Opens an archive in another process without some capabilities; returns its exit code, stdout and stderr. */
 async function openWithout(capability: string, archive: string, scratch: string) {
   const script = `
-    import { openInput } from "${ROOT}lib/tree/input.ts";
+    import { openInput } from "${ROOT}lib/make/input.ts";
     try {
       await using input = await openInput(${JSON.stringify(archive)}, ${JSON.stringify(scratch)});
       console.log(JSON.stringify([...Deno.readDirSync(input.directory)].map(({ name }) => name).sort()));
@@ -265,11 +265,11 @@ Deno.test("openInput() says which capability is missing, and loses nothing witho
   await tempDir(async (dir) => {
     await Deno.mkdir(`${dir}/tree`);
     await Deno.copyFile("/bin/true", `${dir}/tree/ping`);
-    await sh`tar ${PACK} --file=${dir}/plain --directory=${dir}/tree .`;
-    await sh`mknod ${dir}/tree/null c 1 3`;
-    await sh`tar ${PACK} --file=${dir}/device --directory=${dir}/tree .`;
-    await sh`setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 ${dir}/tree/ping`;
-    await sh`tar ${PACK} --file=${dir}/capability --directory=${dir}/tree .`;
+    await $`tar ${PACK} --file=${dir}/plain --directory=${dir}/tree .`;
+    await $`mknod ${dir}/tree/null c 1 3`;
+    await $`tar ${PACK} --file=${dir}/device --directory=${dir}/tree .`;
+    await $`setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 ${dir}/tree/ping`;
+    await $`tar ${PACK} --file=${dir}/capability --directory=${dir}/tree .`;
 
     await t.step("CAP_CHOWN", async () => {
       const { stdout } = await openWithout("chown", `${dir}/plain`, dir);
@@ -294,7 +294,7 @@ Deno.test("openInput() leaves nothing behind when it is interrupted", {
     await Deno.mkdir(`${dir}/bin`);
     await Deno.mkdir(`${dir}/scratch`);
     await writeArchive(`${dir}/plain`, [member("file", { text: "x" })]);
-    await sh`zstd -q ${dir}/plain -o ${dir}/archive`;
+    await $`zstd -q ${dir}/plain -o ${dir}/archive`;
     // The second time, which is when the archive is unpacked, a file of 8 GiB trickles in.
     await Deno.writeFile(`${dir}/endless`, member("file", { size: 2 ** 33 - 1 }));
     await stubProgram(
@@ -305,8 +305,8 @@ Deno.test("openInput() leaves nothing behind when it is interrupted", {
       while head -c 10240 /dev/zero; do sleep 0.1; done`,
     );
     const script = `
-      import { openInput } from "${ROOT}lib/tree/input.ts";
-      import { interrupt } from "${ROOT}lib/system/sh.ts";
+      import { openInput } from "${ROOT}lib/make/input.ts";
+      import { interrupt } from "${ROOT}lib/system/process.ts";
       Deno.addSignalListener("SIGTERM", () => interrupt("SIGTERM"));
       try {
         await openInput("${dir}/archive", "${dir}/scratch");

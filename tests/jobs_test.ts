@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/core/error.ts";
 import { findTree, isUpToDate, runJobs } from "../lib/cli/jobs.ts";
 import { parseProject } from "../lib/cli/raptor.ts";
-import { sh } from "../lib/system/sh.ts";
+import { BuildError } from "../lib/core/error.ts";
+import { $ } from "../lib/system/sh.ts";
 import { tempDir } from "./helpers.ts";
 
 const jobsIn = (dir: string) => `
@@ -78,7 +78,7 @@ Deno.test("isUpToDate() compares the image with the newest entry of the tree", a
     const [image, tree] = [`${dir}/image`, `${dir}/tree`];
     await Deno.mkdir(`${tree}/etc/deep`, { recursive: true });
     await Deno.writeTextFile(`${tree}/etc/deep/file`, "");
-    await sh`sh -c ${'touch "$1/$(printf "caf\\351")"'} sh ${tree}`;
+    await $`sh -c ${'touch "$1/$(printf "caf\\351")"'} sh ${tree}`;
     await t.step("no image", async () => assert.equal(await isUpToDate(image, [tree]), false));
     await Deno.writeTextFile(image, "image");
     await date(image, 60);

@@ -7,11 +7,11 @@
 
 import assert from "node:assert/strict";
 import { efiBootPath, partitionType } from "../lib/core/dps.ts";
-import { shWith } from "../lib/system/sh.ts";
 import { MiB } from "../lib/core/units.ts";
+import { $ } from "../lib/system/sh.ts";
 import { bootQemu, dissect, mountLoop, newerSystemd, nspawn, report } from "./guests.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
-import { copyTree, type DebianArchitecture, quiet, tinyTree } from "./trees.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
+import { copyTree, type DebianArchitecture, tinyTree } from "./trees.ts";
 
 const ROOT_UUID = "6a09e667-f3bc-4908-b2fb-1366ea957d3e";
 const ESP_UUID = "bb67ae85-84ca-4a73-bc6e-cbf6c0a93b2d";
@@ -25,17 +25,15 @@ async function handmadeDisk(architecture: DebianArchitecture, dir: string): Prom
   const root = { start: 101 * MiB, size: 64 * MiB };
   await Deno.writeFile(disk, new Uint8Array());
   await Deno.truncate(disk, 166 * MiB);
-  await shWith({
-    quiet: true,
-    stdin: `label: gpt
+  const script = `label: gpt
 start=${esp.start / 512}, size=${esp.size / 512}, type=${
-      partitionType("esp", name)
-    }, uuid=${ESP_UUID}, name=esp
+    partitionType("esp", name)
+  }, uuid=${ESP_UUID}, name=esp
 start=${root.start / 512}, size=${root.size / 512}, type=${
-      partitionType("root", name)
-    }, uuid=${ROOT_UUID}, name=root
-`,
-  })`sfdisk --quiet ${disk}`;
+    partitionType("root", name)
+  }, uuid=${ROOT_UUID}, name=root
+`;
+  await $`sfdisk --quiet ${disk}`.quiet().stdinText(script);
   const options = (await Deno.readTextFile(`${tree}/etc/kernel/cmdline`)).trim();
   const kernel = (await Array.fromAsync(Deno.readDir(`${tree}/boot`)))
     .find(({ name }) => name.startsWith("vmlinuz"))!.name;

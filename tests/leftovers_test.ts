@@ -1,13 +1,12 @@
 import assert from "node:assert/strict";
-import { entryPath, select } from "../lib/filesystem/contents.ts";
+import { entryPath } from "../lib/filesystem/contents.ts";
 import { findLeftovers, LEFTOVER_NAMES, type LeftoverName, LEFTOVERS } from "../lib/plan/leftovers.ts";
 import { systemdVersion } from "../lib/plan/machine-id.ts";
-import { planDisk, planPart } from "../lib/plan/plan.ts";
+import { type PartPlan, planDisk, planPart } from "../lib/plan/plan.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";
 import { build } from "./builds.ts";
 import { DEBIAN, factsOf, kernel, settingsOf, SYSTEMD } from "./facts.ts";
-import { missing, tempDir } from "./helpers.ts";
-import { quiet } from "./trees.ts";
+import { missing, quiet, tempDir } from "./helpers.ts";
 
 const pure = { permissions: "none" } as const;
 const ID = "0123456789abcdef0123456789abcdef\n";
@@ -114,7 +113,7 @@ for (const kind of LEFTOVER_NAMES) {
 
 Deno.test("planPart() leaves out the same", pure, () => {
   const tree = factsOf([...DEBIAN, ...EVERYTHING], { machineId: ID });
-  const paths = ({ selection }: { selection: ReturnType<typeof select> }) =>
+  const paths = ({ partitions: [{ selection }] }: PartPlan) =>
     Array.from({ length: selection.count }, (_, entry) => entryPath(selection, entry));
   const found = paths(planPart(settingsOf(), tree));
   for (const { gone, kept } of Object.values(EXAMPLES)) {
@@ -157,7 +156,7 @@ Deno.test(
 /** What becomes of /etc/machine-id: its text, `kept`, or `gone`. */
 function machineId(text: string | undefined, list: readonly NodeInput[]): string {
   const tree = factsOf(list, text === undefined ? {} : { machineId: text });
-  const { contents, selection } = planPart(settingsOf(), tree);
+  const { partitions: [{ contents, selection }] } = planPart(settingsOf(), tree);
   const addition = contents.add.find(({ path }) => path === "/etc/machine-id");
   if (addition?.type === "file") return addition.text;
   for (let entry = 0; entry < selection.count; entry++) {

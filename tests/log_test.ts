@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { evaluate, missing, tempDir } from "./helpers.ts";
-import { quiet } from "./trees.ts";
+import { evaluate, missing, quiet, tempDir } from "./helpers.ts";
 
 const CONFIG = new URL("../deno.json", import.meta.url).pathname;
 const LOG = new URL("../lib/core/log.ts", import.meta.url).href;

@@ -7,11 +7,12 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { GiB, MiB } from "../lib/core/units.ts";
-import { searchPath } from "../lib/system/packages.ts";
+import { searchPath } from "../lib/system/programs.ts";
+
 import { build, runBuilder } from "./builds.ts";
 import { bootQemu, newerSystemd, nspawn, report } from "./guests.ts";
-import { missing, stubProgram, tempDir, unprivileged } from "./helpers.ts";
-import { copyTree, debianTree, quiet, tinyTree, unpack } from "./trees.ts";
+import { missing, quiet, stubProgram, tempDir, unprivileged } from "./helpers.ts";
+import { copyTree, debianTree, tinyTree, unpack } from "./trees.ts";
 
 const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "mcopy", "mmdebstrap") || unprivileged();
 

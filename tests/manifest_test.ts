@@ -5,13 +5,12 @@
  */
 
 import assert from "node:assert/strict";
-import { parametersOf } from "../lib/make/manifest.ts";
 import { packageUrl, parseApk, parseDpkg } from "../lib/make/sbom.ts";
-import { SETTINGS } from "../lib/plan/settings.ts";
+import { parametersOf, SETTINGS } from "../lib/plan/settings.ts";
 import { build, runBuilder } from "./builds.ts";
 import { settingsOf } from "./facts.ts";
-import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
-import { copyTree, debianTree, quiet, tinyTree } from "./trees.ts";
+import { missing, quiet, sha256, tempDir, unprivileged } from "./helpers.ts";
+import { copyTree, debianTree, tinyTree } from "./trees.ts";
 
 const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "qemu-img", "mmdebstrap") || unprivileged();
 const SMALL = { EFI_MB: "33", BOOT_MB: "48", FREE_MB: "8" };

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { BUILDERS } from "../builders/mod.ts";
+
 import { sha256, stubProgram, tempDir } from "./helpers.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;

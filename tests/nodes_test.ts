@@ -1,4 +1,5 @@
 import * as assert from "node:assert/strict";
+import { buildNodes, encodeDevice } from "../lib/tree/builder.ts";
 import {
   childNamed,
   children,
@@ -11,7 +12,6 @@ import {
   typeOf,
   xattrsOf,
 } from "../lib/tree/nodes.ts";
-import { buildNodes, encodeDevice } from "../lib/tree/builder.ts";
 
 const TREE = buildNodes([
   {

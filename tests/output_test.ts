@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
+import { MiB } from "../lib/core/units.ts";
 import {
+  allocateOutput,
   checkOutput,
   dateEmptyOutputs,
   discardOutput,
   finishOutput,
-  openImage,
   type Output,
 } from "../lib/image/output.ts";
-import { MiB } from "../lib/core/units.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
-import { quiet } from "./trees.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
 
 /** Checks an output for a raw image of 8 MiB from a tree beside it. */
 async function check(dir: string, path: string, more: Partial<Parameters<typeof checkOutput>[1]> = {}) {
@@ -80,7 +79,7 @@ Deno.test("checkOutput() takes a block device that is large enough, for a raw im
       assert.deepEqual(output, { path: device, isDevice: true, size: 8 * MiB, room: 8 * MiB });
       assert.match((await refused(check(dir, device, { format: "qcow2" }))).hint!, /OUTPUT_FORMAT to raw/);
       assert.match((await refused(check(dir, device, { size: 9 * MiB }))).hint!, /SIZE_MB to 8 or less/);
-      await openImage({ ...output, size: 4 * MiB }, () => {});
+      await allocateOutput({ ...output, size: 4 * MiB }, () => {});
       const bytes = await Deno.readFile(device);
       assert(bytes.subarray(0, 4 * MiB).every((byte) => byte === 0));
       assert(bytes.subarray(4 * MiB).every((byte) => byte === 0x77));
@@ -100,7 +99,7 @@ Deno.test("an output is empty and of 1970 until it is finished, and sparse in be
     await discardOutput(output);
     let info = await Deno.stat(path);
     assert.deepEqual([info.size, info.mtime!.getTime(), info.ino], [0, 0, ino]);
-    await openImage(output, () => {});
+    await allocateOutput(output, () => {});
     info = await Deno.stat(path);
     assert.deepEqual([info.size, info.blocks, info.ino], [8 * MiB, 0, ino]);
     assert((await Deno.readFile(path)).every((byte) => byte === 0));

@@ -9,8 +9,8 @@ import { MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";
 import { assertEqualTrees } from "./compare.ts";
 import { dissect, mountLoop, nspawn, report } from "./guests.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
-import { quiet, tinyTree } from "./trees.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
+import { tinyTree } from "./trees.ts";
 
 const ignore = missing("mke2fs", "qemu-img", "mmdebstrap") || unprivileged();
 

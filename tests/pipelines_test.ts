@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { BUILDERS } from "../builders/mod.ts";
 import { parseProject } from "../lib/cli/raptor.ts";
 import { builderImage, IMAGE, importTree, podman, stubPodman } from "./containers.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
-import { quiet, tinyTree } from "./trees.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
+import { tinyTree } from "./trees.ts";
 
 const EXAMPLES = new URL("../examples/", import.meta.url).pathname;
 const ignore = missing("podman", "runc", "mmdebstrap", "git", "zstd") || unprivileged();

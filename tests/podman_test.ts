@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { builderImage, IMAGE, importTree, podman, rootless } from "./containers.ts";
-import { missing, sha256, stubProgram, tempDir, unprivileged } from "./helpers.ts";
-import { copyTree, quiet, tinyTree } from "./trees.ts";
+import { missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "./helpers.ts";
+import { copyTree, tinyTree } from "./trees.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const ignore = missing("podman", "runc", "mmdebstrap", "e2fsck", "mount") || unprivileged();

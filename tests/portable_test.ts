@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
 import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
+import { MAKERS } from "../lib/make/filesystems.ts";
 import { planPart } from "../lib/plan/plan.ts";
 import { checkPortable } from "../lib/plan/portable.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";
@@ -71,7 +72,7 @@ Deno.test(
   () => {
     const tree = factsOf(without("/run", "/etc/machine-id"));
     const plan = planPart(settingsOf({ PORTABLE: "web" }), tree);
-    assert.deepEqual(plan.contents.add, [
+    assert.deepEqual(plan.partitions[0].contents.add, [
       { path: "/run", type: "directory" },
       { path: "/etc/machine-id", type: "file", text: "" },
     ]);
@@ -94,17 +95,17 @@ Deno.test(
         return true;
       });
     }
-    // Without PORTABLE it is only said, and nothing is added.
+    // Without PORTABLE nobody asked.
     const plain = planPart(settingsOf(), tree);
-    assert.deepEqual(plain.contents.add, []);
-    assert.deepEqual(plain.portable, ["No portable service, for which it lacks /run, /etc/machine-id"]);
+    assert.deepEqual(plain.partitions[0].contents.add, []);
+    assert.deepEqual(plain.portable, []);
   },
 );
 
 const SYSTEMS = (Object.keys(FILESYSTEMS) as FilesystemName[]).filter((name) =>
   FILESYSTEMS[name].holdsSystem
 );
-const TOOLS = SYSTEMS.flatMap((name): readonly string[] => FILESYSTEMS[name].tools);
+const TOOLS = SYSTEMS.flatMap((name): readonly string[] => MAKERS[name].programs);
 const ignore = unprivileged() || missing(...TOOLS, "mmdebstrap", "systemd-nspawn");
 
 for (const filesystem of SYSTEMS) {

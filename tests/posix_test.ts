@@ -1,7 +1,7 @@
 import * as assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { childNamed, lookup, mtimeOf, nameText, pathOf, typeOf, xattrsOf } from "../lib/tree/nodes.ts";
 import * as posix from "../lib/system/posix.ts";
+import { childNamed, lookup, mtimeOf, nameText, pathOf, typeOf, xattrsOf } from "../lib/tree/nodes.ts";
 import { closeRoot, openNode, openRoot, readFile, realPath } from "../lib/tree/root.ts";
 import { walk } from "../lib/tree/walk.ts";
 import { tempDir, unprivileged } from "./helpers.ts";

@@ -1,13 +1,12 @@
 import assert from "node:assert/strict";
+import { MiB } from "../lib/core/units.ts";
 import { openImageFile } from "../lib/image/image.ts";
-import { CLUSTER, writeTables } from "../lib/image/qcow2/header.ts";
 import type { Piece } from "../lib/image/qcow2/clusters.ts";
 import { compressQcow2 } from "../lib/image/qcow2/compress.ts";
-import { sealQcow2 } from "../lib/image/qcow2/wrap.ts";
-import { MiB } from "../lib/core/units.ts";
-import { missing, sha256, tempDir } from "./helpers.ts";
+import { CLUSTER, writeTables } from "../lib/image/qcow2/header.ts";
+import { wrapQcow2 } from "../lib/image/qcow2/wrap.ts";
+import { missing, quiet, sha256, tempDir } from "./helpers.ts";
 import { newRandom } from "./random_tree.ts";
-import { quiet } from "./trees.ts";
 
 const qemu = { ignore: missing("qemu-img") };
 const GiB = 1024 ** 3;
@@ -72,12 +71,12 @@ async function seal(dir: string, name: string, zeros: boolean): Promise<{ image:
   });
   using file = openImageFile(image), rest = openImageFile(table);
   const pieces: Piece[] = PARTS.map(({ guest, size }, i) => ({ image: file, host: hosts[i]!, guest, size }));
-  await sealQcow2(file, DISK, [{ image: rest, host: 0, guest: 0, size: DISK }, ...pieces]);
+  await wrapQcow2(file, DISK, [{ image: rest, host: 0, guest: 0, size: DISK }, ...pieces]);
   return { image, raw };
 }
 
 Deno.test(
-  "sealQcow2() makes a dense image of parts that lie in any order, and of a table beside them",
+  "wrapQcow2() makes a dense image of parts that lie in any order, and of a table beside them",
   qemu,
   () =>
     tempDir(async (dir) => {
@@ -89,7 +88,7 @@ Deno.test(
 );
 
 Deno.test(
-  "sealQcow2() makes the same bytes whether zeros are stored or not",
+  "wrapQcow2() makes the same bytes whether zeros are stored or not",
   qemu,
   () =>
     tempDir(async (dir) => {
@@ -99,7 +98,7 @@ Deno.test(
     }),
 );
 
-Deno.test("sealQcow2() makes images of gigabytes, and of nothing", qemu, () =>
+Deno.test("wrapQcow2() makes images of gigabytes, and of nothing", qemu, () =>
   tempDir(async (dir) => {
     const image = `${dir}/image`, raw = `${dir}/raw`;
     for (const [size, data] of [[3 * GiB, [0, 2 * GiB + 5, 3 * GiB - 10]], [MiB, []]] as const) {
@@ -109,7 +108,7 @@ Deno.test("sealQcow2() makes images of gigabytes, and of nothing", qemu, () =>
       await Deno.truncate(image, CLUSTER + size);
       {
         using file = openImageFile(image);
-        await sealQcow2(file, size, [{ image: file, host: CLUSTER, guest: 0, size }]);
+        await wrapQcow2(file, size, [{ image: file, host: CLUSTER, guest: 0, size }]);
       }
       await assertEqual(image, raw);
     }

@@ -13,7 +13,7 @@
 
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
-import { sh } from "../lib/system/sh.ts";
+import { $ } from "../lib/system/sh.ts";
 
 /** One statement of a file. */
 export interface Statement {
@@ -483,7 +483,7 @@ export async function buildRapt(
     } else if (instruction === "RUN") {
       // As in Raptor's sandbox: the words as they are, and the host's network.
       const assignments = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
-      await sh`unshare --mount --propagation=private sh -c ${RUN} sh ${root} ${directory} ${assignments} ${args}`;
+      await $`unshare --mount --propagation=private sh -c ${RUN} sh ${root} ${directory} ${assignments} ${args}`;
     } else throw new Error(`${file}: ${instruction} is not known here`);
   }
 }

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { minimalDebian } from "./containers.ts";
 import { NSPAWN } from "./guests.ts";
-import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
+import { missing, quiet, sha256, tempDir, unprivileged } from "./helpers.ts";
 import { buildRapt, commandOf, loadRapt, type Program } from "./rapt.ts";
-import { cached, quiet, tinyTree } from "./trees.ts";
+import { cached, tinyTree } from "./trees.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const ignore = missing("systemd-nspawn", "mmdebstrap", "unshare") || unprivileged();

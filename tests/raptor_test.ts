@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { BuildError } from "../lib/core/error.ts";
 import { parseProject, selectJobs } from "../lib/cli/raptor.ts";
+import { BuildError } from "../lib/core/error.ts";
 
 const BUILDERS = ["disk-image", "part-image"];
 const EXAMPLE = await Deno.readTextFile(new URL("../examples/Raptor.toml", import.meta.url));

@@ -12,9 +12,8 @@
 import assert from "node:assert/strict";
 import { delimiter, dirname } from "node:path";
 import { bootQemu, nspawn, report } from "./guests.ts";
-import { missing, sha256, tempDir, unprivileged } from "./helpers.ts";
+import { missing, quiet, sha256, tempDir, unprivileged } from "./helpers.ts";
 import { CASES, INCLUDED } from "./raptor_cases.ts";
-import { quiet } from "./trees.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const RAPTOR = Deno.env.get("RAPTOR");

@@ -5,18 +5,18 @@
  */
 
 import assert from "node:assert/strict";
+import { MiB } from "../lib/core/units.ts";
 import { FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { type FormatName, FORMATS } from "../lib/image/formats.ts";
-import { searchPath } from "../lib/system/packages.ts";
-import { MiB } from "../lib/core/units.ts";
+import { searchPath } from "../lib/system/programs.ts";
 import { build, builderCommand, runBuilder } from "./builds.ts";
 import { findDifference, placeIn } from "./differences.ts";
 import { useErofs } from "./erofs.ts";
 import { pooled } from "./faults.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
 import { mountLoop } from "./guests.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
 import { newRandom } from "./random_tree.ts";
-import { copyTree, quiet, tinyTree } from "./trees.ts";
+import { copyTree, tinyTree } from "./trees.ts";
 
 const ignore = missing(
   "sfdisk",
@@ -188,15 +188,12 @@ Deno.test("SEED and SOURCE_DATE_EPOCH decide on the bytes, and SEED=random makes
       args: ["--input", tree, "--dry-run", "--json"],
       env: { SEED: "x" },
     });
-    const { partitions, diskId } = JSON.parse(stdout);
-    const ids = [
-      diskId,
-      ...partitions.flatMap((one: { uuid: string; filesystemUuid: string }) => [
-        one.uuid,
-        one.filesystemUuid,
-      ]),
-    ];
-    assert.equal(new Set(ids).size, 7);
+    const { partitions, id } = JSON.parse(stdout);
+    const ids = partitions.flatMap((one: { uuid: string; filesystem: { uuid: string } }) => [
+      one.uuid,
+      one.filesystem.uuid,
+    ]);
+    assert.equal(new Set([id, ...ids]).size, 7);
   });
 });
 

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { freeSpace, openScratch, requireSpace, scratchParent } from "../lib/system/scratch.ts";
-import { evaluate, tempDir } from "./helpers.ts";
-import { quiet } from "./trees.ts";
+import { evaluate, quiet, tempDir } from "./helpers.ts";
 
 Deno.test("openScratch() makes a directory of its own, which is gone with all it holds", () =>
   tempDir(async (dir) => {

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
-import { readSigner, signedSize, signProgram } from "../lib/efi/authenticode.ts";
 import { chooseLoader } from "../lib/boot/bootloaders.ts";
-import type { Addition } from "../lib/filesystem/contents.ts";
-import { BuildError } from "../lib/core/error.ts";
-import { appendSections, readPe, sectionNames, sizeWithSections } from "../lib/efi/pe.ts";
 import { signFiles } from "../lib/boot/secure-boot.ts";
+import { BuildError } from "../lib/core/error.ts";
+import { readSigner, signedSize, signProgram } from "../lib/efi/authenticode.ts";
+import { appendSections, readPe, sectionNames, sizeWithSections } from "../lib/efi/pe.ts";
+import type { Addition } from "../lib/filesystem/contents.ts";
 import type { NodeInput } from "../lib/tree/builder.ts";
 import { factsOf, kernel, LOADER } from "./facts.ts";
-import { missing, tempDir } from "./helpers.ts";
-import { quiet, unpack } from "./trees.ts";
+import { missing, quiet, tempDir } from "./helpers.ts";
+import { unpack } from "./trees.ts";
 
 const ignore = missing("openssl", "sbverify", "mmdebstrap", "objdump");
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../lib/core/error.ts";
-import { shWith } from "../lib/system/sh.ts";
-import { evaluate, stubProgram, tempDir } from "./helpers.ts";
+import { $ } from "../lib/system/sh.ts";
+import { evaluate, quiet, stubProgram, tempDir } from "./helpers.ts";
 
-const quiet = shWith({ quiet: true });
-/** Runs a script that uses `sh` in a process of its own, as builders do. */
+/** Runs a script that uses `$` in a process of its own, as builders do. */
+const PROCESS = new URL("../lib/system/process.ts", import.meta.url).href;
 const run = (script: string) => evaluate("system/sh.ts", script);
 
 /** A program that prints its arguments, each ended by a NUL. */
@@ -16,7 +16,7 @@ const NASTY = [
   "a|b>c<d",
 ];
 
-Deno.test("sh passes interpolated values on unchanged, each as one word", () =>
+Deno.test("$ passes interpolated values on unchanged, each as one word", () =>
   tempDir(async (dir) => {
     const program = await printArguments(dir);
     for (const value of NASTY) assert.equal(await quiet`${program} ${value}`, `${value}\0`);
@@ -25,7 +25,7 @@ Deno.test("sh passes interpolated values on unchanged, each as one word", () =>
     assert.equal(await quiet`${program} --x=${"1 2"} ${"a"}/${"b c"}`, "--x=1 2\0a/b c\0");
   }));
 
-Deno.test("sh takes a line break in a template for a space, and no second command", () =>
+Deno.test("$ takes a line break in a template for a space, and no second command", () =>
   tempDir(async (dir) => {
     const program = await printArguments(dir);
     assert.equal(await quiet`${program} one\n      two ${"x"}\n three`, "one\0two\0x\0three\0");
@@ -35,7 +35,7 @@ Deno.test("sh takes a line break in a template for a space, and no second comman
     }
   }));
 
-Deno.test("sh fails with program, exit code and the last lines of stderr", () =>
+Deno.test("$ fails with program, exit code and the last lines of stderr", () =>
   tempDir(async (dir) => {
     const noisy = await stubProgram(dir, "noisy", "seq 1 20 >&2; echo lost; exit 3");
     await assert.rejects(quiet`${noisy} a`, (error: BuildError) => {
@@ -49,12 +49,13 @@ Deno.test("sh fails with program, exit code and the last lines of stderr", () =>
     });
     await assert.rejects(quiet`${[noisy, "a"]}`, { message: new RegExp(`^${noisy} failed`) });
     await assert.rejects(quiet`false`, { message: "false failed with exit code 1" });
-    await assert.rejects(shWith({ quiet: true, accept: [1] })`${noisy}`, /exit code 3/);
-    assert.equal(await shWith({ quiet: true, accept: [1, 3] })`${noisy}`, "lost\n");
+    await assert.rejects($`${noisy}`.quiet().noThrow(1).text(), /exit code 3/);
+    assert.equal(await $`${noisy}`.quiet().noThrow(1, 3).text(), "lost\n");
+    assert.equal(await $`${noisy}`.quiet().noThrow(3).code(), 3);
   }));
 
 for (const signal of ["KILL", "SEGV", "TERM", "PIPE", "ABRT"]) {
-  Deno.test(`sh takes a program that dies by SIG${signal} for failed`, () =>
+  Deno.test(`$ takes a program that dies by SIG${signal} for failed`, () =>
     tempDir(async (dir) => {
       const program = await stubProgram(dir, "suicide", `echo last words >&2; kill -${signal} $$`);
       await assert.rejects(quiet`${program}`, (error: BuildError) => {
@@ -65,37 +66,39 @@ for (const signal of ["KILL", "SEGV", "TERM", "PIPE", "ABRT"]) {
       });
       // Whatever exit codes are accepted: a shell would say 128 + the signal's number.
       await assert.rejects(
-        shWith({ quiet: true, accept: [0, 137, 139, 143, 141, 134] })`${program}`,
+        $`${program}`.quiet().noThrow(137, 139, 143, 141, 134).text(),
         /killed/,
       );
     }));
 }
 
-Deno.test("sh says which package has a missing program", () =>
+Deno.test("$ says which package has a missing program", () =>
   tempDir(async (dir) => {
-    const empty = shWith({ quiet: true, env: { PATH: dir } });
-    await assert.rejects(empty`mkfs.vfat --help`, (error: BuildError) => {
+    await assert.rejects($`mkfs.vfat --help`.quiet().env({ PATH: dir }).text(), (error: BuildError) => {
       assert.ok(error instanceof BuildError);
       assert.equal(error.message, 'Cannot run "mkfs.vfat": no such program');
       assert.match(error.hint!, /deno task setup.* dosfstools/);
       return true;
     });
-    await assert.rejects(empty`raptor-unknown`, { hint: undefined, message: /"raptor-unknown"/ });
+    await assert.rejects($`raptor-unknown`.quiet().env({ PATH: dir }).text(), {
+      hint: undefined,
+      message: /"raptor-unknown"/,
+    });
     await Deno.writeTextFile(`${dir}/plain`, "no program");
     await assert.rejects(quiet`${dir}/plain`, { name: "BuildError", message: /^Cannot run / });
   }));
 
-Deno.test("sh gives a program the stdin it is told, and none otherwise", async () => {
+Deno.test("$ gives a program the stdin it is told, and none otherwise", async () => {
   assert.equal(await quiet`cat`, "");
   const text = "ä\n'$x'\n".repeat(100_000);
-  assert.equal(await shWith({ quiet: true, stdin: text })`cat`, text);
+  assert.equal(await $`cat`.quiet().stdinText(text).text(), text);
   // A program that does not read it is judged by its exit code alone.
-  assert.equal(await shWith({ quiet: true, stdin: text })`true`, "");
-  await assert.rejects(shWith({ quiet: true, stdin: text })`false`, /exit code 1/);
+  assert.equal(await $`true`.quiet().stdinText(text).text(), "");
+  await assert.rejects($`false`.quiet().stdinText(text).text(), /exit code 1/);
 });
 
-Deno.test("sh sets locale, time zone and what is asked for", async () => {
-  const output = await shWith({ quiet: true, env: { SOURCE_DATE_EPOCH: "1", TZ: "Asia/Tokyo" } })`env`;
+Deno.test("$ sets locale, time zone and what is asked for", async () => {
+  const output = await $`env`.quiet().env({ SOURCE_DATE_EPOCH: "1", TZ: "Asia/Tokyo" }).text();
   const env = new Map(output.split("\n").map((line) => line.split("=", 2) as [string, string]));
   assert.equal(env.get("LC_ALL"), "C.UTF-8");
   assert.equal(env.get("SOURCE_DATE_EPOCH"), "1");
@@ -104,49 +107,44 @@ Deno.test("sh sets locale, time zone and what is asked for", async () => {
   assert.ok(env.get("PATH")!.split(":").includes("/usr/sbin"));
 });
 
-Deno.test("sh hands stdout over as text or bytes, unchanged", () =>
+Deno.test("$ hands stdout over as text or bytes, unchanged", () =>
   tempDir(async (dir) => {
     const bytes = new Uint8Array(1_000_000).map((_, i) => (i * 7) ^ (i >> 8));
     await Deno.writeFile(`${dir}/bytes`, bytes);
     const got: number[] = [];
     const collect = (chunk: Uint8Array) => chunk.forEach((byte) => got.push(byte));
-    assert.equal(await shWith({ quiet: true, onBytes: collect })`cat ${dir}/bytes`, "");
+    assert.equal(await $`cat ${dir}/bytes`.quiet().stdout(collect).text(), "");
     assert.deepEqual(Uint8Array.from(got), bytes);
 
     // Characters of several bytes, cut anywhere by the pipe.
     const text = "a€😀".repeat(100_000);
     await Deno.writeTextFile(`${dir}/text`, text);
-    let heard = "";
-    assert.equal(await shWith({ quiet: true, onStdout: (part) => heard += part })`cat ${dir}/text`, "");
-    assert.equal(heard, text);
     assert.equal(await quiet`cat ${dir}/text`, text);
   }));
 
-Deno.test("sh logs command and chatter on stderr, never on stdout, without control codes", () =>
+Deno.test("$ logs command and chatter on stderr, never on stdout, without control codes", () =>
   tempDir(async (dir) => {
     const program = await stubProgram(
       dir,
       "talk",
       `echo out; echo warning >&2; printf 'a\\rb\\033[2Jc\\n' >&2`,
     );
-    const script = (options: string) => `await lib.shWith(${options})\`${program} \${"two words"}\`;`;
-    const { code, stdout, stderr } = await run(script("{}"));
+    const script = (methods: string) => `await lib.$\`${program} \${"two words"}\`${methods};`;
+    const { code, stdout, stderr } = await run(script(""));
     assert.deepEqual({ code, stdout }, { code: 0, stdout: "" });
     assert.equal(stderr, `[|] ${program} 'two words'\n[|]   warning\n[|]   a\n[|]   b\\x1b[2Jc\n`);
-    assert.deepEqual(await run(script("{ quiet: true }")), { code: 0, stdout: "", stderr: "" });
-    const expected = await run(script("{ expected: /warning|b/ }"));
-    assert.equal(expected.stderr, `[|] ${program} 'two words'\n[|]   a\n`);
+    assert.deepEqual(await run(script(".quiet()")), { code: 0, stdout: "", stderr: "" });
   }));
 
-Deno.test("what sh logs can be run again by hand", () =>
+Deno.test("what $ logs can be run again by hand", () =>
   tempDir(async (dir) => {
     const program = await printArguments(dir);
     const words = [...NASTY, "plain-word", "/path/to.file", "a=b"];
-    const { stderr } = await run(`await lib.sh\`${program} \${${JSON.stringify(words)}}\`;`);
+    const { stderr } = await run(`await lib.$\`${program} \${${JSON.stringify(words)}}\`;`);
     const command = stderr.trimEnd().replaceAll(/^\[\|\] /gm, "");
     assert.equal(await quiet`bash -c ${command}`, words.map((word) => `${word}\0`).join(""));
     // A script on stdin is part of what is logged.
-    const stdin = await run(`await lib.shWith({ stdin: "one\\n$HOME\\n" })\`cat\`;`);
+    const stdin = await run(`await lib.$\`cat\`.stdinText("one\\n$HOME\\n");`);
     assert.equal(await quiet`bash -c ${stdin.stderr.replaceAll(/^\[\|\] /gm, "")}`, "one\n$HOME\n");
   }));
 
@@ -156,14 +154,15 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
       const program = await stubProgram(dir, "sleeper", `echo $$ >"$1"; exec sleep 600`);
       const { code, stdout } = await run(
         `
-        const { sh, interrupt, throwIfInterrupted } = lib;
-        const runs = ["a", "b"].map((name) => sh\`${program} ${dir}/\${name}\`);
+        const { $ } = lib;
+        const { interrupt, throwIfInterrupted } = await import("${PROCESS}");
+        const runs = ["a", "b"].map((name) => $\`${program} ${dir}/\${name}\`.text());
         const ends = Promise.allSettled(runs);
         const read = (name) => { try { return Deno.readTextFileSync("${dir}/" + name); } catch { return ""; } };
         while (!read("a").endsWith("\\n") || !read("b").endsWith("\\n")) await new Promise((r) => setTimeout(r, 20));
         interrupt("${signal}");
         const messages = (await ends).map(({ reason }) => reason.name + ": " + reason.message);
-        const later = await sh\`true\`.catch((error) => error.message);
+        const later = await $\`true\`.text().catch((error) => error.message);
         let loop; try { throwIfInterrupted(); } catch (error) { loop = error.message; }
         console.log(JSON.stringify([...messages, later, loop]));`,
       );
@@ -177,7 +176,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     }));
 }
 
-Deno.test("sh feeds a stream piece by piece, and kills the program when the stream fails", async () => {
+Deno.test("$ feeds a stream piece by piece, and kills the program when the stream fails", async () => {
   const buffer = new Uint8Array(100_000);
   function* stream(pieces: number, fails: boolean) {
     for (let i = 0; i < pieces; i++) {
@@ -187,7 +186,7 @@ Deno.test("sh feeds a stream piece by piece, and kills the program when the stre
     }
     if (fails) throw new Error("cannot read on");
   }
-  const sums = await shWith({ quiet: true, stdin: stream(50, false) })`cksum`;
+  const sums = await $`cksum`.quiet().stdin(stream(50, false)).text();
   const whole = new Uint8Array(50 * buffer.length);
   for (let i = 0; i < 50; i++) whole.fill(i, i * buffer.length, (i + 1) * buffer.length);
   const child = new Deno.Command("cksum", { stdin: "piped", stdout: "piped" }).spawn();
@@ -196,6 +195,6 @@ Deno.test("sh feeds a stream piece by piece, and kills the program when the stre
   await writer.close();
   assert.equal(sums, new TextDecoder().decode((await child.output()).stdout));
   // Whoever does not read all of it is judged by its exit code.
-  assert.equal((await shWith({ quiet: true, stdin: stream(50, false) })`head -c 3`).length, 3);
-  await assert.rejects(shWith({ quiet: true, stdin: stream(3, true) })`cat`, /cannot read on/);
+  assert.equal((await $`head -c 3`.quiet().stdin(stream(50, false)).text()).length, 3);
+  await assert.rejects($`cat`.quiet().stdin(stream(3, true)).text(), /cannot read on/);
 });

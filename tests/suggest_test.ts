@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { SETTINGS } from "../lib/plan/settings.ts";
 import { nearest } from "../lib/core/suggest.ts";
+import { SETTINGS } from "../lib/plan/settings.ts";
 
 const pure = { permissions: "none" } as const;
 const NAMES = Object.values(SETTINGS).map(({ env }) => env);

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { type ArchitectureName, ARCHITECTURES } from "../lib/core/dps.ts";
-import { closeRoot } from "../lib/tree/root.ts";
 import { inspectTree, type OpenTree } from "../lib/tree/inspect.ts";
+import { closeRoot } from "../lib/tree/root.ts";
 import { tempDir } from "./helpers.ts";
 import { elf, pe } from "./programs.ts";
 

@@ -10,15 +10,13 @@
  */
 
 import { createHash } from "node:crypto";
-import { shWith } from "../lib/system/sh.ts";
+import { quiet } from "./helpers.ts";
 
 const ROOT = Deno.env.get("RAPTOR_BUILDERS_TREES") ??
   `${Deno.env.get("TMPDIR") ?? "/var/tmp"}/raptor-builders-trees`;
 
 // Trees have ordinary modes, whatever the umask of the person who runs the tests.
 Deno.umask(0o022);
-
-export const quiet = shWith({ quiet: true });
 
 /**
  * The directory `name` of the cache, made by `make` unless it is there. Whatever decides its content and

@@ -8,8 +8,8 @@ import assert from "node:assert/strict";
 import { GiB, MiB } from "../lib/core/units.ts";
 import { build } from "./builds.ts";
 import { bootQemu, mountLoop, report } from "./guests.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
-import { cached, copyTree, debianTree, quiet } from "./trees.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
+import { cached, copyTree, debianTree } from "./trees.ts";
 
 const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "mmdebstrap", "dpkg-deb") ||
   unprivileged() ||

@@ -6,16 +6,16 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { planDisk } from "../lib/plan/plan.ts";
 import { MiB } from "../lib/core/units.ts";
+import { planDisk } from "../lib/plan/plan.ts";
 import { verityUuids } from "../lib/plan/verity.ts";
 import { build } from "./builds.ts";
 import { useErofs } from "./erofs.ts";
 import { factsOf, settingsOf } from "./facts.ts";
 import { bootQemu, dissect, report } from "./guests.ts";
-import { missing, tempDir, unprivileged } from "./helpers.ts";
+import { missing, quiet, tempDir, unprivileged } from "./helpers.ts";
 import { addInitrd } from "./initrd.ts";
-import { copyTree, quiet, tinyTree } from "./trees.ts";
+import { copyTree, tinyTree } from "./trees.ts";
 
 const ignore = unprivileged() ||
   missing("mmdebstrap", "mksquashfs", "mkfs.erofs", "veritysetup", "openssl", "sfdisk", "systemd-dissect");
@@ -45,8 +45,8 @@ Deno.test(
   () => {
     const env = { FILESYSTEM: "squashfs", VERITY: "signed", ...KEYS };
     const first = planDisk(settingsOf(env), factsOf());
-    assert.equal(first.partitions.at(-1)!.filesystem.measured, true);
-    const plan = first.finish!({
+    assert.equal(first.partitions.at(-1)!.filesystem.estimate, true);
+    const plan = planDisk(settingsOf(env), factsOf(), {
       path: "/scratch/root",
       size: 5 * MiB + 4096,
       verity: {
@@ -55,7 +55,8 @@ Deno.test(
         signature: { path: "/scratch/signature", size: 700 },
       },
     });
-    assert.equal(plan.finish, undefined);
+    assert.equal(plan.partitions.some(({ filesystem }) => filesystem.estimate), false);
+    assert.equal(plan.partitions.at(-1)!.filesystem.made, "/scratch/root");
     const roots = plan.partitions.filter(({ role }) => role.startsWith("root"));
     assert.deepEqual(roots.map(({ role, size, uuid, attributes }) => [role, size / MiB, uuid, attributes]), [
       ["root-verity", 2, "00112233-4455-6677-aabb-ccddeeff8899", [60]],
@@ -78,13 +79,13 @@ Deno.test(
 Deno.test("planDisk() keeps to SIZE_MB with a read-only root, and refuses one that cannot be", {
   permissions: "none",
 }, () => {
-  const plan = (env: Record<string, string>) =>
-    planDisk(settingsOf({ FILESYSTEM: "erofs", ...env }), factsOf());
   const made = { path: "/scratch/root", size: 100 * MiB };
-  const fixed = plan({ SIZE_MB: "700" }).finish!(made);
+  const plan = (env: Record<string, string>) =>
+    planDisk(settingsOf({ FILESYSTEM: "erofs", ...env }), factsOf(), made);
+  const fixed = plan({ SIZE_MB: "700" });
   assert.equal(fixed.size, 700 * MiB);
   assert.match(fixed.kernelOptions, /^root=PARTUUID=\S+ ro/);
-  assert.throws(() => plan({ SIZE_MB: "600" }).finish!(made), /Cannot fit .*SIZE_MB=600/);
+  assert.throws(() => plan({ SIZE_MB: "600" }), /Cannot fit .*SIZE_MB=600/);
   assert.throws(() => plan({ FILESYSTEM: "vfat" }), /FILESYSTEM=vfat for the root of a disk/);
 });
 

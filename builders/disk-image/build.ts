@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,mkfs.vfat,grub-mkimage,qemu-img,tar,e2fsck,fsck.vfat,find,mknod,/bin/sh
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,find,mknod,/bin/sh
 /**
  * `disk-image`: builds the image of a whole disk from an OS tree.
  *
@@ -8,9 +8,13 @@
  * @module
  */
 
-import { buildDisk } from "../../lib/make/build.ts";
 import { type Builder, main } from "../../lib/cli/cli.ts";
-import { describeDisk } from "../../lib/plan/describe.ts";
+import { convert } from "../../lib/make/convert.ts";
+import { makeFilesystems, verify } from "../../lib/make/filesystems.ts";
+import { openImage } from "../../lib/make/image.ts";
+import { writeSideFiles } from "../../lib/make/manifest.ts";
+import { measure } from "../../lib/make/measure.ts";
+import { partition } from "../../lib/make/table.ts";
 import { type DiskPlan, planDisk } from "../../lib/plan/plan.ts";
 
 export const diskImage: Builder<DiskPlan> = {
@@ -43,10 +47,23 @@ export const diskImage: Builder<DiskPlan> = {
     "seed",
     "sourceDateEpoch",
   ],
-  tools: ["sfdisk", "mke2fs", "mkfs.vfat"],
   plan: planDisk,
-  describe: describeDisk,
-  build: buildDisk,
+  async build(preliminary, tree, output) {
+    // Empty and dated 1970 from here on, and again on any error.
+    await using image = await openImage(output, preliminary, tree);
+    // mksquashfs, mkfs.erofs: as large as it becomes, so that it is made first and planned again.
+    const plan = await measure(preliminary, planDisk, tree, image);
+    // mke2fs and mkfs.vfat format, then the files are written.
+    await makeFilesystems(plan, tree, image);
+    // sfdisk, last of all: half an image has no partition table.
+    await partition(plan, image);
+    await verify(plan, image);
+    // qemu-img
+    await convert(plan, image);
+    await writeSideFiles(plan, tree, image);
+    // Dated now.
+    await image.commit();
+  },
 };
 
 if (import.meta.main) await main(diskImage);

@@ -5,13 +5,13 @@
  */
 
 import { BuildError } from "../core/error.ts";
-import { findExisting } from "./tree-esp.ts";
+import { SECTOR } from "../core/units.ts";
+import type { Tree } from "../tree/inspect.ts";
 import { findGrub } from "./grub.ts";
 import type { FoundLoader } from "./loader.ts";
 import { findSystemdBoot } from "./systemd-boot.ts";
+import { findExisting } from "./tree-esp.ts";
 import { findUki } from "./uki.ts";
-import { SECTOR } from "../core/units.ts";
-import type { Tree } from "../tree/inspect.ts";
 
 interface BootLoader {
   readonly summary: string;

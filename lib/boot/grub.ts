@@ -7,9 +7,10 @@
  * @module
  */
 
-import { firstFile } from "../tree/query.ts";
-import type { Addition } from "../filesystem/contents.ts";
 import type { ArchitectureName } from "../core/dps.ts";
+import type { Addition } from "../filesystem/contents.ts";
+import type { Tree } from "../tree/inspect.ts";
+import { firstFile } from "../tree/query.ts";
 import {
   bootableKernels,
   type BootContext,
@@ -20,7 +21,6 @@ import {
   titleOf,
 } from "./loader.ts";
 import { findShim } from "./shim.ts";
-import type { Tree } from "../tree/inspect.ts";
 
 /** What GRUB calls the architectures that it runs on under UEFI. */
 const TARGETS: { readonly [name in ArchitectureName]?: string } = {

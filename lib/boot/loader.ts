@@ -4,9 +4,8 @@
  * @module
  */
 
-import type { Addition } from "../filesystem/contents.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.ts";
-
+import type { Addition } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 
 /** What a boot loader needs to know of the disk that it is put on. */

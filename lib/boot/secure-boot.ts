@@ -4,14 +4,14 @@
  * @module
  */
 
-import { countIn, exists } from "../tree/query.ts";
-import type { Signer } from "../efi/authenticode.ts";
-import type { ChosenLoader } from "./bootloaders.ts";
-import type { Addition } from "../filesystem/contents.ts";
 import { BuildError } from "../core/error.ts";
-import { bootableKernels, type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
-import { children, lookup, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
+import type { Signer } from "../efi/authenticode.ts";
+import type { Addition } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { children, lookup, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
+import { countIn, exists } from "../tree/query.ts";
+import type { ChosenLoader } from "./bootloaders.ts";
+import { bootableKernels, type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
 
 /**
  * The files of a loader with signatures: loaders, UKIs, and the kernels, which systemd-boot and shim verify.

@@ -6,10 +6,10 @@
  * @module
  */
 
-import { firstFile } from "../tree/query.ts";
 import type { Addition } from "../filesystem/contents.ts";
-import { copy, type EfiNames } from "./loader.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { firstFile } from "../tree/query.ts";
+import { copy, type EfiNames } from "./loader.ts";
 
 /** The shim of the tree. */
 export interface Shim {

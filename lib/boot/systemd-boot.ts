@@ -7,8 +7,10 @@
  * @module
  */
 
-import { entriesIn, firstFile } from "../tree/query.ts";
 import type { Addition } from "../filesystem/contents.ts";
+import type { Tree } from "../tree/inspect.ts";
+import { pathOf, typeOf } from "../tree/nodes.ts";
+import { entriesIn, firstFile } from "../tree/query.ts";
 import {
   type BootableKernel,
   bootableKernels,
@@ -20,9 +22,7 @@ import {
   type FoundLoader,
   titleOf,
 } from "./loader.ts";
-import { pathOf, typeOf } from "../tree/nodes.ts";
 import { findShim } from "./shim.ts";
-import type { Tree } from "../tree/inspect.ts";
 
 /** systemd-boot of the tree, behind shim where both are signed. */
 export function findSystemdBoot(tree: Tree): FoundLoader | string {

@@ -4,12 +4,11 @@
  * @module
  */
 
+import type { Tree } from "../tree/inspect.ts";
 import { fileAt, namesIn } from "../tree/query.ts";
 import { grubFiles, grubStub } from "./grub.ts";
 import { ESP_DIRECTORIES, file, firmwareOf, type FoundLoader } from "./loader.ts";
-
 import { bootEntries } from "./systemd-boot.ts";
-import type { Tree } from "../tree/inspect.ts";
 
 /** The ESP of the tree as it is, with a loader where firmware looks for one. */
 export function findExisting(tree: Tree): FoundLoader | string {

@@ -7,12 +7,12 @@
  * @module
  */
 
-import { firstFile } from "../tree/query.ts";
-import type { Addition } from "../filesystem/contents.ts";
-import { type BootContext, firmwareOf, type FoundLoader } from "./loader.ts";
 import type { Recipe } from "../efi/recipes.ts";
-import { entryToken, findSystemdBoot } from "./systemd-boot.ts";
+import type { Addition } from "../filesystem/contents.ts";
 import type { Kernel, Tree } from "../tree/inspect.ts";
+import { firstFile } from "../tree/query.ts";
+import { type BootContext, firmwareOf, type FoundLoader } from "./loader.ts";
+import { entryToken, findSystemdBoot } from "./systemd-boot.ts";
 
 /** UKIs of the tree's kernels: a single one is the loader itself, several get systemd-boot as their menu. */
 export function findUki(tree: Tree): FoundLoader | string {

@@ -6,18 +6,17 @@
  * @module
  */
 
-import { renderTable } from "../core/table.ts";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import config from "../../deno.json" with { type: "json" };
-import { type Description, renderDescription } from "../plan/describe.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { openInput } from "../tree/input.ts";
 import * as log from "../core/log.ts";
-import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "../system/mounts.ts";
-import { dateEmptyOutputs } from "../image/output.ts";
 import { timeStep } from "../core/progress.ts";
-import { closeRoot } from "../tree/root.ts";
+import { renderTable } from "../core/table.ts";
+import { dateEmptyOutputs } from "../image/output.ts";
+import { openInput } from "../make/input.ts";
+import { plainPlan, renderPlan } from "../plan/describe.ts";
+import type { Plan } from "../plan/plan.ts";
 import {
   flagOf,
   ignoredSettings,
@@ -28,6 +27,7 @@ import {
   SETTINGS,
   type Settings,
 } from "../plan/settings.ts";
+import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "../system/mounts.ts";
 import {
   interrupt,
   interrupted,
@@ -35,24 +35,21 @@ import {
   type SignalName,
   SIGNALS,
   throwIfInterrupted,
-} from "../system/sh.ts";
-import { askAhead } from "../system/tools.ts";
+} from "../system/process.ts";
 import { inspectTree, type OpenTree, type Tree } from "../tree/inspect.ts";
+import { closeRoot } from "../tree/root.ts";
 
 /** A kind of image. */
-export interface Builder<Plan = unknown> {
+export interface Builder<P extends Plan = Plan> {
   readonly name: string;
   /** One line for `--help`. */
   readonly summary: string;
   /** Where the container mounts the output file. */
   readonly output: string;
   readonly settings: readonly SettingName[];
-  /** Programs that nearly every build runs: they are asked for their versions while the tree is read. */
-  readonly tools: readonly string[];
   /** Pure. @throws {BuildError} */
-  readonly plan: (settings: Settings, tree: Tree) => Plan;
-  readonly describe: (plan: Plan) => Description;
-  readonly build: (plan: Plan, tree: OpenTree, output: string) => Promise<void>;
+  readonly plan: (settings: Settings, tree: Tree) => P;
+  readonly build: (plan: P, tree: OpenTree, output: string) => Promise<void>;
 }
 
 /** Where the container mounts the tree. */
@@ -82,7 +79,7 @@ const FLAGS = {
 } as const satisfies Record<string, { type: "string" | "boolean"; value?: string; help: string }>;
 
 /** Runs a builder with the arguments and environment of the process, and ends the process. */
-export async function main<Plan>(builder: Builder<Plan>): Promise<never> {
+export async function main<P extends Plan>(builder: Builder<P>): Promise<never> {
   Deno.exit(await run(builder, Deno.args, Deno.env.toObject()));
 }
 
@@ -94,8 +91,8 @@ export async function main<Plan>(builder: Builder<Plan>): Promise<never> {
  * @param cache where the log of a build that failed, or that warned, is kept; by default {@link CACHE} if
  * something is mounted there.
  */
-export async function run<Plan>(
-  builder: Builder<Plan>,
+export async function run<P extends Plan>(
+  builder: Builder<P>,
   args: readonly string[],
   env: Environment,
   cache?: string,
@@ -177,8 +174,8 @@ export async function report(task: () => Promise<void>): Promise<number> {
   }
 }
 
-async function runBuilder<Plan>(
-  builder: Builder<Plan>,
+async function runBuilder<P extends Plan>(
+  builder: Builder<P>,
   args: readonly string[],
   env: Environment,
   mounts: readonly Mount[],
@@ -211,20 +208,18 @@ async function runBuilder<Plan>(
   const path = flags.input as string | undefined ?? DEFAULT_INPUT;
   log.step(`Reading ${path}`);
   await using input = await openInput(path);
-  if (!flags["dry-run"]) askAhead(builder.tools);
   const tree = await timeStep("read the tree", () => inspectTree(input.directory));
   throwIfInterrupted();
   try {
     const seed = settings.seed === "random" ? crypto.randomUUID() : settings.seed;
     const plan = await timeStep("plan", () => builder.plan({ ...settings, seed, outputName }, tree));
-    const description = builder.describe(plan);
     if (flags["dry-run"]) {
-      const lines = flags.json ? [JSON.stringify(description, null, 2)] : renderDescription(description);
+      const lines = flags.json ? [JSON.stringify(plainPlan(plan), null, 2)] : renderPlan(plan);
       await print(lines.join("\n") + "\n");
     } else {
-      renderDescription(description).forEach((line) => log.detail(line));
+      renderPlan(plan).forEach((line) => log.detail(line));
     }
-    description.warnings.forEach((warning) => log.warn(warning));
+    plan.warnings.forEach((warning) => log.warn(warning));
     if (!flags["dry-run"]) await builder.build(plan, tree, output);
   } finally {
     closeRoot(tree.root);

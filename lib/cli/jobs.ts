@@ -8,10 +8,10 @@
 import { resolve } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
-import { type Job, moduleName, type Project } from "./raptor.ts";
-import { CACHE } from "./cli.ts";
+import { findNewer } from "../make/commands.ts";
 import { flagOf, type SettingName, SETTINGS } from "../plan/settings.ts";
-import { shWith } from "../system/sh.ts";
+import { CACHE } from "./cli.ts";
+import { type Job, moduleName, type Project } from "./raptor.ts";
 
 /** What a tree is called beside `Raptor.toml`, in the order in which it is looked for. */
 export const TREE_SUFFIXES = ["", ".tar", ".tar.gz", ".tar.zst", ".tar.xz"] as const;
@@ -68,14 +68,9 @@ export async function isUpToDate(output: string, sources: readonly string[]): Pr
   try {
     const { size, mtime } = await Deno.stat(output);
     if (size === 0 || !mtime || mtime.getTime() === 0) return false;
-    const find = shWith({ quiet: true });
     for (const source of sources) {
       // find compares nanoseconds, names of any bytes, and stops at the first entry that is newer.
-      const newer = await find`find -H ${source} ${["(", "-newer", output, "-o", "-cnewer", output, ")"]} ${[
-        "-printf",
-        "newer",
-        "-quit",
-      ]}`;
+      const newer = await findNewer(source, output).text();
       if (newer) return false;
     }
     return true;

@@ -7,15 +7,14 @@
  * @module
  */
 
-import { renderTable } from "../core/table.ts";
 import { parseArgs } from "node:util";
-import { type Builder, run, VERSION } from "./cli.ts";
-
 import { BuildError, quote } from "../core/error.ts";
-import { runJobs } from "./jobs.ts";
 import * as log from "../core/log.ts";
-import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
+import { renderTable } from "../core/table.ts";
 import { misspelledSettings, SETTINGS } from "../plan/settings.ts";
+import { type Builder, run, VERSION } from "./cli.ts";
+import { runJobs } from "./jobs.ts";
+import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
 
 /** The builders by name. A plan is only ever handed back to the builder that made it. */
 // deno-lint-ignore no-explicit-any

@@ -13,6 +13,8 @@ export interface Progress {
   readonly update: (done: number) => void;
   /** Ends the step and logs what it took. */
   readonly end: () => void;
+  /** Takes the bar away: the step failed, and its error says why. */
+  readonly fail: () => void;
 }
 
 const DRAW_EVERY_MS = 100;
@@ -29,6 +31,10 @@ export function startProgress(label: string, total: number): Progress {
   let next = start + DRAW_EVERY_MS;
   running.push(bar);
   if (log.isJson()) log.detail(`${label}: start`, { step: label, event: "start", bytes: total });
+  const remove = () => {
+    running.splice(running.indexOf(bar), 1);
+    draw();
+  };
   return {
     update(done) {
       const now = performance.now();
@@ -44,13 +50,16 @@ export function startProgress(label: string, total: number): Progress {
       }
     },
     end() {
-      running.splice(running.indexOf(bar), 1);
-      draw();
+      remove();
       const end = performance.now();
       log.detail(`${label}: ${formatBytes(total)} in ${((end - start) / 1000).toFixed(2)} s`, {
         ...endOf(label, start, end),
         bytes: total,
       });
+    },
+    fail() {
+      remove();
+      if (log.isJson()) log.detail(`${label}: failed`, { step: label, event: "fail" });
     },
   };
 }
@@ -85,8 +94,10 @@ export async function withProgress(
   const progress = startProgress(label, total);
   try {
     await step(progress.update);
-  } finally {
     progress.end();
+  } catch (error) {
+    progress.fail();
+    throw error;
   }
 }
 

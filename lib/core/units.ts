@@ -15,6 +15,16 @@ export const SECTOR = 512;
 /** `st_blocks` counts blocks of this many bytes, whatever the filesystem has. */
 export const STAT_BLOCK = 512;
 
+/** Below zero, zero or above: compares versions such as `2.38` and `2.41.1` by their numbers. */
+export function compareNumerically(a: string, b: string): number {
+  const [left, right] = [a, b].map((version) => version.split(".").map(Number));
+  for (let i = 0; i < Math.max(left!.length, right!.length); i++) {
+    const order = (left![i] ?? 0) - (right![i] ?? 0);
+    if (order) return order;
+  }
+  return 0;
+}
+
 /** Rounds `bytes` up to a multiple of `unit` (both in bytes). Exact up to 2^53. */
 export function alignUp(bytes: number, unit: number): number {
   return Math.ceil(bytes / unit) * unit;

@@ -12,8 +12,8 @@ import { Buffer } from "node:buffer";
 import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
 import { fromHex } from "../core/bytes.ts";
 import { BuildError } from "../core/error.ts";
-import { readPe, viewOf } from "./pe.ts";
 import { alignUp } from "../core/units.ts";
+import { readPe, viewOf } from "./pe.ts";
 
 /** Who signs. */
 export interface Signer {

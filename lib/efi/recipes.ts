@@ -7,13 +7,12 @@
  * @module
  */
 
-import { fileAt } from "../tree/query.ts";
-import { signedSize, type Signer, signProgram } from "./authenticode.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { type Nodes } from "../tree/nodes.ts";
-import { appendSections, readPe, sizeWithSections } from "./pe.ts";
-import { readFile, type Root } from "../tree/root.ts";
 import { alignUp } from "../core/units.ts";
+import type { Nodes } from "../tree/nodes.ts";
+import { fileAt } from "../tree/query.ts";
+import { signedSize, type Signer } from "./authenticode.ts";
+import { sizeWithSections } from "./pe.ts";
 
 export type Recipe =
   /** A file of the tree as it is. */
@@ -28,48 +27,24 @@ export interface UkiSection {
 }
 
 /** The kernel unpacks initrds that follow each other at multiples of this. */
-const INITRD_ALIGNMENT = 4;
+export const INITRD_ALIGNMENT = 4;
 
 /** Bytes of what a recipe makes. @throws {BuildError} when a file of it is not in the tree. */
 export function recipeSize(nodes: Nodes, recipe: Recipe): number {
   switch (recipe.type) {
     case "copy":
-      return nodes.size[find(nodes, recipe.from)]!;
+      return nodes.size[findFile(nodes, recipe.from)]!;
     case "signed":
       return signedSize(recipe.signer, recipeSize(nodes, recipe.of));
     case "uki":
       return sizeWithSections(
-        nodes.size[find(nodes, recipe.stub)]!,
+        nodes.size[findFile(nodes, recipe.stub)]!,
         recipe.sections.map(({ content }) =>
           typeof content === "string" ? new TextEncoder().encode(content).length : content.reduce(
-            (sum, path) => alignUp(sum, INITRD_ALIGNMENT) + nodes.size[find(nodes, path)]!,
+            (sum, path) => alignUp(sum, INITRD_ALIGNMENT) + nodes.size[findFile(nodes, path)]!,
             0,
           )
         ),
-      );
-  }
-}
-
-/** Makes a file. @throws {BuildError} when a file of the tree cannot be read or is not what it should be. */
-export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array<ArrayBuffer> {
-  const read = (path: string) => readFile(root, nodes, find(nodes, path), { limit: Infinity });
-  switch (recipe.type) {
-    case "copy":
-      return read(recipe.from);
-    case "signed":
-      return signProgram(recipe.signer, makeRecipe(root, nodes, recipe.of), sourceOf(recipe));
-    case "uki":
-      return appendSections(
-        read(recipe.stub),
-        recipe.sections.map(({ name, content }) => {
-          const contents = typeof content === "string"
-            ? new TextEncoder().encode(content)
-            : concatAligned(content.map(read));
-          // The stub may start the kernel where it lies, which then needs room for its variables.
-          const memory = name === ".linux" ? readPe(contents, "the kernel").imageSize : 0;
-          return { name, contents, memory };
-        }),
-        recipe.stub,
       );
   }
 }
@@ -79,20 +54,9 @@ export function sourceOf(recipe: Recipe): string {
   return recipe.type === "copy" ? recipe.from : recipe.type === "uki" ? recipe.stub : sourceOf(recipe.of);
 }
 
-function find(nodes: Nodes, path: string): number {
+/** The file of the tree at a path. @throws {BuildError} when there is none. */
+export function findFile(nodes: Nodes, path: string): number {
   const node = fileAt(nodes, path);
   if (node !== undefined) return node;
   throw new BuildError(`Cannot find the file ${quote(path)} in the tree`);
-}
-
-function concatAligned(parts: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
-  if (parts.length === 1) return parts[0]!;
-  const starts: number[] = [];
-  const size = parts.reduce((sum, { length }) => {
-    starts.push(alignUp(sum, INITRD_ALIGNMENT));
-    return starts.at(-1)! + length;
-  }, 0);
-  const bytes = new Uint8Array(size);
-  parts.forEach((part, i) => bytes.set(part, starts[i]!));
-  return bytes;
 }

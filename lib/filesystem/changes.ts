@@ -4,12 +4,12 @@
  * @module
  */
 
-import { directoryAt, fileAt } from "../tree/query.ts";
-import { FILE_TYPES, isDirectoryMode, PERMISSIONS_MASK } from "../core/mode.ts";
-import type { Added, Addition, Contents } from "./contents.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { childNamed, nameBytes, type Nodes, resolve, targetBytes, typeOf } from "../tree/nodes.ts";
+import { FILE_TYPES, isDirectoryMode, PERMISSIONS_MASK } from "../core/mode.ts";
 import { recipeSize } from "../efi/recipes.ts";
+import { childNamed, nameBytes, type Nodes, resolve, targetBytes, typeOf } from "../tree/nodes.ts";
+import { directoryAt, fileAt } from "../tree/query.ts";
+import type { Added, Addition, Contents } from "./contents.ts";
 
 /** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
 export interface Change {

@@ -8,9 +8,9 @@
  */
 
 import { isDirectoryMode } from "../core/mode.ts";
-import { type Change, countChanges, key, planChanges } from "./changes.ts";
 import type { Recipe } from "../efi/recipes.ts";
 import { children, compareNames, nameBytes, type Nodes } from "../tree/nodes.ts";
+import { type Change, countChanges, key, planChanges } from "./changes.ts";
 
 /** Plain data. Paths of `omit` and `add` start at the root of the filesystem, not at that of the tree. */
 export interface Contents {

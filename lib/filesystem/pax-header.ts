@@ -6,11 +6,13 @@
  * @module
  */
 
-import { TAR_BLOCK } from "../tree/tar.ts";
 import { PERMISSIONS_MASK } from "../core/mode.ts";
-import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
-import { xattrsOf } from "../tree/nodes.ts";
 import { alignUp } from "../core/units.ts";
+import { xattrsOf } from "../tree/nodes.ts";
+import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
+
+/** Bytes of a block of a tar archive. */
+export const TAR_BLOCK = 512;
 
 export const HARD_LINK = "1";
 const EXTENDED = "x";
@@ -27,6 +29,14 @@ export interface HeaderLimits {
   readonly acls: boolean;
   /** Seconds since 1970: earlier modification times become this one. */
   readonly firstTime: number;
+}
+
+/** What a stream has. */
+export interface PaxOptions extends HeaderLimits {
+  /** Whether an entry `./` describes the root. */
+  readonly root: boolean;
+  /** Whether holes are left out, and not written as zeros. */
+  readonly sparse: boolean;
 }
 
 /** Where the data of a file with holes is, as the first blocks of its contents say it. */

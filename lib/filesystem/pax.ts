@@ -9,16 +9,15 @@
  * @module
  */
 
-import { TAR_BLOCK } from "../tree/tar.ts";
 import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../core/mode.ts";
-import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
-import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "../tree/reader.ts";
-import { targetBytes } from "../tree/nodes.ts";
-import { HARD_LINK, header, type HeaderLimits, sparseMap } from "./pax-header.ts";
-import * as posix from "../system/posix.ts";
-import { makeRecipe } from "../efi/recipes.ts";
-import type { Root } from "../tree/root.ts";
 import { alignUp, MiB } from "../core/units.ts";
+import { makeRecipe } from "../efi/make-recipe.ts";
+import * as posix from "../system/posix.ts";
+import { targetBytes } from "../tree/nodes.ts";
+import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "../tree/reader.ts";
+import type { Root } from "../tree/root.ts";
+import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
+import { HARD_LINK, header, type PaxOptions, sparseMap, TAR_BLOCK } from "./pax-header.ts";
 
 /** The type flag of a header, by file type. A socket has none: the caller leaves it out. */
 const TYPE_FLAGS: Readonly<Record<number, string>> = {
@@ -31,15 +30,6 @@ const TYPE_FLAGS: Readonly<Record<number, string>> = {
 };
 
 const encoder = new TextEncoder();
-
-export interface PaxOptions extends HeaderLimits {
-  /** Whether an entry `./` describes the root. */
-  readonly root: boolean;
-  /** Whether holes are left out, and not written as zeros. */
-  readonly sparse: boolean;
-  /** Told how many bytes of contents are written. */
-  readonly onProgress?: (done: number) => void;
-}
 
 /** Pieces of the stream, collected to one size. */
 interface Output {
@@ -54,7 +44,12 @@ type Pieces = Generator<Uint8Array<ArrayBuffer>, void>;
  *
  * @throws {BuildError} when a file cannot be read or changed since the walk.
  */
-export function* paxStream(selection: Selection, root: Root, options: PaxOptions): Pieces {
+export function* paxStream(
+  selection: Selection,
+  root: Root,
+  options: PaxOptions,
+  onProgress: (done: number) => void = () => {},
+): Pieces {
   const { nodes } = selection;
   const reader = newReader(root, nodes);
   const output: Output = { buffer: new Uint8Array(MiB), used: 0 };
@@ -97,7 +92,7 @@ export function* paxStream(selection: Selection, root: Root, options: PaxOptions
           map ? undefined : size,
         );
       }
-      options.onProgress?.(done += size);
+      onProgress(done += size);
     }
     // Two empty blocks end the archive.
     yield* put(output, new Uint8Array(2 * TAR_BLOCK));

@@ -1,5 +1,5 @@
 /**
- * Read-only filesystems, squashfs and erofs: one program each makes and fills one from a pax stream.
+ * Decides on read-only filesystems, squashfs and erofs, which one program each makes from a pax stream.
  *
  * How large it becomes is known when it is made, since nobody can tell beforehand what compression saves.
  *
@@ -9,8 +9,10 @@
  * @module
  */
 
-import type { Target } from "../image/target.ts";
+import { BuildError, quote } from "../core/error.ts";
 import { FILE_TYPES, PERMISSIONS_MASK, TYPE_MASK } from "../core/mode.ts";
+import { alignUp, KiB, MiB } from "../core/units.ts";
+import { xattrsOf } from "../tree/nodes.ts";
 import {
   type Compression,
   compressionArgs,
@@ -18,19 +20,12 @@ import {
   EROFS_COMPRESSORS,
   SQUASHFS_COMPRESSORS,
 } from "./compression.ts";
-import { attributesOf, entryPath, modeOf, type Selection, sizeOf } from "./contents.ts";
-import { BuildError, quote } from "../core/error.ts";
-import type { FilesystemPlan, FilesystemWish, MakeContext } from "./filesystems.ts";
-import { readImage } from "../image/image.ts";
-import { xattrsOf } from "../tree/nodes.ts";
-import { ACL } from "./pax-header.ts";
-import { type PaxOptions, paxStream } from "./pax.ts";
-import { sh, shWith } from "../system/sh.ts";
-import { alignUp, KiB, MiB } from "../core/units.ts";
+import { attributesOf, entryPath, modeOf, nameLengthOf, type Selection, sizeOf } from "./contents.ts";
+import { ACL, type PaxOptions } from "./pax-header.ts";
+import type { FilesystemPlan, FilesystemRequest } from "./types.ts";
 
-/** What one of them can hold, and how it is made. */
+/** What one of them can hold. */
 interface ReadOnlyFilesystem {
-  readonly program: string;
   readonly compressors: Compressors;
   /** What it uses when nothing else is asked. */
   readonly compression: Compression;
@@ -38,33 +33,17 @@ interface ReadOnlyFilesystem {
   readonly lastTime: number;
   /** Whether the root is an entry of the stream, which can have xattrs. */
   readonly rootEntry: boolean;
-  readonly pax: Omit<PaxOptions, "time" | "root" | "onProgress">;
+  /** What the stream has. */
+  readonly pax: Omit<PaxOptions, "time" | "root">;
   readonly uuid: boolean;
   readonly label: boolean;
-  /** Where its superblock says what it is and how much it holds. */
-  readonly superblock: (view: DataView) => { magic: number; inodes: number; size: number };
-  readonly magic: number;
-  /** Reads all of it, in an image at an offset. */
-  readonly check: (path: string, offset: number) => Promise<unknown>;
-  /** Runs the program, with the stream on its stdin. */
-  readonly run: (job: Job) => Promise<unknown>;
 }
 
-interface Job {
-  readonly path: string;
-  readonly selection: Selection;
-  readonly wish: FilesystemWish;
-  readonly compression: readonly string[];
-  readonly stdin: Iterable<Uint8Array<ArrayBuffer>>;
-  readonly scratch: string;
-}
-
-/** The multiple of bytes that the size of each is. */
+/** The size of either is a multiple of this. */
 export const READ_ONLY_BLOCK = 4 * KiB;
 
 export const READ_ONLY = {
   "squashfs": {
-    program: "mksquashfs",
     compressors: SQUASHFS_COMPRESSORS,
     compression: { name: "zstd" },
     lastTime: 2 ** 32 - 1,
@@ -72,24 +51,8 @@ export const READ_ONLY = {
     pax: { sparse: true, nanoseconds: false, acls: false, firstTime: 0 },
     uuid: false,
     label: false,
-    magic: 0x73717368,
-    superblock: (view) => ({
-      magic: view.getUint32(0, true),
-      inodes: view.getUint32(4, true),
-      size: alignUp(Number(view.getBigUint64(40, true)), READ_ONLY_BLOCK),
-    }),
-    // As a list of pseudo files with all contents, which nobody keeps.
-    check: (path, offset) => sh`unsquashfs -o ${offset} -pf /dev/null ${path}`,
-    run: async ({ path, selection, wish, compression, stdin, scratch }) => {
-      const { mode, uid, gid, time } = rootOf(selection, wish);
-      await checkRootOwner({ uid, gid }, scratch);
-      const run = shWith({ stdin, env: { SOURCE_DATE_EPOCH: String(wish.time) } });
-      return run`mksquashfs - ${path} -tar -noappend -exit-on-error -quiet -no-progress -reproducible ${compression}
-        -root-mode ${mode.toString(8)} -root-uid ${uid} -root-gid ${gid} -root-time ${time}`;
-    },
   },
   "erofs": {
-    program: "mkfs.erofs",
     compressors: EROFS_COMPRESSORS,
     compression: { name: "lz4hc" },
     lastTime: Number.MAX_SAFE_INTEGER,
@@ -97,24 +60,29 @@ export const READ_ONLY = {
     pax: { sparse: false, nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
     uuid: true,
     label: true,
-    magic: 0xe0f5e1e2,
-    superblock: (view) => ({
-      magic: view.getUint32(1024, true),
-      inodes: Number(view.getBigUint64(1040, true)),
-      size: view.getUint32(1060, true) * READ_ONLY_BLOCK,
-    }),
-    check: (path, offset) => sh`fsck.erofs --extract ${`--offset=${offset}`} ${path}`,
-    run: ({ path, wish, compression, stdin, scratch }) => {
-      const run = shWith({ stdin, env: { SOURCE_DATE_EPOCH: String(wish.time), TMPDIR: scratch } });
-      return run`mkfs.erofs --quiet --tar=f -b4096 -T${wish.time} --mkfs-time -U${wish.uuid}
-        -L${wish.label} ${compression} ${path}`;
-    },
   },
 } as const satisfies Record<string, ReadOnlyFilesystem>;
 
 export type ReadOnlyName = keyof typeof READ_ONLY;
 
-/** So many paths of one kind are named. */
+/** What makes one. */
+export interface StreamPlan {
+  readonly selection: Selection;
+  /** What the stream has. */
+  readonly pax: PaxOptions;
+  /** The program's arguments. */
+  readonly compression: readonly string[];
+  /** Seconds since 1970 of what the build makes. */
+  readonly time: number;
+  readonly uuid: string;
+  readonly label: string;
+  /** How many inodes its superblock must count. */
+  readonly inodes: number;
+  /** The root's own attributes, for a program that does not take them from the stream. */
+  readonly root: { readonly mode: number; readonly uid: number; readonly gid: number; readonly time: number };
+}
+
+/** At most this many paths are listed. */
 const SHOWN = 5;
 
 /** The longest path that the programs take, with its NUL. */
@@ -124,60 +92,43 @@ const PATH_MAX = 4096;
 const ENTRY_ESTIMATE = KiB;
 
 /** Decides on one. @throws {BuildError} for what it cannot hold. */
-export function planReadOnly(type: ReadOnlyName, selection: Selection, wish: FilesystemWish): FilesystemPlan {
+export function planReadOnly(
+  type: ReadOnlyName,
+  selection: Selection,
+  request: FilesystemRequest,
+): FilesystemPlan {
   const row: ReadOnlyFilesystem = READ_ONLY[type];
-  const compression = compressionArgs(type, row.compressors, wish.compression ?? row.compression);
+  const compression = compressionArgs(type, row.compressors, request.compression ?? row.compression);
   const { notices, bytes, inodes } = checkEntries(type, row, selection);
   notices.push(`FREE_MB has no meaning for ${type}: it is read-only, and as large as its contents become`);
-  if (wish.time > row.lastTime) {
-    throw cannotHold(type, `SOURCE_DATE_EPOCH=${wish.time}`, `its times end at ${row.lastTime}`);
+  const { time } = request;
+  if (time > row.lastTime) {
+    throw cannotHold(type, `SOURCE_DATE_EPOCH=${time}`, `its times end at ${row.lastTime}`);
   }
+  const [label, uuid] = [row.label ? request.label : "", row.uuid ? request.uuid : ""];
   return {
     type,
-    size: wish.size ?? alignUp(bytes + selection.count * ENTRY_ESTIMATE, MiB),
-    measured: true,
-    label: row.label ? wish.label : "",
-    uuid: row.uuid ? wish.uuid : "",
+    size: request.size ?? alignUp(bytes + selection.count * ENTRY_ESTIMATE, MiB),
+    estimate: true,
+    label,
+    uuid,
     entries: selection.count,
     bytes,
     notices,
-    verify: (target, { full }) => verify(target, type, row, inodes, full),
-    make: ({ path }, context) => make(path, row, selection, wish, compression, context),
+    writer: {
+      selection,
+      pax: { ...row.pax, root: row.rootEntry, time },
+      compression,
+      time,
+      uuid,
+      label,
+      inodes,
+      root: rootOf(selection, time),
+    },
   };
 }
 
-/** Makes one in a file of its own, which then ends where the filesystem does. */
-async function make(
-  path: string,
-  row: ReadOnlyFilesystem,
-  selection: Selection,
-  wish: FilesystemWish,
-  compression: readonly string[],
-  { root, scratch, onProgress }: MakeContext,
-): Promise<void> {
-  const options = { ...row.pax, root: row.rootEntry, time: wish.time, onProgress };
-  await row.run({ path, selection, wish, compression, stdin: paxStream(selection, root, options), scratch });
-}
-
-/** Looks at the superblock: a program that was stopped half-way, or wrote elsewhere, leaves another. */
-async function verify(
-  { path, offset, size }: Target,
-  type: string,
-  row: ReadOnlyFilesystem,
-  inodes: number,
-  full: boolean,
-): Promise<void> {
-  const found = row.superblock(new DataView(readImage(path, offset, READ_ONLY_BLOCK).buffer));
-  if (found.magic !== row.magic || found.inodes !== inodes || found.size > size) {
-    throw new BuildError(`${row.program} made no ${type} filesystem of ${inodes} inodes`, {
-      hint: "Build again; if it fails again, check the memory and the disk of this machine",
-    });
-  }
-  if (full) await row.check(path, offset);
-}
-
-/** The root's own attributes, for a program that does not take them from the stream. */
-function rootOf(selection: Selection, { time }: FilesystemWish) {
+function rootOf(selection: Selection, time: number): StreamPlan["root"] {
   const node = attributesOf(selection, 0);
   return {
     mode: modeOf(selection, 0) & PERMISSIONS_MASK,
@@ -203,10 +154,7 @@ function checkEntries(
     const mode = modeOf(selection, entry) & TYPE_MASK;
     const node = attributesOf(selection, entry);
     if (entry > 0) {
-      const name = selection.source[entry]! < 0
-        ? selection.added[~selection.source[entry]!]!.name.length
-        : nodes.nameLength[selection.source[entry]!]!;
-      paths[entry] = paths[selection.parent[entry]!]! + 1 + name;
+      paths[entry] = paths[selection.parent[entry]!]! + 1 + nameLengthOf(selection, entry);
       if (paths[entry]! >= PATH_MAX) {
         throw cannotHold(type, quote(`…/${entryPath(selection, entry).slice(-80)}`), "its path is too long");
       }
@@ -250,21 +198,4 @@ function cannotHold(type: string, what: string, reason: string): BuildError {
   return new BuildError(`Cannot put ${what} into a ${type} filesystem: ${reason}`, {
     hint: type === "squashfs" ? "Change the tree, or set FILESYSTEM to erofs or ext4" : "Change the tree",
   });
-}
-
-/** The first mksquashfs that gives the root of a stream its owner and time. Debian 12 has 4.5, Debian 13 4.6. */
-const ROOT_VERSION = [4, 6] as const;
-
-/** An older one gives the root directory the owner of whoever runs it: fine when that is the right one. */
-async function checkRootOwner(root: { uid: number; gid: number }, scratch: string): Promise<void> {
-  const said = await shWith({ quiet: true })`mksquashfs -version`;
-  const [, major = 0, minor = 0] = (/(\d+)\.(\d+)/.exec(said) ?? []).map(Number);
-  if (major > ROOT_VERSION[0] || (major === ROOT_VERSION[0] && minor >= ROOT_VERSION[1])) return;
-  // A directory of our own has our owner.
-  const { uid, gid } = await Deno.stat(scratch);
-  if (uid === root.uid && gid === root.gid) return;
-  throw new BuildError(
-    `Cannot give the root directory its owner ${root.uid}:${root.gid} with mksquashfs ${major}.${minor}`,
-    { hint: `Build as that user, or use ${ROOT_VERSION.join(".")} or later, as in Debian 13` },
-  );
 }

@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { Target } from "./target.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { readPieces } from "./image.ts";
 import * as posix from "../system/posix.ts";
+import { readPieces } from "./image.ts";
+import type { Target } from "./target.ts";
 
 /**
  * Copies all of the file to the start of the target. Through libc: Deno opens no device without `--allow-all`.

@@ -5,10 +5,11 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
-import type { Image } from "./writer.ts";
+import { MiB } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
 import { takeTurn, throwIfInterrupted } from "../system/process.ts";
-import { MiB } from "../core/units.ts";
+import type { Target } from "./target.ts";
+import type { Image } from "./writer.ts";
 
 /** Runs `fn` on an open image. @throws {BuildError} when it cannot be opened. */
 function withImage<T>(path: string, fn: (fd: posix.Fd) => T): T {
@@ -73,5 +74,24 @@ export async function* readPieces(
     }
   } finally {
     posix.close(fd);
+  }
+}
+
+/** Reads `length` bytes at `at` of what stands at a target. */
+export function readTarget({ path, offset }: Target, at: number, length: number): Uint8Array<ArrayBuffer> {
+  return readImage(path, offset + at, length);
+}
+
+/** Copies what stands at a target into a file of its own, which stays sparse. */
+export async function copyTarget({ path, offset, size }: Target, to: string): Promise<void> {
+  using copy = await Deno.open(to, { write: true, createNew: true });
+  await copy.truncate(size);
+  let at = 0;
+  for await (const piece of readPieces(path, offset, size)) {
+    if (piece.some((byte) => byte !== 0)) {
+      await copy.seek(at, Deno.SeekMode.Start);
+      for (let done = 0; done < piece.length;) done += await copy.write(piece.subarray(done));
+    }
+    at += piece.length;
   }
 }

@@ -5,15 +5,14 @@
  * @module
  */
 
-import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
 import { dirname } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
-import type { FormatName } from "./formats.ts";
-import { imageSize } from "./image.ts";
-
+import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
+import { formatBytes, MiB } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
 import { takeTurn, throwIfInterrupted } from "../system/process.ts";
-import { formatBytes, MiB } from "../core/units.ts";
+import type { FormatName } from "./formats.ts";
+import { imageSize } from "./image.ts";
 
 const EPOCH = new Date(0);
 
@@ -147,7 +146,7 @@ export async function discardOutput({ path, isDevice, size, room = 0 }: Output):
 const ZERO_BYTES = 64 * MiB;
 
 /** Gives an output that was discarded the size of the image, which then reads as zeros. */
-export async function openImage(
+export async function allocateOutput(
   { path, isDevice, size }: Output,
   onProgress: (done: number) => void,
 ): Promise<void> {

@@ -12,13 +12,15 @@
 
 import { createHash } from "node:crypto";
 import config from "../../deno.json" with { type: "json" };
-import type { Description } from "../plan/describe.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { imageSize, readPieces } from "../image/image.ts";
 import * as log from "../core/log.ts";
-import { findInstalled, spdxDocument } from "./sbom.ts";
-import { SETTINGS, type Settings } from "../plan/settings.ts";
+import { imageSize, readPieces } from "../image/image.ts";
+import { plainPlan } from "../plan/describe.ts";
+import type { Plan } from "../plan/plan.ts";
+import { parametersOf, SETTINGS, type Settings } from "../plan/settings.ts";
 import type { OpenTree } from "../tree/inspect.ts";
+import type { BuildImage } from "./image.ts";
+import { findInstalled, spdxDocument } from "./sbom.ts";
 
 const NAME = "raptor-builders";
 
@@ -57,65 +59,35 @@ export async function clearSideFiles(files: SideFiles): Promise<void> {
   }
 }
 
-/** A finished build. */
-export interface Build {
-  readonly settings: Settings;
-  readonly description: Description;
-  readonly tree: OpenTree;
-  /** The finished image. */
-  readonly output: string;
-  /** The file name that it will have. */
-  readonly name: string;
-  /** The raw image that it was made from: itself, unless it was converted. */
-  readonly raw: string;
-  /** Versions of the programs. */
-  readonly versions: ReadonlyMap<string, string>;
-}
-
 /** Writes the files that are asked for. */
-export async function writeSideFiles(build: Build): Promise<void> {
-  const { settings: { manifest, sbom }, description, tree, output, name } = build;
+export async function writeSideFiles(plan: Plan, tree: OpenTree, image: BuildImage): Promise<void> {
+  const { manifest, sbom } = plan.settings;
   if (manifest === undefined && sbom === undefined) return;
   log.step("Writing what the image is made of");
-  const sha256 = await hashImage(output);
-  if (manifest !== undefined) await writeJson(manifest, await statement(build, sha256));
+  const sha256 = await hashImage(image.output.path);
+  if (manifest !== undefined) await writeJson(manifest, await statement(plan, image, sha256));
   if (sbom === undefined) return;
   const { packages, warnings } = findInstalled(tree);
   warnings.forEach((warning) => log.warn(warning));
-  const image = { name, sha256 };
-  const origin = { time: description.sourceDateEpoch, creator: `${NAME}-${config.version}` };
-  await writeJson(sbom, spdxDocument(tree, packages, image, origin));
+  const origin = { time: plan.time, creator: `${NAME}-${config.version}` };
+  await writeJson(sbom, spdxDocument(tree, packages, { name: image.name, sha256 }, origin));
 }
 
 async function writeJson(path: string, value: unknown): Promise<void> {
   await Deno.writeTextFile(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
-/** Settings that say where files go and what they are called, not what is in them. */
-const PLACES: readonly string[] = ["OUTPUT_NAME", "MANIFEST", "SBOM", "VERITY_DIR"];
-
-/** The settings that decide on the image, by their variables: without keys, and without where files go. */
-export function parametersOf(settings: Settings): Record<string, unknown> {
-  const parameters: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(settings)) {
-    const { env } = SETTINGS[name as keyof typeof SETTINGS];
-    const isSecret = env.endsWith("_KEY") || String(value).includes("PRIVATE KEY");
-    if (value === undefined || isSecret || PLACES.includes(env)) continue;
-    parameters[env] = value;
-  }
-  return parameters;
-}
-
-async function statement({ settings, description, output, name, raw, versions }: Build, sha256: string) {
-  const partitions = "partitions" in description ? description.partitions : [];
+async function statement(plan: Plan, { output, name, raw, versions }: BuildImage, sha256: string) {
   const subject: Record<string, unknown>[] = [
-    { name, digest: { sha256 }, annotations: { format: description.format, size: imageSize(output) } },
+    { name, digest: { sha256 }, annotations: { format: plan.format, size: imageSize(output.path) } },
   ];
-  for (const { label, offset, size, uuid, filesystem, filesystemUuid } of partitions) {
+  for (
+    const { label, offset, size, uuid, filesystem } of plan.builder === "disk-image" ? plan.partitions : []
+  ) {
     subject.push({
       name: `${name}#${label}`,
       digest: { sha256: await hashImage(raw, offset, size) },
-      annotations: { offset, size, uuid, filesystem, filesystemUuid },
+      annotations: { offset, size, uuid, filesystem: filesystem.type, filesystemUuid: filesystem.uuid },
     });
   }
   return {
@@ -124,9 +96,9 @@ async function statement({ settings, description, output, name, raw, versions }:
     predicateType: "https://slsa.dev/provenance/v1",
     predicate: {
       buildDefinition: {
-        buildType: `urn:${NAME}:${description.builder}:1`,
-        externalParameters: parametersOf(settings),
-        internalParameters: description,
+        buildType: `urn:${NAME}:${plan.builder}:1`,
+        externalParameters: parametersOf(plan.settings),
+        internalParameters: plainPlan(plan),
       },
       runDetails: {
         builder: {

@@ -10,12 +10,12 @@
  * @module
  */
 
-import { countIn, entriesIn } from "../tree/query.ts";
 import { deriveUuid } from "../core/identity.ts";
-import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
-import { readFile, type Root } from "../tree/root.ts";
-import type { OpenTree } from "../tree/inspect.ts";
 import { MiB } from "../core/units.ts";
+import type { OpenTree } from "../tree/inspect.ts";
+import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
+import { countIn, entriesIn } from "../tree/query.ts";
+import { readFile, type Root } from "../tree/root.ts";
 
 /** A package that is installed in a tree. */
 export interface InstalledPackage {

@@ -8,16 +8,14 @@
  * @module
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import type { PartPlan } from "../plan/plan.ts";
 import type { Made, Measured } from "../plan/root.ts";
-import { sh, shWith } from "../system/sh.ts";
 import type { VerityPlan } from "../plan/verity.ts";
-
-/** The programs that are run. */
-export const VERITY_TOOLS = ["veritysetup"] as const;
-export const SIGNATURE_TOOLS = ["openssl"] as const;
+import * as commands from "./commands.ts";
+import type { BuildImage } from "./image.ts";
 
 /**
  * Makes the hashes of `data` in files of the directory `scratch`.
@@ -30,12 +28,11 @@ export async function makeVerity(
   scratch: string,
 ): Promise<NonNullable<Measured["verity"]>> {
   const hashes = join(scratch, "verity");
-  const output = await sh`veritysetup format --format=1 --hash=sha256 --data-block-size=4096
-    --hash-block-size=4096 --salt=${salt} --uuid=${uuid} ${data} ${hashes}`;
+  const output = await commands.veritysetupFormat(data, hashes, salt, uuid).text();
   const [, rootHash] = /^Root hash:\s*([0-9a-f]{64})$/m.exec(output) ?? [];
   if (!rootHash) throw new BuildError("Cannot find the root hash in what veritysetup printed");
   // Its own reader agrees; a veritysetup that wrote nothing would not.
-  await shWith({ quiet: true })`veritysetup verify ${data} ${hashes} ${rootHash}`;
+  await commands.veritysetupVerify(data, hashes, rootHash);
   const made = { rootHash, hashes: await madeFile(hashes) };
   return signer ? { ...made, ...await signRootHash(rootHash, signer, scratch) } : made;
 }
@@ -43,6 +40,11 @@ export async function makeVerity(
 /** The files beside an image of that name, without what their names end with. */
 function pathBeside(directory: string, name: string): string {
   return join(directory, name.replace(/\.(raw|img)$/, ""));
+}
+
+/** Where the hashes of an image without partitions go: beside the image, unless the plan says otherwise. */
+export function verityDirectory({ verity }: PartPlan, { output }: Pick<BuildImage, "output">): string {
+  return verity?.directory ?? dirname(output.path);
 }
 
 /** Removes the files that {@link writeVerity} writes: there is no image any more that they belong to. */
@@ -62,11 +64,11 @@ export async function removeVerity(directory: string, name: string): Promise<voi
  *
  * @throws {BuildError} when the directory cannot be written.
  */
-export async function writeVerity(
-  made: NonNullable<Measured["verity"]>,
-  directory: string,
-  name: string,
-): Promise<void> {
+export async function writeVerity(plan: PartPlan, image: Pick<BuildImage, "output" | "name">): Promise<void> {
+  const { hashes: made } = plan;
+  if (!made) return;
+  const directory = verityDirectory(plan, image);
+  const { name } = image;
   const path = pathBeside(directory, name);
   try {
     // Not as copies, which would be as private as what they are copied from.
@@ -97,13 +99,11 @@ async function signRootHash(
   await Deno.writeTextFile(text!, rootHash);
   await Deno.writeTextFile(secret!, key, { mode: 0o600 });
   await Deno.writeTextFile(cert!, certificate);
-  // No attributes, so that neither a time nor anything else is signed, and the same hash gives the same bytes.
-  await sh`openssl smime -sign -nocerts -noattr -binary -in ${text!} -inkey ${secret!} -signer ${cert!}
-    -outform der -out ${der!}`;
+  await commands.opensslSign(text!, secret!, cert!, der!);
   const signature = await Deno.readFile(der!).catch((cause) => {
     throw new BuildError("openssl wrote no signature", { cause });
   });
-  const fingerprint = await sh`openssl x509 -in ${cert!} -noout -fingerprint -sha256`;
+  const fingerprint = await commands.opensslFingerprint(cert!).text();
   const [, digits] = /=([0-9A-F:]{95})\s*$/.exec(fingerprint) ?? [];
   if (!digits) throw new BuildError("Cannot find the fingerprint of VERITY_CERT in what openssl printed");
   await Deno.writeTextFile(

@@ -4,17 +4,17 @@
  * @module
  */
 
-import { readSigner, type Signer } from "../efi/authenticode.ts";
 import { chooseLoader } from "../boot/bootloaders.ts";
-import { type Contents, select } from "../filesystem/contents.ts";
-import { BuildError } from "../core/error.ts";
 import { planGrubBios } from "../boot/grub-bios.ts";
 import { grubFiles } from "../boot/grub.ts";
 import type { BootContext } from "../boot/loader.ts";
-import type { Volume } from "./root.ts";
 import { signFiles } from "../boot/secure-boot.ts";
-import type { Settings } from "./settings.ts";
+import { BuildError } from "../core/error.ts";
+import { readSigner, type Signer } from "../efi/authenticode.ts";
+import { type Contents, select } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
+import type { Volume } from "./root.ts";
+import type { Settings } from "./settings.ts";
 
 /** Options of the tree that say where its root is and how it is mounted: ours say it. */
 const ROOT_OPTION = /^(root=|rootfstype=|rootflags=|ro$|rw$)/;

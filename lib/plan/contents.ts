@@ -4,16 +4,16 @@
  * @module
  */
 
-import { countIn, directoryAt, entriesIn } from "../tree/query.ts";
-import { normalize } from "node:path";
-import type { Contents } from "../filesystem/contents.ts";
-import { BuildError } from "../core/error.ts";
-import { growFiles } from "./grow.ts";
 import { grubDefaults } from "../boot/grub.ts";
-import type { Leftovers } from "./leftovers.ts";
 import { type BootFiles, ESP_DIRECTORIES } from "../boot/loader.ts";
-import { lookup, typeOf } from "../tree/nodes.ts";
+import { BuildError } from "../core/error.ts";
+import type { Contents } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { lookup, typeOf } from "../tree/nodes.ts";
+import { countIn, directoryAt, entriesIn } from "../tree/query.ts";
+import { planFstab } from "./fstab.ts";
+import { growFiles } from "./grow.ts";
+import type { Leftovers } from "./leftovers.ts";
 
 /** What was decided before. */
 interface Decided {
@@ -62,7 +62,7 @@ function rootAdditions(tree: Tree, decided: Decided): Contents["add"] {
   const always = [
     { path: "/boot", type: "directory" },
     { path: "/efi", type: "directory" },
-    { path: "/etc/fstab", type: "file", text: planFstab(tree, boot, uuid) },
+    { path: "/etc/fstab", type: "file", text: planFstab(tree.fstab, boot, uuid) },
   ] as const;
   // No kernel is ever installed into a read-only root, and it does not grow.
   if (readOnly) return always;
@@ -94,30 +94,4 @@ function espSource(tree: Tree): { from?: string } {
     });
   }
   return full[0] ? { from: full[0] } : {};
-}
-
-/** Mount points that the image's own partitions have. */
-const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
-
-/** A mount point of an fstab as mount takes it: with octal escapes, and a path that can be written in many ways. */
-function mountPointOf(field: string): string {
-  const path = field.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
-  return normalize(path).replace(/(?<=.)\/+$/, "");
-}
-
-/** The tree's fstab without lines for the partitions of the image, and with ours. */
-function planFstab(tree: Tree, boot: "vfat" | "ext4", uuid: (name: string) => string): string {
-  const kept = tree.fstab.split("\n").filter((line) => {
-    const [device = "", mountPoint = ""] = line.replace(/^[ \t]+/, "").split(/[ \t]+/);
-    if (device.startsWith("#")) return !line.includes("UNCONFIGURED FSTAB");
-    return !OWN_MOUNT_POINTS.includes(mountPointOf(mountPoint));
-  });
-  const lines = [
-    `PARTUUID=${uuid("xbootldr/partition")} /boot ${
-      boot === "vfat" ? "vfat umask=0077" : "ext4 defaults"
-    } 0 2`,
-    `PARTUUID=${uuid("esp/partition")} /boot/efi vfat umask=0077 0 2`,
-  ];
-  const before = kept.join("\n").trim();
-  return `${before}${before && "\n"}${lines.join("\n")}\n`;
 }

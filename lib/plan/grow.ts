@@ -8,11 +8,10 @@
  * @module
  */
 
-import { countIn, firstFile } from "../tree/query.ts";
-import type { Addition } from "../filesystem/contents.ts";
 import { file } from "../boot/loader.ts";
-
+import type { Addition } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { countIn, firstFile } from "../tree/query.ts";
 
 /** Where definitions of partitions may be; a tree with its own decides itself. */
 const DEFINITIONS = ["/etc/repart.d", "/usr/lib/repart.d", "/usr/local/lib/repart.d"] as const;

@@ -9,8 +9,8 @@
  */
 
 import type { Addition } from "../filesystem/contents.ts";
-import { isFilled, resetMachineId } from "./machine-id.ts";
 import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
+import { isFilled, resetMachineId } from "./machine-id.ts";
 
 interface Leftover {
   readonly what: string;

@@ -6,8 +6,8 @@
  * @module
  */
 
-import { exists, namesIn } from "../tree/query.ts";
 import { lookup, type Nodes, targetBytes, typeOf } from "../tree/nodes.ts";
+import { exists, namesIn } from "../tree/query.ts";
 
 /** The first version of systemd that knows `uninitialized`. */
 const UNINITIALIZED_SINCE = 247;

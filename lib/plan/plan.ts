@@ -18,39 +18,57 @@
  * @module
  */
 
-import { planBios, planBoot, planKernelOptions } from "./boot.ts";
 import type { BootLoaderName } from "../boot/bootloaders.ts";
-import { type Contents, select } from "../filesystem/contents.ts";
-import { planContents } from "./contents.ts";
-import { type ArchitectureName, GPT_ATTRIBUTES, type PartitionRole, partitionType } from "../core/dps.ts";
+import {
+  type ArchitectureName,
+  GPT_ATTRIBUTES,
+  type PartitionRole,
+  partitionType,
+  typeName,
+} from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { type FilesystemName, FILESYSTEMS, type FilesystemWish } from "../filesystem/filesystems.ts";
+import { deriveUuid } from "../core/identity.ts";
+import { MiB } from "../core/units.ts";
+import { type Contents, select } from "../filesystem/contents.ts";
+import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
+import type { FilesystemRequest } from "../filesystem/types.ts";
 import type { FormatName } from "../image/formats.ts";
 import { placePartitions, TABLE_SIZE } from "../image/gpt.ts";
-import { deriveUuid } from "../core/identity.ts";
+import type { Tree } from "../tree/inspect.ts";
+import { planBios, planBoot, planKernelOptions } from "./boot.ts";
+import { planContents } from "./contents.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { describePortable, planPortable } from "./portable.ts";
 import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root.ts";
 import type { SettingName, Settings } from "./settings.ts";
-import type { Tree } from "../tree/inspect.ts";
 import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
-import { MiB } from "../core/units.ts";
 
-/** A partition of a disk image. Offset and size are in bytes. */
-export interface PartitionPlan extends Volume {
+/** A volume and its place in the image. Offset and size are in bytes. */
+export interface PlacedVolume extends Volume {
+  /** The label in the partition table, where there is one. */
+  readonly label: string;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** A partition of a disk image. */
+export interface PartitionPlan extends PlacedVolume {
   readonly role: PartitionRole;
   /** Type GUID. */
   readonly type: string;
-  /** The label in the partition table. */
-  readonly label: string;
+  /** As systemd names the type: `root-x86-64`. */
+  readonly typeName: string;
   /** The PARTUUID. */
   readonly uuid: string;
   readonly attributes: readonly number[];
-  readonly offset: number;
-  readonly size: number;
   readonly mountPoint: string;
 }
 
+/**
+ * What both images have in common. Plans are data: what they say can be printed, compared and stored. With a read-only root
+ * the first plan is preliminary, since its filesystem is as large as it becomes: planning again with what was measured
+ * gives the final one.
+ */
 export interface CommonPlan {
   readonly format: FormatName;
   /** Bytes of the raw image. */
@@ -60,8 +78,6 @@ export interface CommonPlan {
   readonly seed: string;
   /** What was asked. */
   readonly settings: Settings;
-  /** How the image is checked. */
-  readonly verify: Settings["verify"];
   /** The dm-verity hashes that are made of the root filesystem. */
   readonly verity?: VerityPlan;
   /** What of the tree is in no filesystem of the image, because no image should have it. */
@@ -72,11 +88,7 @@ export interface CommonPlan {
 
 /** What `disk-image` will make. */
 export interface DiskPlan extends CommonPlan {
-  /**
-   * Set when the root is known only when it is made: this plan is then a preliminary one. Gives the final one,
-   * from what was made.
-   */
-  readonly finish?: (measured: Measured) => DiskPlan;
+  readonly builder: "disk-image";
   readonly architecture: ArchitectureName;
   /** The disk GUID. */
   readonly id: string;
@@ -90,14 +102,17 @@ export interface DiskPlan extends CommonPlan {
 }
 
 /** What `part-image` will make. */
-export interface PartPlan extends CommonPlan, Volume {
-  /** As in {@link DiskPlan}. */
-  readonly finish?: (measured: Measured) => PartPlan;
+export interface PartPlan extends CommonPlan {
+  readonly builder: "part-image";
+  /** A single one, which is the whole image. */
+  readonly partitions: readonly [PlacedVolume];
   /** What goes beside the image. */
   readonly hashes?: Measured["verity"];
   /** What to know for `portablectl attach`, a line each. */
   readonly portable: readonly string[];
 }
+
+export type Plan = DiskPlan | PartPlan;
 
 /**
  * Decides on a disk image.
@@ -130,7 +145,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
   const bios = settings.firmware === "uefi" ? [] : [planBios(settings, tree)];
   const leftovers = findLeftovers(tree, settings.keep);
 
-  const wish = (role: string, label: string): FilesystemWish => ({
+  const request = (role: string, label: string): FilesystemRequest => ({
     label,
     uuid: uuid(`${role}/filesystem`),
     hashSeed: uuid(`${role}/hash-seed`),
@@ -141,24 +156,24 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
   const volume = (
     name: SettingName,
     filesystem: FilesystemName,
-    wished: FilesystemWish,
+    requested: FilesystemRequest,
     contents: Contents,
   ): Volume => {
     const selection = select(tree.nodes, contents);
     const size = settings[name] as number * MiB;
-    const plan = FILESYSTEMS[filesystem].plan(selection, { ...wished, size });
+    const plan = FILESYSTEMS[filesystem].plan(selection, { ...requested, size });
     if (plan) return { contents, selection, filesystem: plan };
     if (size > FILESYSTEMS[filesystem].largest) throw tooLarge(name, settings, filesystem);
-    throw tooSmall(name, settings, FILESYSTEMS[filesystem].smallest(selection, wished) / MiB);
+    throw tooSmall(name, settings, FILESYSTEMS[filesystem].smallest(selection, requested) / MiB);
   };
 
   const contents = planContents(tree, { ...settings, kernelOptions, readOnly, leftovers, boot, files, uuid });
-  const esp = volume("efiMb", "vfat", wish("esp", "ESP"), contents.esp);
-  const xbootldr = volume("bootMb", boot, wish("xbootldr", "BOOT"), contents.xbootldr);
+  const esp = volume("efiMb", "vfat", request("esp", "ESP"), contents.esp);
+  const xbootldr = volume("bootMb", boot, request("xbootldr", "BOOT"), contents.xbootldr);
   const hashes = planHashes(verity, measured);
   const others = [...bios, esp, xbootldr, ...hashes.map(({ volume }) => volume)];
-  const around = TABLE_SIZE + others.reduce((sum, { filesystem }) => sum + filesystem.size, 0);
-  const root = planRoot(settings, tree.nodes, contents.root, wish("root", ""), around, measured);
+  const otherBytes = TABLE_SIZE + others.reduce((sum, { filesystem }) => sum + filesystem.size, 0);
+  const root = planRoot(settings, tree.nodes, contents.root, request("root", ""), otherBytes, measured);
 
   const volumes: [PartitionRole, string, Volume][] = [
     ...bios.map((volume): [PartitionRole, string, Volume] => ["bios", "", volume]),
@@ -169,15 +184,17 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
   ];
   const offsets = placePartitions(volumes.map(([, , { filesystem }]) => filesystem.size));
   return {
+    builder: "disk-image",
     format: settings.outputFormat,
     architecture,
     id: uuid("disk"),
     sectorSize: settings.sectorSize,
-    size: around + root.filesystem.size,
+    size: otherBytes + root.filesystem.size,
     partitions: volumes.map(([role, mountPoint, volume], i) => ({
       ...volume,
       role,
       type: partitionType(role, architecture),
+      typeName: typeName(role, architecture),
       label: role,
       uuid: uuids[role] ?? uuid(`${role}/partition`),
       attributes: planAttributes(role, readOnly),
@@ -187,12 +204,10 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     })),
     ...loader && { bootLoader: { name: loader.name, reason: loader.reason } },
     ...verity && { verity },
-    ...root.filesystem.measured && { finish: (made: Measured) => planDisk(settings, tree, made) },
     kernelOptions,
     seed,
     time,
     settings,
-    verify: settings.verify,
     leftovers: leftovers.found,
     warnings: [...tree.notices, ...warnings, ...contents.warnings, ...leftovers.warnings],
   };
@@ -223,18 +238,18 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
     measured,
   );
   const verity = planVerity(settings, seed);
+  const { size, label } = volume.filesystem;
   return {
-    ...volume,
+    builder: "part-image",
+    partitions: [{ ...volume, label: label || "root", offset: 0, size }],
     ...verity && { verity },
     ...measured?.verity && { hashes: measured.verity },
     portable: describePortable(settings, tree),
-    ...volume.filesystem.measured && { finish: (made: Measured) => planPart(settings, tree, made) },
     format: settings.outputFormat,
-    size: volume.filesystem.size,
+    size,
     seed,
     time,
     settings,
-    verify: settings.verify,
     leftovers: leftovers.found,
     warnings: leftovers.warnings,
   };

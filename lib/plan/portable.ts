@@ -6,13 +6,12 @@
  * @module
  */
 
-import { directoryAt, exists, namesIn } from "../tree/query.ts";
-import type { Addition } from "../filesystem/contents.ts";
 import { BuildError, quote } from "../core/error.ts";
+import type { Addition } from "../filesystem/contents.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
-
-import type { Settings } from "./settings.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { directoryAt, exists, namesIn } from "../tree/query.ts";
+import type { Settings } from "./settings.ts";
 
 /** Where units are looked for; one is often a link to another. */
 const UNIT_DIRECTORIES = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
@@ -43,21 +42,18 @@ export interface PortableCheck {
   readonly add: readonly Addition[];
 }
 
-/** @param name what the units' names start with; absent: any unit will do. */
+/** @param name what the units' names start with. */
 export function checkPortable(
   { nodes, osRelease }: Pick<Tree, "nodes" | "osRelease">,
-  name?: string,
+  name: string,
 ): PortableCheck {
   const lacks: string[] = [];
   if (Object.keys(osRelease).length === 0) lacks.push("an os-release in /usr/lib or /etc");
   const units = UNIT_DIRECTORIES.flatMap((path) => namesIn(nodes, path)).filter((name) => UNIT.test(name));
-  const belongs = (unit: string) =>
-    name === undefined || (unit.startsWith(name) && /^[.@-]/.test(unit.slice(name.length)));
-  if (!units.some(belongs)) {
-    const example = name === undefined
-      ? ""
-      : ` whose name starts with ${quote(name)}, such as ${name}.service`;
-    lacks.push(`a unit in /usr/lib/systemd/system${example}`);
+  if (!units.some((unit) => unit.startsWith(name) && /^[.@-]/.test(unit.slice(name.length)))) {
+    lacks.push(
+      `a unit in /usr/lib/systemd/system whose name starts with ${quote(name)}, such as ${name}.service`,
+    );
   }
   const add = MOUNT_POINTS.filter(({ path, type }) =>
     // A file may be a link that leads nowhere until it is mounted over.
@@ -93,16 +89,12 @@ export function planPortable(
   return add;
 }
 
-/** What to know about the image for `portablectl attach`, a line each. */
-export function describePortable({ portable, filesystem }: Settings, tree: Tree): string[] {
-  const { lacks, add } = checkPortable(tree, portable);
-  if (portable !== undefined) {
-    return [
-      ...add.length ? [`Adding for the portable service: ${add.map(({ path }) => path).join(", ")}`] : [],
-      `portablectl takes the image only under a name like ${portable}.raw or ${portable}_1.0.raw`,
-    ];
-  }
-  const missing = [...lacks, ...add.map(({ path }) => path)];
-  if (missing.length === 0 || !FILESYSTEMS[filesystem].holdsSystem) return [];
-  return [`No portable service, for which it lacks ${missing.join(", ")}`];
+/** What to know about the image for `portablectl attach`, a line each: nothing without `PORTABLE`. */
+export function describePortable({ portable }: Settings, tree: Tree): string[] {
+  if (portable === undefined) return [];
+  const { add } = checkPortable(tree, portable);
+  return [
+    ...add.length ? [`Adding for the portable service: ${add.map(({ path }) => path).join(", ")}`] : [],
+    `portablectl takes the image only under a name like ${portable}.raw or ${portable}_1.0.raw`,
+  ];
 }

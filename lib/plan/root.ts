@@ -8,20 +8,15 @@
  * @module
  */
 
+import { BuildError, quote } from "../core/error.ts";
+import { alignUp, formatBytes, MiB } from "../core/units.ts";
 import { compressionArgs } from "../filesystem/compression.ts";
 import { type Contents, select, type Selection } from "../filesystem/contents.ts";
-import { BuildError, quote } from "../core/error.ts";
-import { copyInto } from "../image/copy.ts";
-import {
-  type FilesystemName,
-  type FilesystemPlan,
-  FILESYSTEMS,
-  type FilesystemWish,
-} from "../filesystem/filesystems.ts";
-import type { Nodes } from "../tree/nodes.ts";
+import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { READ_ONLY_BLOCK } from "../filesystem/squashfs-erofs.ts";
+import type { FilesystemPlan, FilesystemRequest } from "../filesystem/types.ts";
+import type { Nodes } from "../tree/nodes.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
-import { alignUp, formatBytes, MiB } from "../core/units.ts";
 
 /** One filesystem: what is in it and what it will be. */
 export interface Volume {
@@ -57,7 +52,7 @@ type RootSettings = Pick<
 >;
 
 /**
- * The root filesystem in an image that has `around` bytes besides it.
+ * The root filesystem in an image that has `otherPartitionsBytes` besides it, tables included.
  *
  * @throws {BuildError} naming the setting that cannot be, and what would.
  */
@@ -65,14 +60,14 @@ export function planRoot(
   settings: RootSettings,
   nodes: Nodes,
   contents: Contents,
-  wished: FilesystemWish,
-  around: number,
+  requested: FilesystemRequest,
+  otherPartitionsBytes: number,
   measured?: Measured,
 ): Volume {
   const name = settings.filesystem;
   const filesystem = FILESYSTEMS[name];
   const { compression } = settings;
-  const wish = { ...wished, label: planLabel(settings), ...compression && { compression } };
+  const request = { ...requested, label: planLabel(settings), ...compression && { compression } };
   if (!filesystem.readOnly && compression && compression.name !== "none") {
     // Says what is accepted, which is nothing.
     compressionArgs(name, filesystem.compressors, compression);
@@ -80,7 +75,7 @@ export function planRoot(
   const selection = select(nodes, contents);
   const { sizeMb, usedMb, freeMb } = settings;
   const planned = (size: { size: number } | { free: number } | Record<string, never>) => {
-    const plan = filesystem.plan(selection, { ...wish, ...size });
+    const plan = filesystem.plan(selection, { ...request, ...size });
     if (plan) return { contents, selection, filesystem: plan };
   };
   const refuse = (setting: SettingName) => fail(tooLarge(setting, settings, name));
@@ -92,34 +87,37 @@ export function planRoot(
         hint: "It is as large as its contents become: leave USED_MB out, or set SIZE_MB",
       });
     }
-    const volume = planned(sizeMb === undefined ? {} : { size: Math.max(0, sizeMb * MiB - around) })!;
+    const volume = planned(
+      sizeMb === undefined ? {} : { size: Math.max(0, sizeMb * MiB - otherPartitionsBytes) },
+    )!;
     if (!measured) return volume;
     // A partition ends where the next can start.
-    const grain = around === 0 ? READ_ONLY_BLOCK : MiB;
+    const grain = otherPartitionsBytes === 0 ? READ_ONLY_BLOCK : MiB;
     const size = sizeMb === undefined ? alignUp(measured.size, grain) : volume.filesystem.size;
-    if (size < measured.size) throw tooSmall("sizeMb", settings, (around + measured.size) / MiB);
+    if (size < measured.size) {
+      throw tooSmall("sizeMb", settings, (otherPartitionsBytes + measured.size) / MiB);
+    }
     return { ...volume, filesystem: placeMade(volume.filesystem, measured, size) };
   }
   if (sizeMb !== undefined) {
-    const smallest = Math.ceil((around + filesystem.smallest(selection, wish)) / MiB);
+    const smallest = Math.ceil((otherPartitionsBytes + filesystem.smallest(selection, request)) / MiB);
     if (smallest === Infinity) refuse("sizeMb");
     if (sizeMb < smallest) throw tooSmall("sizeMb", settings, smallest);
-    return planned({ size: sizeMb * MiB - around }) ?? refuse("sizeMb");
+    return planned({ size: sizeMb * MiB - otherPartitionsBytes }) ?? refuse("sizeMb");
   }
   const computed = planned({ free: freeMb * MiB }) ?? refuse("freeMb");
   if (usedMb === undefined) return computed;
   // A smaller USED_MB would be taken from the free space that FREE_MB promises.
-  const beside = around === 0 ? 0 : settings.efiMb + settings.bootMb;
-  const smallest = Math.ceil((around + computed.filesystem.size) / MiB) - beside - freeMb;
+  const beside = otherPartitionsBytes === 0 ? 0 : settings.efiMb + settings.bootMb;
+  const smallest = Math.ceil((otherPartitionsBytes + computed.filesystem.size) / MiB) - beside - freeMb;
   if (usedMb < smallest) throw tooSmall("usedMb", settings, smallest);
-  return planned({ size: (beside + usedMb + freeMb) * MiB - around }) ?? refuse("usedMb");
+  return planned({ size: (beside + usedMb + freeMb) * MiB - otherPartitionsBytes }) ?? refuse("usedMb");
 }
 
 /** The same filesystem, which is only copied into its place. */
 function placeMade(plan: FilesystemPlan, made: Made, size: number): FilesystemPlan {
-  const { measured: _, ...rest } = plan;
-  const make: FilesystemPlan["make"] = (target, { onProgress }) => copyInto(made.path, target, onProgress);
-  return { ...rest, size, bytes: made.size, make };
+  const { estimate: _, ...rest } = plan;
+  return { ...rest, size, bytes: made.size, made: made.path };
 }
 
 function planLabel({ filesystem, label }: RootSettings): string {

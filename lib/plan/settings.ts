@@ -6,12 +6,12 @@
  */
 
 import { BOOT_LOADER_CHOICES } from "../boot/bootloaders.ts";
-import { compressorNames, parseCompression } from "../filesystem/compression.ts";
 import { BuildError, quote } from "../core/error.ts";
+import { nearest } from "../core/suggest.ts";
+import { compressorNames, parseCompression } from "../filesystem/compression.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { type FormatName, FORMATS } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
-import { nearest } from "../core/suggest.ts";
 import { choice, mebibytes, parseKernelOptions, pattern, pem, several } from "./setting-values.ts";
 
 interface Setting<T> {
@@ -24,6 +24,10 @@ interface Setting<T> {
   /** What "computed" means, for the help of a setting without a default. */
   readonly computed?: string;
   readonly help: string;
+  /** Whether it is a key, which is shown nowhere. */
+  readonly secret?: true;
+  /** Whether it only says where something goes, or what it is called: it decides on no byte of the image. */
+  readonly place?: true;
   /** @throws {Error} with what is accepted, as in "a whole number of MiB from 1 to 1048576". */
   readonly parse: (text: string) => T;
 }
@@ -78,6 +82,7 @@ export const SETTINGS = {
   },
   outputName: {
     env: "OUTPUT_NAME",
+    place: true,
     value: "NAME",
     computed: "that of the output",
     help: "File name that the image will have: what is made beside it is named after it",
@@ -106,6 +111,7 @@ export const SETTINGS = {
   },
   verityKey: {
     env: "VERITY_KEY",
+    secret: true,
     value: "FILE",
     computed: "none",
     help: "RSA key (PEM, a file or its text) that signs the root hash",
@@ -120,6 +126,7 @@ export const SETTINGS = {
   },
   verityDirectory: {
     env: "VERITY_DIR",
+    place: true,
     value: "DIR",
     computed: "that of the image",
     help: "Where the hashes and the root hash are written",
@@ -183,6 +190,7 @@ export const SETTINGS = {
   },
   secureBootKey: {
     env: "SECURE_BOOT_KEY",
+    secret: true,
     value: "FILE",
     computed: "no signatures of one's own",
     help: "RSA key (PEM, a file or its text) that signs boot loader, UKI and kernels",
@@ -218,6 +226,7 @@ export const SETTINGS = {
   },
   manifest: {
     env: "MANIFEST",
+    place: true,
     value: "FILE",
     computed: "none",
     help: "Write what was built, and how, as an in-toto statement with SLSA provenance",
@@ -225,6 +234,7 @@ export const SETTINGS = {
   },
   sbom: {
     env: "SBOM",
+    place: true,
     value: "FILE",
     computed: "none",
     help: "Write the packages in the image (of dpkg and apk) as an SPDX document",
@@ -300,6 +310,15 @@ export function readSettings(
   };
   const names = Object.keys(SETTINGS) as SettingName[];
   return Object.fromEntries(names.map((name) => [name, read(name)])) as Settings;
+}
+
+/** The settings that decide on the image, by their variables: without keys, and without where files go. */
+export function parametersOf(settings: Settings): Record<string, unknown> {
+  const names = Object.keys(SETTINGS) as SettingName[];
+  return Object.fromEntries(names.flatMap((name) => {
+    const { env, secret, place }: Setting<unknown> = SETTINGS[name];
+    return settings[name] === undefined || secret || place ? [] : [[env, settings[name]]];
+  }));
 }
 
 /** Settings that are set in the environment though the builder does not take them. */

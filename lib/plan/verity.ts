@@ -7,16 +7,14 @@
  * @module
  */
 
-import { copyInto } from "../image/copy.ts";
 import { BuildError } from "../core/error.ts";
-import type { FilesystemPlan } from "../filesystem/filesystems.ts";
-import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { deriveSalt, deriveUuid, formatUuid } from "../core/identity.ts";
-import type { Made, Measured, Volume } from "./root.ts";
-import { select } from "../filesystem/contents.ts";
-import type { Settings } from "./settings.ts";
-import { buildNodes } from "../tree/builder.ts";
 import { alignUp, MiB } from "../core/units.ts";
+import { select } from "../filesystem/contents.ts";
+import { FILESYSTEMS } from "../filesystem/filesystems.ts";
+import { buildNodes } from "../tree/builder.ts";
+import type { Made, Measured, Volume } from "./root.ts";
+import type { Settings } from "./settings.ts";
 
 /** What the hashes are made with. */
 export interface VerityPlan {
@@ -80,18 +78,21 @@ export function planHashes(
 }
 
 /** A partition that holds a file as it is. */
-function madeVolume(type: string, uuid: string, made: Made | undefined): Volume {
+function madeVolume(type: "verity" | "signature", uuid: string, made: Made | undefined): Volume {
   const contents = { omit: [], add: [] };
-  const size = alignUp(Math.max(1, made?.size ?? 0), MiB);
-  const filesystem: FilesystemPlan = {
-    type,
-    size,
-    label: "",
-    uuid,
-    entries: 0,
-    bytes: made?.size ?? 0,
-    notices: [],
-    make: (target, { onProgress }) => copyInto(made!.path, target, onProgress),
+  return {
+    contents,
+    selection: select(buildNodes([]), contents),
+    filesystem: {
+      type,
+      size: alignUp(Math.max(1, made?.size ?? 0), MiB),
+      ...made && { made: made.path },
+      label: "",
+      uuid,
+      entries: 0,
+      bytes: made?.size ?? 0,
+      notices: [],
+      writer: null,
+    },
   };
-  return { contents, selection: select(buildNodes([]), contents), filesystem };
 }

@@ -7,8 +7,8 @@
  */
 
 import { basename } from "node:path";
-import * as posix from "./posix.ts";
 import { KiB } from "../core/units.ts";
+import * as posix from "./posix.ts";
 
 /** One mount. */
 export interface Mount {

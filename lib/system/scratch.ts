@@ -5,10 +5,10 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
-import { startGuard } from "./guard.ts";
 import * as log from "../core/log.ts";
-import * as posix from "./posix.ts";
 import { formatBytes, MiB } from "../core/units.ts";
+import { startGuard } from "./guard.ts";
+import * as posix from "./posix.ts";
 
 /** A directory of our own. `await using` removes it with all it holds. */
 export interface Scratch extends AsyncDisposable {
@@ -71,10 +71,7 @@ export function requireSpace(directory: string, needed: number, what: string, hi
   );
 }
 
-/** Not every program says that it failed because the disk is full. */
-export function explainFullDisk(error: unknown, directories: readonly string[]): unknown {
-  if (!(error instanceof BuildError) || error.hint) return error;
-  const full = directories.find((directory) => freeSpace(directory) < MiB);
-  if (full === undefined) return error;
-  return new BuildError(error.message, { hint: `There is no space left in ${quote(full)}`, cause: error });
+/** The first of the directories whose filesystem is full. */
+export function fullDirectory(directories: readonly string[]): string | undefined {
+  return directories.find((directory) => freeSpace(directory) < MiB);
 }

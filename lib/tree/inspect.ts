@@ -4,13 +4,13 @@
  * @module
  */
 
-import { fileAt, namesIn } from "./query.ts";
 import { type ArchitectureName, elfArchitecture, peArchitecture } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
+import { KiB } from "../core/units.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
+import { fileAt, namesIn } from "./query.ts";
 import { openRoot, readFile, type Root } from "./root.ts";
-import { KiB } from "../core/units.ts";
 import { compareVersions } from "./versions.ts";
 import { walk } from "./walk.ts";
 

@@ -4,11 +4,11 @@
  * @module
  */
 
+import { MiB } from "../core/units.ts";
+import * as posix from "../system/posix.ts";
 import type { Nodes } from "./nodes.ts";
 import { pathOf } from "./nodes.ts";
-import * as posix from "../system/posix.ts";
 import { cannotRead, changed, isUnchanged, openNode, type Root } from "./root.ts";
-import { MiB } from "../core/units.ts";
 
 /** Keeps the directory open that the last file was in: the next one is mostly its neighbour. */
 export interface Reader {

@@ -9,8 +9,8 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
-import { nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import * as posix from "../system/posix.ts";
+import { nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
 
 /** An open tree. */
 export interface Root {

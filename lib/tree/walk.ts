@@ -4,12 +4,12 @@
  * @module
  */
 
-import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
+import { STAT_BLOCK } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
 import { takeTurn } from "../system/process.ts";
-import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts";
-import { STAT_BLOCK } from "../core/units.ts";
 import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./builder.ts";
+import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
+import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts";
 
 /** A file up to this size has no more than four extents, so its blocks tell whether it has holes. */
 const SURELY_DENSE = 4 * 4096;

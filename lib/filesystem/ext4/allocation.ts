@@ -4,7 +4,10 @@
  * @module
  */
 
+import { BuildError, quote } from "../../core/error.ts";
 import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../../core/mode.ts";
+import { formatBytes } from "../../core/units.ts";
+import { compareNames, xattrsOf } from "../../tree/nodes.ts";
 import {
   type Added,
   addedOf,
@@ -16,14 +19,11 @@ import {
   type Selection,
   sizeOf,
 } from "../contents.ts";
-import { BuildError, quote } from "../../core/error.ts";
 import { planDirectory } from "./directory.ts";
 import { placeFile, type Placement, skip, type Space, takeBlock } from "./extents.ts";
 import type { HashSeed } from "./hash.ts";
 import { BLOCK_SIZE, FIRST_INODE } from "./layout.ts";
 import { planXattrs } from "./xattr.ts";
-import { compareNames, xattrsOf } from "../../tree/nodes.ts";
-import { formatBytes } from "../../core/units.ts";
 
 export const ROOT_INODE = 2;
 const LOST_AND_FOUND = new TextEncoder().encode("lost+found");

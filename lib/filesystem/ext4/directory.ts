@@ -6,9 +6,9 @@
  * @module
  */
 
-import { entryPath, modeOf, nameLengthOf, nameOf, type Selection } from "../contents.ts";
 import { crc32c, crc32cWord } from "../../core/crc32c.ts";
 import { BuildError, quote } from "../../core/error.ts";
+import { entryPath, modeOf, nameLengthOf, nameOf, type Selection } from "../contents.ts";
 import { hashName, type HashSeed } from "./hash.ts";
 import { BLOCK_SIZE } from "./layout.ts";
 

@@ -8,6 +8,22 @@
  */
 
 import { FILE_TYPES, isFileMode, TYPE_MASK } from "../../core/mode.ts";
+import { MiB } from "../../core/units.ts";
+import { makeRecipe } from "../../efi/make-recipe.ts";
+import { flush, type Image, newWriter, room, type Writer } from "../../image/writer.ts";
+import * as posix from "../../system/posix.ts";
+import { targetBytes, xattrsOf } from "../../tree/nodes.ts";
+import {
+  assertUnchanged,
+  closeReader,
+  isSlow,
+  newReader,
+  openFile,
+  readAhead,
+  type Reader,
+  readInto,
+} from "../../tree/reader.ts";
+import type { Root } from "../../tree/root.ts";
 import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf } from "../contents.ts";
 import { linkCount, placeEntry } from "./allocation.ts";
 import { planDirectory, writeDirectory } from "./directory.ts";
@@ -25,23 +41,7 @@ import {
 } from "./inode.ts";
 import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
 import type { Ext4Plan } from "./plan.ts";
-import { flush, type Image, newWriter, room, type Writer } from "../../image/writer.ts";
 import { planXattrs, writeInodeXattrs, xattrBlock } from "./xattr.ts";
-import {
-  assertUnchanged,
-  closeReader,
-  isSlow,
-  newReader,
-  openFile,
-  readAhead,
-  type Reader,
-  readInto,
-} from "../../tree/reader.ts";
-import { targetBytes, xattrsOf } from "../../tree/nodes.ts";
-import * as posix from "../../system/posix.ts";
-import { makeRecipe } from "../../efi/recipes.ts";
-import type { Root } from "../../tree/root.ts";
-import { MiB } from "../../core/units.ts";
 
 /** Larger pieces were slower: what was read is then no longer in the processor's cache when it is written. */
 const LOOK_AHEAD = 32 * MiB;

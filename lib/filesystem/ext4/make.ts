@@ -1,5 +1,5 @@
 /**
- * Makes an ext4 filesystem inside an image: mke2fs formats it, and this project fills it.
+ * Fills an ext4 filesystem that mke2fs formatted inside an image.
  *
  * What mke2fs does is described by a table of features that Linux 5.10 and e2fsck 1.46 know, so that every
  * version gives the same bytes; what its versions or the machine would still make different (times, the
@@ -8,43 +8,23 @@
  * @module
  */
 
-import type { Target } from "../../image/target.ts";
-import { isDirectoryMode } from "../../core/mode.ts";
-import { BuildError, quote } from "../../core/error.ts";
 import { crc32c } from "../../core/crc32c.ts";
-import { placeSystem } from "./allocation.ts";
-import { remaining } from "./extents.ts";
-import { closeFill, fillEntry, finishFill, newFill } from "./fill.ts";
-import { BLOCK_SIZE, DESCRIPTOR_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
-import type { Ext4Plan } from "./plan.ts";
-import { inodePosition } from "./inode.ts";
-import { SUPER, SUPERBLOCK_AT, writeSummary } from "./super.ts";
-import { writeSystemInodes } from "./system.ts";
+import { BuildError, quote } from "../../core/error.ts";
+import { isDirectoryMode } from "../../core/mode.ts";
+import type { Target } from "../../image/target.ts";
 import { type Image, readAt, writeAt } from "../../image/writer.ts";
-import { modeOf } from "../contents.ts";
-
 import * as posix from "../../system/posix.ts";
 import { takeTurn } from "../../system/process.ts";
 import type { Root } from "../../tree/root.ts";
-import { sh } from "../../system/sh.ts";
-
-/** `mke2fs -O`; all that is not named is off. The journal is added by the fill, which decides where it is. */
-const FEATURES = [
-  "none",
-  "64bit",
-  "dir_index",
-  "dir_nlink",
-  "ext_attr",
-  "extent",
-  "extra_isize",
-  "filetype",
-  "flex_bg",
-  "huge_file",
-  "large_file",
-  "metadata_csum",
-  "resize_inode",
-  "sparse_super",
-].join(",");
+import { modeOf } from "../contents.ts";
+import { placeSystem } from "./allocation.ts";
+import { remaining } from "./extents.ts";
+import { closeFill, fillEntry, finishFill, newFill } from "./fill.ts";
+import { inodePosition } from "./inode.ts";
+import { BLOCK_SIZE, DESCRIPTOR_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
+import type { Ext4Plan } from "./plan.ts";
+import { SUPER, SUPERBLOCK_AT, writeSummary } from "./super.ts";
+import { writeSystemInodes } from "./system.ts";
 
 /** The event loop gets a turn this often. */
 const TURN_MS = 8;
@@ -57,18 +37,17 @@ export interface Ext4Options {
 }
 
 /**
- * Formats and fills.
+ * Fills the filesystem.
  *
- * @throws {BuildError} when mke2fs fails or does something else than planned, when a file of the tree
- * cannot be read or changed since the walk, and when the image cannot be written.
+ * @throws {BuildError} when mke2fs did something else than planned, when a file of the tree cannot be read or changed
+ * since the walk, and when the image cannot be written.
  */
-export async function makeExt4(
+export async function fillExt4(
   target: Target,
   plan: Ext4Plan,
   root: Root,
   { onProgress = () => {}, signal }: Ext4Options = {},
 ): Promise<void> {
-  await format(target, plan);
   const fd = posix.open(posix.cString(target.path), posix.OPEN.readWrite);
   if (fd < 0) throw new BuildError(`Cannot open ${quote(target.path)}: ${posix.errorText(fd)}`);
   try {
@@ -76,36 +55,6 @@ export async function makeExt4(
   } finally {
     posix.close(fd);
   }
-}
-
-async function format({ path, offset, size }: Target, { layout, wish }: Ext4Plan): Promise<void> {
-  const inodes = layout.inodesPerGroup * layout.groups;
-  const extended = [
-    `offset=${offset}`,
-    `hash_seed=${wish.hashSeed}`,
-    // All tables at the front: what is left is one piece, and its place can be planned.
-    "packed_meta_blocks=1",
-    "lazy_itable_init=1",
-    "nodiscard",
-    "root_owner=0:0",
-  ].join(",");
-  const blocks = Math.floor(size / BLOCK_SIZE);
-  const shape = [
-    "-b",
-    BLOCK_SIZE,
-    "-I",
-    INODE_SIZE,
-    "-N",
-    inodes,
-    "-g",
-    layout.blocksPerGroup,
-    "-G",
-    16,
-    "-m",
-    0,
-  ];
-  const identity = ["-U", wish.uuid, "-L", wish.label];
-  await sh`mke2fs -q -F -t ext4 ${shape} ${identity} -O ${FEATURES} -E ${extended} ${path} ${blocks}`;
 }
 
 async function fill(
@@ -130,8 +79,8 @@ async function fill(
     const system = placeSystem(space, journalBlocks);
     const journal = writeSystemInodes(image, layout, system, journalBlocks, uuid, time);
     for (let entry = 0; entry < selection.count; entry++) {
-      for (const _ of fillEntry(state, entry)) if (isTime()) await breathe();
-      if ((entry & 15) === 0 && isTime()) await breathe();
+      for (const _ of fillEntry(state, entry)) if (isTime()) await yieldToEventLoop();
+      if ((entry & 15) === 0 && isTime()) await yieldToEventLoop();
       if (isDirectoryMode(modeOf(selection, entry))) {
         directories[Math.floor((demand.inode[entry]! - 1) / layout.inodesPerGroup)]!++;
       }
@@ -164,7 +113,7 @@ async function fill(
   }
 
   /** Gives signals, progress and other filesystems a turn. */
-  async function breathe(): Promise<void> {
+  async function yieldToEventLoop(): Promise<void> {
     onProgress(state.data.written);
     await takeTurn();
     signal?.throwIfAborted();

@@ -7,13 +7,13 @@
  * @module
  */
 
+import { fromHex } from "../../core/bytes.ts";
+import { alignUp, KiB, MiB } from "../../core/units.ts";
 import type { Selection } from "../contents.ts";
 import { type Demand, demandOf, placeSystem, skipEntry, withLostAndFound } from "./allocation.ts";
 import { FULL, newSpace, remaining } from "./extents.ts";
 import type { HashSeed } from "./hash.ts";
 import { BLOCK_SIZE, type Layout, layoutOf } from "./layout.ts";
-import { fromHex } from "../../core/bytes.ts";
-import { alignUp, KiB, MiB } from "../../core/units.ts";
 
 /** The resize inode, without which a mounted filesystem could not grow, counts blocks with 32 bits. */
 export const MAX_EXT4_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;

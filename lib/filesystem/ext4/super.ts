@@ -8,11 +8,11 @@
  */
 
 import { crc32c, crc32cWord } from "../../core/crc32c.ts";
+import { type Image, writeAt } from "../../image/writer.ts";
 import type { Space } from "./extents.ts";
 import { I_BLOCK, type Time } from "./inode.ts";
-import { JOURNAL_INODE } from "./system.ts";
 import { BLOCK_SIZE, DESCRIPTOR_SIZE, hasSuperblock, type Layout } from "./layout.ts";
-import { type Image, writeAt } from "../../image/writer.ts";
+import { JOURNAL_INODE } from "./system.ts";
 
 /** The superblock is 1024 bytes long and, in the first group, 1024 bytes behind the start. */
 export const SUPERBLOCK_AT = 1024;

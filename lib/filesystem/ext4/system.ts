@@ -7,8 +7,9 @@
  * @module
  */
 
-import { FILE_TYPES } from "../../core/mode.ts";
 import { crc32c } from "../../core/crc32c.ts";
+import { FILE_TYPES } from "../../core/mode.ts";
+import { type Image, readAt, writeAt } from "../../image/writer.ts";
 import type { SystemPlacement } from "./allocation.ts";
 import { writeExtentTree } from "./extents.ts";
 import {
@@ -25,7 +26,6 @@ import {
   writeTime,
 } from "./inode.ts";
 import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
-import { type Image, readAt, writeAt } from "../../image/writer.ts";
 
 const RESIZE_INODE = 7;
 export const JOURNAL_INODE = 8;

@@ -7,8 +7,8 @@
  */
 
 import { crc32c, crc32cWord } from "../../core/crc32c.ts";
-import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
 import type { Xattr } from "../../tree/nodes.ts";
+import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
 
 const MAGIC = 0xea020000;
 /** Inode fields end here (`i_extra_isize` is 32); the xattrs behind them start with the magic number. */

@@ -14,6 +14,11 @@ export const SLOT = 32;
 /** The first and last second that an entry can store: 1980 to 2107. */
 export const FIRST_TIME = 315532800, LAST_TIME = 4354819198;
 
+/** The time in seconds since 1970 that is nearest to one that FAT may not be able to hold. */
+export function fatTime(time: number): number {
+  return Math.min(Math.max(time, FIRST_TIME), LAST_TIME);
+}
+
 const DIRECTORY = 0x10, ARCHIVE = 0x20;
 
 /** What an entry says of a file or directory. */

@@ -7,12 +7,12 @@
  * @module
  */
 
-import { FILE_TYPES, TYPE_MASK } from "../../core/mode.ts";
-import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "../contents.ts";
 import { quote } from "../../core/error.ts";
-import { MAX_NAME } from "./names.ts";
-import { cannotHold, type FatEntry, nameOf } from "./geometry.ts";
+import { FILE_TYPES, TYPE_MASK } from "../../core/mode.ts";
 import { pathOf, resolve, targetBytes, typeOf } from "../../tree/nodes.ts";
+import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "../contents.ts";
+import { cannotHold, type FatEntry, nameOf } from "./geometry.ts";
+import { MAX_NAME } from "./names.ts";
 
 /** The largest file: its size is a 32-bit number. */
 const MAX_FILE = 2 ** 32 - 1;

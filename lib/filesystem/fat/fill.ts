@@ -5,6 +5,11 @@
  */
 
 import { BuildError } from "../../core/error.ts";
+import { alignUp, MiB } from "../../core/units.ts";
+import { makeRecipe } from "../../efi/make-recipe.ts";
+import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "../../image/writer.ts";
+import * as posix from "../../system/posix.ts";
+import type { Nodes } from "../../tree/nodes.ts";
 import {
   assertUnchanged,
   closeReader,
@@ -13,17 +18,12 @@ import {
   type Reader,
   readInto,
 } from "../../tree/reader.ts";
-import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "../../image/writer.ts";
+import type { Root } from "../../tree/root.ts";
 import { type FatFile, FIRST_TIME, SLOT, writeDirectory } from "./directory.ts";
+import { type FatEntry, type FatGeometry, nameOf } from "./geometry.ts";
 import { BOOT_LENGTH, type FatLayout, FIRST_CLUSTER, INFO, readLayout } from "./layout.ts";
 import { fatNames } from "./names.ts";
 import { type Directory, type Placed, placeEntries } from "./place.ts";
-import { type FatEntry, type FatGeometry, nameOf } from "./geometry.ts";
-import type { Nodes } from "../../tree/nodes.ts";
-import * as posix from "../../system/posix.ts";
-import { makeRecipe } from "../../efi/recipes.ts";
-import type { Root } from "../../tree/root.ts";
-import { alignUp, MiB } from "../../core/units.ts";
 
 /** What goes into a filesystem. */
 export interface FatContents {

@@ -7,10 +7,10 @@
  */
 
 import { BuildError, quote } from "../../core/error.ts";
+import { formatBytes, GiB, MiB, SECTOR } from "../../core/units.ts";
+import type { Recipe } from "../../efi/recipes.ts";
 import { SLOT } from "./directory.ts";
 import { slotsOf } from "./names.ts";
-import type { Recipe } from "../../efi/recipes.ts";
-import { formatBytes, GiB, MiB, SECTOR } from "../../core/units.ts";
 
 /** The largest cluster that everybody reads. */
 const MAX_CLUSTER = 32768;

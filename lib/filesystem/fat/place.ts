@@ -5,8 +5,8 @@
  */
 
 import { SLOT } from "./directory.ts";
-import { FIRST_CLUSTER } from "./layout.ts";
 import { directorySlots, type FatEntry, type FatGeometry, parentOf } from "./geometry.ts";
+import { FIRST_CLUSTER } from "./layout.ts";
 
 /** A directory with what is in it. */
 export interface Directory {

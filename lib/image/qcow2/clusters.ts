@@ -5,11 +5,11 @@
  */
 
 import { BuildError, quote } from "../../core/error.ts";
-import type { Image } from "../writer.ts";
+import { KiB } from "../../core/units.ts";
 import * as posix from "../../system/posix.ts";
 import { takeTurn, throwIfInterrupted } from "../../system/process.ts";
+import type { Image } from "../writer.ts";
 import { CLUSTER } from "./header.ts";
-import { KiB } from "../../core/units.ts";
 
 /** A part of a disk in a file. All numbers are in bytes, offsets are multiples of {@link CLUSTER}. */
 export interface Piece {

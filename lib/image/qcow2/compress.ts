@@ -6,13 +6,13 @@
  */
 
 import { BuildError } from "../../core/error.ts";
-import { type Image, writeAt } from "../writer.ts";
-import { interrupted } from "../../system/process.ts";
-import { CLUSTER, writeTables } from "./header.ts";
-import { dataClusters, type Piece } from "./clusters.ts";
-import type { Sealed } from "./wrap.ts";
-import { BATCH, type Batch, type Compressed, type Task } from "./worker.ts";
 import { alignUp } from "../../core/units.ts";
+import { interrupted } from "../../system/process.ts";
+import { type Image, writeAt } from "../writer.ts";
+import { dataClusters, type Piece } from "./clusters.ts";
+import { CLUSTER, writeTables } from "./header.ts";
+import { BATCH, type Batch, type Compressed, type Task } from "./worker.ts";
+import type { Wrapped } from "./wrap.ts";
 
 /** More would each take memory, and wait for the one that writes. */
 const MOST_WORKERS = 4;
@@ -22,7 +22,7 @@ export async function compressQcow2(
   raw: Piece,
   image: Image,
   onProgress: (share: number) => void,
-): Promise<Sealed> {
+): Promise<Wrapped> {
   const guests: number[] = [], hosts: number[] = [], lengths: number[] = [];
   let end = CLUSTER;
   const write = ({ at: offsets }: Batch, { bytes, lengths: of }: Compressed) => {

@@ -6,8 +6,8 @@
  * @module
  */
 
-import { type Image, writeAt } from "../writer.ts";
 import { KiB, SECTOR } from "../../core/units.ts";
+import { type Image, writeAt } from "../writer.ts";
 
 /** Bytes of a cluster: what qemu-img uses, too. */
 export const CLUSTER = 64 * KiB;

@@ -5,14 +5,14 @@
  * @module
  */
 
-import { type Image, readAt, writeAt } from "../writer.ts";
-import { openImageFile } from "../image.ts";
 import * as posix from "../../system/posix.ts";
-import { CLUSTER, writeTables } from "./header.ts";
+import { openImageFile } from "../image.ts";
+import { type Image, readAt, writeAt } from "../writer.ts";
 import { dataClusters, type Piece } from "./clusters.ts";
+import { CLUSTER, writeTables } from "./header.ts";
 
 /** How many clusters a disk has, and how many of them are stored. */
-export interface Sealed {
+export interface Wrapped {
   readonly clusters: number;
   readonly allocated: number;
 }
@@ -28,7 +28,7 @@ interface Stored {
  * Turns a file into the qcow2 image of a disk of `size` bytes. What is in the file must be in pieces, behind its
  * first cluster; pieces of other files are copied. Only one piece may hold data for a cluster of the disk.
  */
-export async function sealQcow2(image: Image, size: number, pieces: readonly Piece[]): Promise<Sealed> {
+export async function wrapQcow2(image: Image, size: number, pieces: readonly Piece[]): Promise<Wrapped> {
   const stored: Stored[] = [];
   for (const piece of pieces) {
     for await (const host of dataClusters(piece)) {

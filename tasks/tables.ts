@@ -1,5 +1,5 @@
 /**
- * The tables of the README, as they follow from the tables of the code. Each stands between two comments with
+ * The tables of the docs, as they follow from the tables of the code. Each stands between two comments with
  * its name: `<!-- settings -->` and `<!-- /settings -->`.
  *
  * @module
@@ -8,13 +8,14 @@
 import { BUILDERS } from "../builders/mod.ts";
 import { BOOTLOADERS } from "../lib/boot/bootloaders.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
-import { FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
+import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { FORMATS } from "../lib/image/formats.ts";
+import { MAKERS } from "../lib/make/filesystems.ts";
 import { LEFTOVERS } from "../lib/plan/leftovers.ts";
-import { PACKAGES, packagesFor } from "../lib/system/packages.ts";
 import { type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
-import { benchmarkTable, type Results } from "./bench_results.ts";
-import results from "./bench.json" with { type: "json" };
+import { packagesFor } from "../lib/system/programs.ts";
+import results from "../tests/bench.json" with { type: "json" };
+import { benchmarkTable, type Results } from "../tests/bench_results.ts";
 
 /** What the benchmark found when it was run last for the README. */
 export const RESULTS: Results = results as unknown as Results;
@@ -41,8 +42,8 @@ export const TABLES: Readonly<Record<string, () => string[][]>> = {
   ],
   filesystems: () => [
     ["Filesystem", "Made with", "For"],
-    ...Object.entries(FILESYSTEMS)
-      .map(([name, { summary, tools }]) => [code(name), tools.map(code).join(", "), summary]),
+    ...(Object.keys(FILESYSTEMS) as FilesystemName[])
+      .map((name) => [code(name), MAKERS[name].programs.map(code).join(", "), FILESYSTEMS[name].summary]),
   ],
   architectures: () => [
     ["Architecture", "Partition type of root", "Boot loader"],
@@ -61,7 +62,7 @@ export const TABLES: Readonly<Record<string, () => string[][]>> = {
   ],
   packages: () => [
     ["Package", "What for", "Needed to"],
-    ...packagesFor("test").map((name) => [code(name), PACKAGES[name].why, PACKAGES[name].purpose]),
+    ...packagesFor("test").map(({ names, why, purpose }) => [names.map(code).join(" or "), why, purpose]),
   ],
   speed: () => benchmarkTable(RESULTS),
 };
@@ -80,13 +81,14 @@ export function renderMarkdown(rows: readonly (readonly string[])[]): string {
   );
 }
 
-/** The README with its tables rendered again. @throws when one of them has no place in it. */
-export function renderReadme(readme: string): string {
+/** A text with the tables that have a place in it rendered again. */
+export function renderTables(text: string): string {
   for (const [name, rows] of Object.entries(TABLES)) {
     const [begin, end] = [`<!-- ${name} -->\n`, `<!-- /${name} -->`];
-    const from = readme.indexOf(begin), to = readme.indexOf(end);
-    if (from < 0 || to < from) throw new Error(`README.md has no place for the table of ${name}`);
-    readme = `${readme.slice(0, from)}${begin}\n${renderMarkdown(rows())}\n\n${readme.slice(to)}`;
+    const from = text.indexOf(begin), to = text.indexOf(end);
+    if (from < 0 && to < 0) continue;
+    if (to < from) throw new Error(`The place of the table ${name} has no end`);
+    text = `${text.slice(0, from)}${begin}\n${renderMarkdown(rows())}\n\n${text.slice(to)}`;
   }
-  return readme;
+  return text;
 }

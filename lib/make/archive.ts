@@ -14,9 +14,12 @@
 import { join } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
-import { isInstalled, packageOf } from "../system/packages.ts";
+import { TAR_BLOCK } from "../filesystem/pax-header.ts";
 import { listxattr } from "../system/posix.ts";
-import { shWith, throwIfInterrupted } from "../system/sh.ts";
+import { throwIfInterrupted } from "../system/process.ts";
+import { requirePrograms } from "../system/programs.ts";
+import type { Command } from "../system/sh.ts";
+import * as commands from "./commands.ts";
 
 /** How an archive is compressed: the magic bytes at its start, and the program that tar hands it to. */
 const COMPRESSIONS = {
@@ -25,9 +28,6 @@ const COMPRESSIONS = {
   "xz": { magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], program: "xz" },
 } as const satisfies Record<string, { magic: readonly number[]; program: string }>;
 
-/** Bytes of a block of a tar archive. */
-export const TAR_BLOCK = 512;
-
 /** The options with which tar reads the archive, found from its content; `undefined` when it is none. */
 export async function archiveOptions(path: string): Promise<string[] | undefined> {
   const head = new Uint8Array(TAR_BLOCK);
@@ -35,8 +35,8 @@ export async function archiveOptions(path: string): Promise<string[] | undefined
   const length = await file.read(head) ?? 0;
   for (const { magic, program } of Object.values(COMPRESSIONS)) {
     if (!magic.every((byte, index) => head[index] === byte)) continue;
-    if (isInstalled(program)) return [`--use-compress-program=${program}`];
-    throw new BuildError(`Cannot run ${quote(program)}: no such program`, { hint: packageOf(program) });
+    requirePrograms([program]);
+    return [`--use-compress-program=${program}`];
   }
   return length === TAR_BLOCK && isTarHeader(head) ? [] : undefined;
 }
@@ -59,16 +59,10 @@ export interface Contents {
   readonly xattrs: ReadonlyMap<string, readonly string[]>;
 }
 
-async function tar(
-  path: string,
-  options: readonly string[],
-  onStdout?: (text: string) => void,
-): Promise<void> {
-  const metadata = ["--numeric-owner", "--acls", "--selinux", "--xattrs", "--xattrs-include=*"];
-  // A colon in the path would otherwise name another host.
-  const file = ["--quoting-style=escape", "--force-local", `--file=${path}`];
+/** Runs tar. @throws {BuildError} that says what could not be unpacked. */
+async function run(path: string, command: Command): Promise<void> {
   try {
-    await shWith(onStdout ? { onStdout } : {})`tar ${options} ${metadata} ${file}`;
+    await command;
   } catch (cause) {
     if (!(cause instanceof BuildError)) throw cause;
     throwIfInterrupted();
@@ -105,13 +99,14 @@ export async function listArchive(path: string, options: readonly string[]): Pro
     if (xattr) xattrs.set(member, [...xattrs.get(member) ?? [], xattr]);
   };
   let rest = "";
-  const onStdout = (text: string) => {
-    const lines = (rest + text).split("\n");
+  const decoder = new TextDecoder();
+  const onStdout = (bytes: Uint8Array) => {
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
     rest = lines.pop() ?? "";
     lines.forEach(line);
   };
-  await tar(path, ["--list", "--verbose", "--verbose", "--block-number", ...options], onStdout);
-  line(rest);
+  await run(path, commands.tarList(path, options).stdout(onStdout));
+  line(rest + decoder.decode());
   if (hasManifest && !hasTree) {
     throw new BuildError(`Cannot use the input ${quote(path)}: it holds a container image, not a tree`, {
       kind: "usage",
@@ -142,15 +137,7 @@ export async function unpackArchive(
     await Deno.writeFile(list, unescapeNames(devices));
     leftOut.push("--anchored", "--no-wildcards", `--exclude-from=${list}`);
   }
-  await tar(path, [
-    "--extract",
-    `--directory=${directory}`,
-    "--same-owner",
-    "--same-permissions",
-    "--delay-directory-restore",
-    ...leftOut,
-    ...options,
-  ]);
+  await run(path, commands.tarExtract(path, directory, options, leftOut));
   checkXattrs(path, directory, xattrs);
 }
 
@@ -158,7 +145,7 @@ export async function unpackArchive(
 async function canMakeDevices(scratch: string): Promise<boolean> {
   const probe = join(scratch, "device");
   try {
-    await shWith({ quiet: true })`mknod ${probe} c 1 3`;
+    await commands.mknod(probe);
     return true;
   } catch (error) {
     if (error instanceof BuildError) return false;

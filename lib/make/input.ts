@@ -7,9 +7,9 @@
 import { join } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
-import { openScratch, requireSpace, scratchParent } from "../system/scratch.ts";
-import { archiveOptions, listArchive, unpackArchive } from "./tar.ts";
 import { formatBytes } from "../core/units.ts";
+import { openScratch, requireSpace, scratchParent } from "../system/scratch.ts";
+import { archiveOptions, listArchive, unpackArchive } from "./archive.ts";
 
 /** A tree that can be read. */
 export interface Input extends AsyncDisposable {

@@ -1,0 +1,48 @@
+/**
+ * Makes files by their recipes.
+ *
+ * @module
+ */
+
+import { alignUp } from "../core/units.ts";
+import type { Nodes } from "../tree/nodes.ts";
+import { readFile, type Root } from "../tree/root.ts";
+import { signProgram } from "./authenticode.ts";
+import { appendSections, readPe } from "./pe.ts";
+import { findFile, INITRD_ALIGNMENT, type Recipe, sourceOf } from "./recipes.ts";
+
+/** Makes a file. @throws {BuildError} when a file of the tree cannot be read or is not what it should be. */
+export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array<ArrayBuffer> {
+  const read = (path: string) => readFile(root, nodes, findFile(nodes, path), { limit: Infinity });
+  switch (recipe.type) {
+    case "copy":
+      return read(recipe.from);
+    case "signed":
+      return signProgram(recipe.signer, makeRecipe(root, nodes, recipe.of), sourceOf(recipe));
+    case "uki":
+      return appendSections(
+        read(recipe.stub),
+        recipe.sections.map(({ name, content }) => {
+          const contents = typeof content === "string"
+            ? new TextEncoder().encode(content)
+            : concatAligned(content.map(read));
+          // The stub may start the kernel where it lies, which then needs room for its variables.
+          const memory = name === ".linux" ? readPe(contents, "the kernel").imageSize : 0;
+          return { name, contents, memory };
+        }),
+        recipe.stub,
+      );
+  }
+}
+
+function concatAligned(parts: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
+  if (parts.length === 1) return parts[0]!;
+  const starts: number[] = [];
+  const size = parts.reduce((sum, { length }) => {
+    starts.push(alignUp(sum, INITRD_ALIGNMENT));
+    return starts.at(-1)! + length;
+  }, 0);
+  const bytes = new Uint8Array(size);
+  parts.forEach((part, i) => bytes.set(part, starts[i]!));
+  return bytes;
+}

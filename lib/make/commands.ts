@@ -1,0 +1,242 @@
+/**
+ * Every command line of the builders, one function each.
+ *
+ * They are not started before somebody awaits them or asks for their output. The man pages beside them explain the flags
+ * that surprise. What a tree says is in none of them: names from it could be options.
+ *
+ * @module
+ */
+
+import { SECTOR } from "../core/units.ts";
+import { KiB } from "../core/units.ts";
+import { BLOCK_SIZE, INODE_SIZE } from "../filesystem/ext4/layout.ts";
+import type { Ext4Plan } from "../filesystem/ext4/plan.ts";
+import { FAT_ROOT_ENTRIES } from "../filesystem/fat/geometry.ts";
+import type { StreamPlan } from "../filesystem/squashfs-erofs.ts";
+import type { FatPlan } from "../filesystem/types.ts";
+import type { Target } from "../image/target.ts";
+import { type ProgramName, PROGRAMS } from "../system/programs.ts";
+import { $, type Command } from "../system/sh.ts";
+
+type Chunks = Iterable<Uint8Array<ArrayBuffer>>;
+
+/** Asks a program for its version. */
+export function askVersion(program: ProgramName): Command {
+  const { version } = PROGRAMS[program] as { version: { ask: string } };
+  // mkfs.vfat --help exits with 0 or 1, depending on its version.
+  return $`${program} ${version.ask}`.quiet().noThrow(1);
+}
+
+// --- The partition table: https://man7.org/linux/man-pages/man8/sfdisk.8.html
+
+/** sfdisk takes an image for a disk of 512-byte sectors; before version 2.41 it cannot be told otherwise. */
+function sectorOption(sector: number): string[] {
+  return sector === SECTOR ? [] : ["--sector-size", String(sector)];
+}
+
+/** Writes the partition table that a script describes. The backup goes to the very end of the image. */
+export function sfdiskWrite(image: string, script: string, sector: number): Command {
+  // Without --no-tell-kernel it waits a quarter of a second before it tells a kernel that has no such disk.
+  return $`sfdisk --quiet ${
+    sectorOption(sector)
+  } --no-tell-kernel --wipe=never --wipe-partitions=never ${image}`
+    .stdinText(script);
+}
+
+/** Prints the partition table as JSON. */
+export function sfdiskJson(image: string, sector: number): Command {
+  return $`sfdisk ${sectorOption(sector)} --json ${image}`.quiet();
+}
+
+/** Checks the partition table. */
+export function sfdiskVerify(image: string, sector: number): Command {
+  return $`sfdisk ${sectorOption(sector)} --verify --quiet ${image}`;
+}
+
+// --- ext4: https://man7.org/linux/man-pages/man8/mke2fs.8.html
+
+/** `mke2fs -O`; all that is not named is off. The journal is added by the fill, which decides where it is. */
+const FEATURES = [
+  ...["none", "64bit", "dir_index", "dir_nlink", "ext_attr", "extent", "extra_isize", "filetype", "flex_bg"],
+  ...["huge_file", "large_file", "metadata_csum", "resize_inode", "sparse_super"],
+].join(",");
+
+/** Formats an ext4 without a journal and without files. */
+export function mke2fs({ path, offset, size }: Target, { layout, wish }: Ext4Plan): Command {
+  const extended = [
+    `offset=${offset}`,
+    `hash_seed=${wish.hashSeed}`,
+    // All tables at the front: what is left is one piece, and its place can be planned.
+    "packed_meta_blocks=1",
+    "lazy_itable_init=1",
+    "nodiscard",
+    "root_owner=0:0",
+  ].join(",");
+  const inodes = layout.inodesPerGroup * layout.groups;
+  return $`mke2fs -q -F -t ext4 -b ${BLOCK_SIZE} -I ${INODE_SIZE} -N ${inodes} -g ${layout.blocksPerGroup} -G 16 -m 0
+    -U ${wish.uuid} -L ${wish.label} -O ${FEATURES} -E ${extended} ${path} ${Math.floor(size / BLOCK_SIZE)}`;
+}
+
+/** Checks an ext4. In the argument a question mark begins the options, so that `path` must have none. */
+export function e2fsck(path: string, offset: number): Command {
+  return $`e2fsck -f -n ${`${path}?offset=${offset}`}`;
+}
+
+// --- FAT: https://manpages.debian.org/trixie/dosfstools/mkfs.fat.8.en.html
+
+/** Formats a FAT filesystem. */
+export function mkfsVfat({ path, offset, start = offset, size }: Target, plan: FatPlan): Command {
+  const { geometry: { bits, sector, perCluster, reserved }, serial, label, time } = plan;
+  const rootEntries = bits === 32 ? [] : ["-r", FAT_ROOT_ENTRIES];
+  // -a: sizes are as planned, without alignment. -h: FAT notes where it starts on the disk.
+  return $`mkfs.vfat --invariant -F ${bits} -S ${sector} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a
+    -i ${serial} -n ${label} --offset ${offset / sector} -h ${start / sector} ${path} ${size / KiB}`
+    // The entry of the label would otherwise have the time of the build.
+    .env({ SOURCE_DATE_EPOCH: String(time) });
+}
+
+/** Checks a FAT filesystem, for which it knows no offset. */
+export function fsckVfat(path: string): Command {
+  return $`fsck.vfat -n ${path}`;
+}
+
+// --- Read-only filesystems
+
+/**
+ * Makes a squashfs from a pax stream.
+ *
+ * https://manpages.debian.org/trixie/squashfs-tools/mksquashfs.1.en.html
+ */
+export function mksquashfs(path: string, { compression, root, time }: StreamPlan, stream: Chunks): Command {
+  return $`mksquashfs - ${path} -tar -noappend -exit-on-error -quiet -no-progress -reproducible ${compression}
+    -root-mode ${root.mode.toString(8)} -root-uid ${root.uid} -root-gid ${root.gid} -root-time ${root.time}`
+    .env({ SOURCE_DATE_EPOCH: String(time) }).stdin(stream);
+}
+
+/** Reads all of a squashfs, as a list of pseudo files with their contents, which nobody keeps. */
+export function unsquashfs(path: string, offset: number): Command {
+  return $`unsquashfs -o ${offset} -pf /dev/null ${path}`;
+}
+
+/**
+ * Makes an erofs from a pax stream.
+ *
+ * @param scratch where it keeps what it cannot stream.
+ *
+ * https://manpages.debian.org/trixie/erofs-utils/mkfs.erofs.1.en.html
+ */
+export function mkfsErofs(path: string, plan: StreamPlan, stream: Chunks, scratch: string): Command {
+  const { compression, uuid, label, time } = plan;
+  return $`mkfs.erofs --quiet --tar=f -b4096 -T${time} --mkfs-time -U${uuid} -L${label} ${compression} ${path}`
+    .env({ SOURCE_DATE_EPOCH: String(time), TMPDIR: scratch }).stdin(stream);
+}
+
+/** Reads all of an erofs. */
+export function fsckErofs(path: string, offset: number): Command {
+  return $`fsck.erofs --extract ${`--offset=${offset}`} ${path}`;
+}
+
+// --- dm-verity: https://manpages.debian.org/trixie/cryptsetup-bin/veritysetup.8.en.html
+
+/** Makes the hashes of `data` in the file `hashes`, and prints the root hash. */
+export function veritysetupFormat(data: string, hashes: string, salt: string, uuid: string): Command {
+  return $`veritysetup format --format=1 --hash=sha256 --data-block-size=4096 --hash-block-size=4096
+    --salt=${salt} --uuid=${uuid} ${data} ${hashes}`;
+}
+
+/** Compares data with their hashes. */
+export function veritysetupVerify(data: string, hashes: string, rootHash: string): Command {
+  return $`veritysetup verify ${data} ${hashes} ${rootHash}`.quiet();
+}
+
+/** Signs a file: PKCS #7 in DER. https://docs.openssl.org/master/man1/openssl-smime/ */
+export function opensslSign(file: string, key: string, certificate: string, signature: string): Command {
+  // No attributes, so that neither a time nor anything else is signed, and the same hash gives the same bytes.
+  return $`openssl smime -sign -nocerts -noattr -binary -in ${file} -inkey ${key} -signer ${certificate}
+    -outform der -out ${signature}`;
+}
+
+/** Prints the SHA-256 of a certificate. */
+export function opensslFingerprint(certificate: string): Command {
+  return $`openssl x509 -in ${certificate} -noout -fingerprint -sha256`;
+}
+
+// --- GRUB for BIOS: https://www.gnu.org/software/grub/manual/grub/grub.html#Invoking-grub_002dmkimage
+
+/** Puts GRUB's modules together into one program, which finds its menu at `prefix`. */
+export function grubMkimage(
+  directory: string,
+  prefix: string,
+  modules: readonly string[],
+  output: string,
+): Command {
+  return $`grub-mkimage --directory=${directory} --format=i386-pc --output=${output} --prefix=${prefix} ${modules}`;
+}
+
+// --- Formats: https://www.qemu.org/docs/master/tools/qemu-img.html
+
+/** Converts a raw image; prints its progress in percent. */
+export function qemuImgConvert(
+  from: string,
+  to: string,
+  driver: string,
+  options: string | undefined,
+): Command {
+  return $`qemu-img convert -p -f raw -O ${driver} ${options ? ["-o", options] : []} ${from} ${to}`;
+}
+
+/** Prints what is known of an image as JSON. */
+export function qemuImgInfo(image: string, driver: string): Command {
+  return $`qemu-img info --output=json -f ${driver} ${image}`;
+}
+
+/** Checks an image in itself. */
+export function qemuImgCheck(image: string, driver: string): Command {
+  return $`qemu-img check -q -f ${driver} ${image}`;
+}
+
+/** Compares an image with the raw one that it was made from. */
+export function qemuImgCompare(raw: string, image: string, driver: string): Command {
+  return $`qemu-img compare -q -f raw -F ${driver} ${raw} ${image}`;
+}
+
+// --- The tree
+
+/** Everything that a tree can hold is read from an archive and set. */
+const METADATA = ["--numeric-owner", "--acls", "--selinux", "--xattrs", "--xattrs-include=*"];
+
+/** A colon in the path would otherwise name another host. */
+function archive(path: string): string[] {
+  return ["--quoting-style=escape", "--force-local", `--file=${path}`];
+}
+
+/** Lists an archive with its xattrs. https://www.gnu.org/software/tar/manual/html_node/list.html */
+export function tarList(path: string, decompress: readonly string[]): Command {
+  return $`tar --list --verbose --verbose --block-number ${decompress} ${METADATA} ${archive(path)}`;
+}
+
+/** Unpacks an archive. https://www.gnu.org/software/tar/manual/html_node/extract-options.html */
+export function tarExtract(
+  path: string,
+  directory: string,
+  decompress: readonly string[],
+  exclude: readonly string[],
+): Command {
+  return $`tar --extract ${`--directory=${directory}`} --same-owner --same-permissions --delay-directory-restore
+    ${exclude} ${decompress} ${METADATA} ${archive(path)}`;
+}
+
+/** Makes a device node, as a test. */
+export function mknod(path: string): Command {
+  return $`mknod ${path} c 1 3`.quiet();
+}
+
+/** Prints "newer" if anything in a tree was changed after the file `than`; compares nanoseconds. */
+export function findNewer(tree: string, than: string): Command {
+  return $`find -H ${tree} ${["(", "-newer", than, "-o", "-cnewer", than, ")"]} ${[
+    "-printf",
+    "newer",
+    "-quit",
+  ]}`
+    .quiet();
+}

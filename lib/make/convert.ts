@@ -1,0 +1,118 @@
+/**
+ * Turns the disk that was made into an image of the wanted format, in the output.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { BuildError } from "../core/error.ts";
+import * as log from "../core/log.ts";
+import { timeStep, withProgress } from "../core/progress.ts";
+import { formatBytes } from "../core/units.ts";
+import {
+  type Identify,
+  identifyVdi,
+  identifyVhdx,
+  identifyVmdk,
+  identifyVpc,
+  type Identity,
+} from "../image/format-identity.ts";
+import { type FormatName, formatOf } from "../image/formats.ts";
+import { openImageFile } from "../image/image.ts";
+import { compressQcow2 } from "../image/qcow2/compress.ts";
+import { copyPieces, wrapQcow2 } from "../image/qcow2/wrap.ts";
+import type { Plan } from "../plan/plan.ts";
+import * as commands from "./commands.ts";
+import type { BuildImage } from "./image.ts";
+
+/** What replaces the random numbers and the time that qemu-img writes; the other formats have none. */
+const IDENTIFY: { readonly [F in FormatName]?: Identify } = {
+  "vdi": identifyVdi,
+  "vhdx": identifyVhdx,
+  "vmdk": identifyVmdk,
+  "vpc": identifyVpc,
+};
+
+/**
+ * Makes the finished image in the output. With `VERIFY=full` it is compared with the disk, byte for byte.
+ *
+ * Afterwards `image.raw` is the raw disk, where the plan says that it is needed.
+ */
+export async function convert(plan: Plan, image: BuildImage): Promise<void> {
+  const { format, size, seed, time, settings: { verify, manifest } } = plan;
+  const output = image.output.path;
+  const full = verify === "full";
+  switch (formatOf(format).strategy) {
+    case "direct":
+      return;
+    case "wrapped": {
+      const inside = image.wrapped!;
+      using file = openImageFile(output), rest = openImageFile(image.disk);
+      const pieces = [
+        { image: rest, host: 0, guest: 0, size },
+        { image: file, host: inside.offset, guest: inside.start!, size: inside.size },
+      ];
+      if (full || manifest !== undefined) {
+        image.raw = join(image.scratch, "whole.raw");
+        await copyPieces(pieces, image.raw, size);
+      }
+      await withProgress(format, size, () => wrapQcow2(file, size, pieces));
+      await timeStep("qemu-img", () => verifyFormat(output, format, size));
+      break;
+    }
+    case "converted": {
+      log.step(`Converting to ${format}`);
+      const identity = { seed, time, name: image.name };
+      await withProgress(
+        format,
+        size,
+        (update) => convertRaw(image.disk, output, format, (share) => update(share * size), identity),
+      );
+    }
+  }
+  if (full) await commands.qemuImgCompare(image.raw, output, formatOf(format).driver);
+}
+
+/**
+ * Converts the raw image `from` into the existing file `to`, in place: a bind-mounted file cannot be
+ * replaced. `onProgress` gets the done share, 0 to 1. With an `identity` the same image becomes the same file.
+ *
+ * @throws {BuildError} when it cannot be written, or is not what was asked for.
+ */
+export async function convertRaw(
+  from: string,
+  to: string,
+  format: FormatName,
+  onProgress: (share: number) => void,
+  identity?: Identity,
+): Promise<void> {
+  const { strategy, driver, options, own } = formatOf(format);
+  if (strategy !== "converted") throw new TypeError(`Format ${format} is not converted`);
+  if (own) {
+    const { size } = await Deno.stat(from);
+    await Deno.writeFile(to, new Uint8Array());
+    using raw = openImageFile(from), image = openImageFile(to);
+    await compressQcow2({ image: raw, host: 0, guest: 0, size }, image, onProgress);
+  } else {
+    const decoder = new TextDecoder();
+    await commands.qemuImgConvert(from, to, driver, options).stdout((bytes) => {
+      const percent = /\(([\d.]+)\/100%\)\s*$/.exec(decoder.decode(bytes))?.[1];
+      if (percent) onProgress(Number(percent) / 100);
+    });
+    if (identity) await IDENTIFY[format]?.(to, identity);
+  }
+  await verifyFormat(to, format, (await Deno.stat(from)).size);
+}
+
+/** Checks with qemu-img that an image is sound and of a disk of `size` bytes. @throws {BuildError} */
+export async function verifyFormat(image: string, format: FormatName, size: number): Promise<void> {
+  const { driver, check, own } = formatOf(format);
+  const [info] = await Promise.all([
+    commands.qemuImgInfo(image, driver).json(),
+    ...check ? [commands.qemuImgCheck(image, driver)] : [],
+  ]);
+  const found = Number(info["virtual-size"]);
+  if (found === size) return;
+  const who = own ? "We wrote" : "qemu-img wrote";
+  throw new BuildError(`${who} a ${format} image of ${formatBytes(found)} from ${formatBytes(size)}`);
+}

@@ -1,0 +1,218 @@
+/**
+ * Makes filesystems: the field's programs format, our own code fills ext4 and FAT, and a pax stream fills the others.
+ *
+ * @module
+ */
+
+import { join, resolve } from "node:path";
+import { BuildError } from "../core/error.ts";
+import * as log from "../core/log.ts";
+import { startProgress } from "../core/progress.ts";
+import { fillExt4 } from "../filesystem/ext4/make.ts";
+import type { Ext4Plan } from "../filesystem/ext4/plan.ts";
+import { ext4Fault } from "../filesystem/ext4/verify.ts";
+import { fillVfat } from "../filesystem/fat/make.ts";
+import { fatFault } from "../filesystem/fat/verify.ts";
+import type { FilesystemType, Writers } from "../filesystem/types.ts";
+import { copyInto } from "../image/copy.ts";
+import { copyTarget } from "../image/image.ts";
+import type { Target } from "../image/target.ts";
+import type { PlacedVolume, Plan } from "../plan/plan.ts";
+import { interrupted, stoppedBy, throwIfInterrupted } from "../system/process.ts";
+import type { ProgramName } from "../system/programs.ts";
+import type { OpenTree } from "../tree/inspect.ts";
+import type { Nodes } from "../tree/nodes.ts";
+import type { Root } from "../tree/root.ts";
+import * as commands from "./commands.ts";
+import { makeGrubBios, verifyGrubBios } from "./grub-bios.ts";
+import type { BuildImage } from "./image.ts";
+import { EROFS, makeErofs, makeSquashfs, SQUASHFS, verifyStreamed } from "./squashfs-erofs.ts";
+
+/** What making a filesystem needs besides its plan. */
+export interface MakeContext {
+  readonly root: Root;
+  readonly nodes: Nodes;
+  /** An empty directory for small files. */
+  readonly scratch: string;
+  /** Told how many bytes are written. */
+  readonly onProgress: (done: number) => void;
+  /** Aborted when the build failed elsewhere or was interrupted. */
+  readonly signal: AbortSignal;
+}
+
+/** How a filesystem is made and checked. */
+export interface Maker<Writer> {
+  /** The programs that make it. */
+  readonly programs: readonly ProgramName[];
+  /** The program that checks one. */
+  readonly checker?: ProgramName;
+  /** Makes it. The image reads as zeros where it goes. @throws {BuildError} */
+  readonly make: (target: Target, writer: Writer, context: MakeContext) => Promise<void>;
+  /** Looks at what was made, in next to no time. @throws {BuildError} */
+  readonly verify?: (target: Target, writer: Writer) => void;
+  /** Runs the checker, for which `scratch` may get a copy. @throws {BuildError} */
+  readonly check?: (target: Target, scratch: string) => Promise<void>;
+}
+
+/** What is only copied into its place. */
+const COPIED: Maker<null> = {
+  programs: [],
+  make: () => Promise.reject(new Error("it has not been made")),
+};
+
+/** One row per type: the other half of `FILESYSTEMS`. */
+export const MAKERS: { readonly [T in FilesystemType]: Maker<Writers[T]> } = {
+  "ext4": {
+    programs: ["mke2fs"],
+    checker: "e2fsck",
+    make: (target, plan, { root, ...options }) => makeExt4(target, plan, root, options),
+    verify: (target, plan) => refuse("ext4", ext4Fault(target, plan)),
+    check: async ({ path, offset }, scratch) => {
+      // The path may hold a question mark.
+      const link = join(scratch, `ext4-${offset}`);
+      await Deno.symlink(resolve(path), link);
+      await commands.e2fsck(link, offset);
+    },
+  },
+  "vfat": {
+    programs: ["mkfs.vfat"],
+    checker: "fsck.vfat",
+    make: async (target, plan, context) => {
+      await commands.mkfsVfat(target, plan);
+      await fillVfat(target, plan, context, context);
+    },
+    verify: (target, { geometry }) => refuse("FAT", fatFault(target, geometry)),
+    check: async (target, scratch) => {
+      const copy = join(scratch, `vfat-${target.offset}`);
+      await copyTarget(target, copy);
+      await commands.fsckVfat(copy);
+      await Deno.remove(copy);
+    },
+  },
+  "squashfs": {
+    programs: ["mksquashfs"],
+    checker: "unsquashfs",
+    make: makeSquashfs,
+    verify: (target, plan) => verifyStreamed(target, plan, SQUASHFS),
+    check: async ({ path, offset }) => await commands.unsquashfs(path, offset),
+  },
+  "erofs": {
+    programs: ["mkfs.erofs"],
+    checker: "fsck.erofs",
+    make: makeErofs,
+    verify: (target, plan) => verifyStreamed(target, plan, EROFS),
+    check: async ({ path, offset }) => await commands.fsckErofs(path, offset),
+  },
+  "grub": {
+    programs: ["grub-mkimage"],
+    make: makeGrubBios,
+    verify: (target) => verifyGrubBios(target),
+  },
+  "verity": COPIED,
+  "signature": COPIED,
+};
+
+function refuse(type: string, fault: string | undefined): void {
+  if (fault) throw new BuildError(`The ${type} filesystem is not what was written: ${fault}`);
+}
+
+/** The row of a type, for a plan whose writer is of that type. */
+export function makerOf(type: FilesystemType): Maker<unknown> {
+  return MAKERS[type] as Maker<unknown>;
+}
+
+/** Formats and fills an ext4. @throws {BuildError} as {@link fillExt4}, or when mke2fs fails. */
+export async function makeExt4(
+  target: Target,
+  plan: Ext4Plan,
+  root: Root,
+  options: Partial<Pick<MakeContext, "onProgress" | "signal">> = {},
+): Promise<void> {
+  await commands.mke2fs(target, plan);
+  await fillExt4(target, plan, root, options);
+}
+
+/** The programs that make these filesystems, and with `full` those that check them. */
+export function programsOf(types: readonly FilesystemType[], full: boolean): ProgramName[] {
+  return types.flatMap((type) => {
+    const { programs, checker } = makerOf(type);
+    return full && checker ? [...programs, checker] : programs;
+  });
+}
+
+/**
+ * Makes the filesystems of an image side by side: the programs that make the small ones run while our own code fills
+ * the large one. When one fails, the others are stopped before the error goes on.
+ */
+export async function makeFilesystems(plan: Plan, tree: OpenTree, image: BuildImage): Promise<void> {
+  await image.stage(plan);
+  await makeVolumes(plan.partitions, tree, {
+    place: (volume) => image.place(volume),
+    scratch: image.scratch,
+    // Programs want a device for themselves.
+    oneByOne: image.isDevice,
+  });
+}
+
+/** Where volumes are made. */
+export interface Place {
+  readonly place: (volume: PlacedVolume) => Target;
+  readonly scratch: string;
+  readonly oneByOne: boolean;
+}
+
+/** Makes volumes wherever they go. */
+export async function makeVolumes(
+  volumes: readonly PlacedVolume[],
+  { root, nodes }: Pick<OpenTree, "root" | "nodes">,
+  { place, scratch, oneByOne }: Place,
+): Promise<void> {
+  const names = volumes.map(({ label, filesystem }) => `${label} (${filesystem.type})`);
+  log.step(`Making and filling ${names.join(", ")}`);
+  const failure = new AbortController();
+  const signal = AbortSignal.any([interrupted, failure.signal]);
+  const make = async (volume: PlacedVolume) => {
+    const { label, filesystem: { type, writer, made, bytes } } = volume;
+    const own = join(scratch, label);
+    await Deno.mkdir(own);
+    const progress = startProgress(label, bytes);
+    try {
+      const context = { root, nodes, scratch: own, onProgress: progress.update, signal };
+      const target = place(volume);
+      await stoppedBy(
+        signal,
+        () =>
+          made === undefined
+            ? makerOf(type).make(target, writer, context)
+            : copyInto(made, target, progress.update),
+      );
+      progress.end();
+    } catch (error) {
+      progress.fail();
+      failure.abort(error);
+      throw error;
+    }
+  };
+  if (oneByOne) {
+    for (const volume of volumes) await make(volume);
+    return;
+  }
+  const results = await Promise.allSettled(volumes.map(make));
+  // The first to fail says why; the others may only say that they were stopped.
+  if (failure.signal.aborted) throw failure.signal.reason;
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed) throw failed.reason;
+}
+
+/** Looks at the finished filesystems once more: a program may have written to the wrong place. */
+export async function verify(plan: Plan, image: BuildImage): Promise<void> {
+  const full = plan.settings.verify === "full";
+  if (full) log.step("Checking the filesystems");
+  for (const volume of plan.partitions) {
+    throwIfInterrupted();
+    const { verify, check } = makerOf(volume.filesystem.type);
+    const target = image.place(volume);
+    verify?.(target, volume.filesystem.writer);
+    if (full) await check?.(target, image.scratch);
+  }
+}

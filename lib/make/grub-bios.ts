@@ -1,0 +1,83 @@
+/**
+ * Makes GRUB for BIOS of the modules of the tree, without any device.
+ *
+ * - What is patched: `grub-core/boot/i386/pc/boot.S`, `diskboot.S`, `util/setup.c` of GRUB
+ *
+ * @module
+ */
+
+import { GRUB_BIOS_DIRECTORY, GRUB_BIOS_MODULES } from "../boot/grub-bios.ts";
+import { BuildError } from "../core/error.ts";
+import { alignUp, MiB, SECTOR } from "../core/units.ts";
+import type { GrubBiosPlan } from "../filesystem/types.ts";
+import { openImageFile, readImage } from "../image/image.ts";
+import type { Target } from "../image/target.ts";
+import { writeAt } from "../image/writer.ts";
+import { type Nodes, typeOf } from "../tree/nodes.ts";
+import { entriesIn } from "../tree/query.ts";
+import { readFile, type Root } from "../tree/root.ts";
+import * as commands from "./commands.ts";
+import type { MakeContext } from "./filesystems.ts";
+
+/** Of the boot sector: where the first sector of the program is (8 bytes), and the drive (0xff: that of BIOS). */
+const BOOT = { size: 440, kernel: 0x5c, drive: 0x64, jump: 0x66 } as const;
+
+/** Of the program's first sector: the first row of its block list, which counts down from the end. */
+const BLOCKLIST = { start: 500, length: 508, segment: 510, load: 0x820 } as const;
+
+/** Writes GRUB's program into its partition, and the code that starts it into the first sector of the disk. */
+export async function makeGrubBios(
+  target: Target,
+  { bootPartition }: GrubBiosPlan,
+  { root, nodes, scratch }: MakeContext,
+): Promise<void> {
+  const modules = `${scratch}/i386-pc`;
+  await copyModules(root, nodes, modules);
+  const core = `${scratch}/core.img`;
+  // Without a disk before the comma: that from which BIOS booted.
+  await commands.grubMkimage(modules, `(,gpt${bootPartition})/grub`, GRUB_BIOS_MODULES, core);
+  const program = padded(await Deno.readFile(core));
+  if (program.length > target.size) {
+    throw new BuildError(`Cannot fit GRUB for BIOS into its partition: it has ${program.length} bytes`);
+  }
+  const first = BigInt(target.offset / SECTOR);
+  const list = new DataView(program.buffer);
+  list.setBigUint64(BLOCKLIST.start, first + 1n, true);
+  list.setUint16(BLOCKLIST.length, program.length / SECTOR - 1, true);
+  list.setUint16(BLOCKLIST.segment, BLOCKLIST.load, true);
+  const sector = (await Deno.readFile(`${modules}/boot.img`)).slice(0, BOOT.size);
+  const patch = new DataView(sector.buffer);
+  patch.setBigUint64(BOOT.kernel, first, true);
+  patch.setUint8(BOOT.drive, 0xff);
+  // Two NOPs instead of a jump that trusts what BIOS says of the drive.
+  patch.setUint16(BOOT.jump, 0x9090);
+  using image = openImageFile(target.path);
+  writeAt(image, sector, 0);
+  writeAt(image, program, target.offset);
+}
+
+/** Copies the modules, so that no link in the tree leads grub-mkimage astray. */
+async function copyModules(root: Root, nodes: Nodes, to: string): Promise<void> {
+  await Deno.mkdir(to);
+  for (const { name, node } of entriesIn(nodes, GRUB_BIOS_DIRECTORY)) {
+    if (typeOf(nodes, node) !== "file" || !/^\w[\w.-]*\.(mod|lst|img)$/.test(name)) continue;
+    await Deno.writeFile(`${to}/${name}`, readFile(root, nodes, node, { limit: MiB }));
+  }
+}
+
+function padded(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const result = new Uint8Array(alignUp(bytes.length, SECTOR));
+  result.set(bytes);
+  return result;
+}
+
+/** Checks that the first sector still leads to the program: the partition table is written around it. */
+export function verifyGrubBios({ path, offset }: Target): void {
+  const sector = new DataView(readImage(path, 0, SECTOR).buffer);
+  const list = new DataView(readImage(path, offset, SECTOR).buffer);
+  const first = BigInt(offset / SECTOR);
+  if (
+    sector.getBigUint64(BOOT.kernel, true) !== first || sector.getUint16(510, true) !== 0xaa55 ||
+    list.getBigUint64(BLOCKLIST.start, true) !== first + 1n
+  ) throw new BuildError("GRUB for BIOS is not what was written: the first sector does not lead to it");
+}

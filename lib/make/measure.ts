@@ -1,0 +1,46 @@
+/**
+ * Makes what must be made before it can be planned: a read-only root is as large as it becomes.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import * as log from "../core/log.ts";
+import { formatBytes } from "../core/units.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { Measured } from "../plan/root.ts";
+import type { Settings } from "../plan/settings.ts";
+import type { OpenTree, Tree } from "../tree/inspect.ts";
+import { makeVolumes } from "./filesystems.ts";
+import type { BuildImage } from "./image.ts";
+import { makeVerity } from "./verity.ts";
+
+/**
+ * Gives the final plan. A preliminary one says only what is asked for: its root is made in a scratch file, hashed if that
+ * is wanted, and then `planner` plans again with what was measured.
+ */
+export async function measure<P extends Plan>(
+  plan: P,
+  planner: (settings: Settings, tree: Tree, measured?: Measured) => P,
+  tree: OpenTree,
+  image: BuildImage,
+): Promise<P> {
+  const volume = plan.partitions.find(({ filesystem }) => filesystem.estimate);
+  if (!volume) return plan;
+  const scratch = join(image.scratch, "measured");
+  await Deno.mkdir(scratch);
+  const path = join(scratch, "filesystem");
+  await Deno.writeFile(path, new Uint8Array(), { createNew: true });
+  await makeVolumes([volume], tree, {
+    place: ({ size }) => ({ path, offset: 0, size }),
+    scratch,
+    oneByOne: false,
+  });
+  const { size } = await Deno.stat(path);
+  log.detail(`${volume.label} takes ${formatBytes(size)}`);
+  if (!plan.verity) return planner(plan.settings, tree, { path, size });
+  log.step("Making the dm-verity hashes");
+  const verity = await makeVerity(path, plan.verity, scratch);
+  log.detail(`root hash: ${verity.rootHash}`, { rootHash: verity.rootHash });
+  return planner(plan.settings, tree, { path, size, verity });
+}

@@ -1,0 +1,25 @@
+/**
+ * The programs that a build runs: that they are there, and which versions they have.
+ *
+ * @module
+ */
+
+import * as log from "../core/log.ts";
+import { checkVersion, type ProgramName, requirePrograms, versionedPrograms } from "../system/programs.ts";
+import * as commands from "./commands.ts";
+
+/**
+ * Checks all programs before the first effect.
+ *
+ * @returns their versions, where they matter.
+ * @throws {BuildError} naming the package of a missing one, or the version that is needed.
+ */
+export async function checkPrograms(programs: readonly ProgramName[]): Promise<ReadonlyMap<string, string>> {
+  requirePrograms(programs);
+  const asked = versionedPrograms(programs);
+  const versions = await Promise.all(
+    asked.map(async (program) => checkVersion(program, await commands.askVersion(program).text("combined"))),
+  );
+  if (asked.length) log.detail(asked.map((program, i) => `${program} ${versions[i]}`).join(", "));
+  return new Map(asked.map((program, i) => [program, versions[i]!]));
+}

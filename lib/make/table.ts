@@ -1,0 +1,138 @@
+/**
+ * Writes the partition table with sfdisk, and reads it back.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { crc32 } from "node:zlib";
+import { BuildError, quote } from "../core/error.ts";
+import * as log from "../core/log.ts";
+import { timeStep } from "../core/progress.ts";
+import { compareNumerically, KiB, SECTOR } from "../core/units.ts";
+import { GRAIN, parseTable, sfdiskScript, type Table, type TableEntry } from "../image/gpt.ts";
+import { imageSize, openImageFile, readImage } from "../image/image.ts";
+import { writeAt } from "../image/writer.ts";
+import type { DiskPlan } from "../plan/plan.ts";
+import * as commands from "./commands.ts";
+import type { BuildImage } from "./image.ts";
+
+/** Writes and checks the partition table. Last of all: what ends before has none, and cannot be taken for a disk. */
+export async function partition(plan: DiskPlan, image: BuildImage): Promise<void> {
+  const { id, partitions, sectorSize, size } = plan;
+  log.step("Writing and checking the partition table");
+  const table = { id, entries: partitions };
+  await timeStep("table", async () => {
+    // The backup goes to the very end, and a device may be larger than the image.
+    if (image.isDevice) await writeTable(image.disk, table, sectorSize);
+    else {
+      const scratch = join(image.scratch, "table.raw");
+      await insertTable(image.disk, table, { size, sector: sectorSize, scratch });
+    }
+    await verifyTable(image.disk, table, sectorSize);
+  });
+}
+
+/** Writes the table into the image, which already has its full size: the backup goes to its very end. */
+export async function writeTable(image: string, table: Table, sector: number = SECTOR): Promise<void> {
+  await commands.sfdiskWrite(image, sfdiskScript(table, sector), sector);
+}
+
+/** Boot code for BIOS machines stands before the partition table of an MBR, and sfdisk leaves it alone. */
+const BOOT_CODE = 440;
+
+/** More than 128 entries and the headers take, whatever the size of the sectors. */
+const TABLE_ROOM = 64 * KiB;
+
+/**
+ * Writes the table into an image of `size` bytes that is full of data. sfdisk waits until all that its file holds is
+ * on the disk below: it gets an empty one, `scratch`, where there is nothing to wait for, and the table is copied.
+ */
+export async function insertTable(
+  image: string,
+  table: Table,
+  { size, sector, scratch }: { readonly size: number; readonly sector: number; readonly scratch: string },
+): Promise<void> {
+  await Deno.writeFile(scratch, new Uint8Array(), { createNew: true });
+  await Deno.truncate(scratch, size);
+  const places = [[BOOT_CODE, TABLE_ROOM - BOOT_CODE], [size - TABLE_ROOM, TABLE_ROOM]] as const;
+  {
+    // Where there is no space for it, sfdisk does not say so.
+    using file = openImageFile(scratch);
+    for (const [start, length] of places) writeAt(file, new Uint8Array(length), start);
+  }
+  await writeTable(scratch, table, sector);
+  using target = openImageFile(image);
+  for (const [start, length] of places) writeAt(target, readImage(scratch, start, length), start);
+}
+
+/** @throws {BuildError} when this version of sfdisk cannot write a table for such sectors. */
+export function checkSectors(sector: number, version = "0"): void {
+  if (sector === SECTOR || compareNumerically(version, "2.41") >= 0) return;
+  throw new BuildError(
+    `Cannot write a partition table for SECTOR_SIZE=${sector}: sfdisk ${version} is too old`,
+    {
+      kind: "usage",
+      hint: "Use the container, or sfdisk 2.41 or later (Debian 13)",
+    },
+  );
+}
+
+/**
+ * Reads the table of a raw image back, with identifiers in lower case.
+ *
+ * @throws {BuildError} when the file has no GPT.
+ */
+export async function readTable(image: string, sector: number = SECTOR): Promise<Table> {
+  const table = parseTable((await commands.sfdiskJson(image, sector).json()).partitiontable);
+  if (!table) throw new BuildError(`Cannot find a GPT in ${quote(image)}`);
+  return table;
+}
+
+/**
+ * Checks that the image holds exactly this table and that its backup is sound.
+ *
+ * @throws {BuildError} naming the first entry that differs.
+ */
+export async function verifyTable(image: string, table: Table, sector: number = SECTOR): Promise<void> {
+  const [found] = await Promise.all([
+    readTable(image, sector),
+    commands.sfdiskVerify(image, sector),
+  ]);
+  verifyHeaders(image, sector);
+  const wanted = [table.id, ...table.entries.map(key)];
+  [found.id, ...found.entries.map(key)].concat(Array(wanted.length).fill("nothing")).forEach((text, i) => {
+    if (i < Math.max(wanted.length, found.entries.length + 1) && text !== wanted[i]) {
+      throw new BuildError(`sfdisk wrote another table than planned: ${text} instead of ${wanted[i]}`);
+    }
+  });
+}
+
+/** An entry as one comparable line. */
+function key({ type, uuid, label, attributes, offset, size }: TableEntry): string {
+  return `${label}: ${size} bytes at ${offset}, type ${type}, uuid ${uuid}, attributes ${attributes}`;
+}
+
+/**
+ * Checks both copies of the table by their checksums (UEFI 2.10, section 5.3.2): for sfdisk, a backup that is
+ * damaged is worth a warning, but no failure.
+ */
+function verifyHeaders(image: string, sector: number): void {
+  const last = imageSize(image) / sector - 1;
+  const sums = [1, last].map((lba) => {
+    const header = readImage(image, lba * sector, sector);
+    const view = new DataView(header.buffer);
+    const sum = view.getUint32(16, true);
+    view.setUint32(16, 0, true);
+    // What is damaged may say anything.
+    const length = Math.min(view.getUint32(80, true) * view.getUint32(84, true), GRAIN);
+    const entries = readImage(image, Number(view.getBigUint64(72, true)) * sector, length);
+    const sound = new TextDecoder().decode(header.subarray(0, 8)) === "EFI PART" &&
+      crc32(header.subarray(0, view.getUint32(12, true))) === sum &&
+      Number(view.getBigUint64(24, true)) === lba &&
+      crc32(entries) === view.getUint32(88, true);
+    if (!sound) throw new BuildError(`sfdisk wrote a table that is damaged in sector ${lba}`);
+    return crc32(entries);
+  });
+  if (sums[0] !== sums[1]) throw new BuildError("sfdisk wrote a backup that differs from the table");
+}

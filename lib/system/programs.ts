@@ -1,0 +1,288 @@
+/**
+ * The programs that are run: one row each says which package has it, who runs it, and which version it must have. From
+ * here come `deno task setup`, the permissions, the package lists of the containers, and the hint of an error.
+ *
+ * Debian 12 has nearly all of them new enough. Only its mkfs.erofs 1.5 is too old, and bookworm-backports has no other.
+ *
+ * @module
+ */
+
+import { BuildError } from "../core/error.ts";
+import * as log from "../core/log.ts";
+import { compareNumerically } from "../core/units.ts";
+
+/**
+ * Who needs a program: `build` the builders, `demo` also `deno task demo` and `boot`, `test` also the tests, `bench`
+ * also the benchmark. Each includes those before it.
+ */
+export type Purpose = "build" | "demo" | "test" | "bench";
+
+/** One row per program, or per file where an absolute path is needed. */
+interface Program {
+  readonly purpose: Purpose;
+  /** The Debian package, or packages of which a release has the first or the second; absent: it is essential. */
+  readonly package?: string | readonly [string, string];
+  /** What it is for, in an error message: "to write the partition table". */
+  readonly why: string;
+  /** Who starts it: the builders (default for `build`), or a program that they start. */
+  readonly startedBy?: "tar";
+  /** The version that it must have. */
+  readonly version?: Version;
+  /** Lines on stderr that say nothing wrong, and are not logged. */
+  readonly chatter?: RegExp;
+}
+
+interface Version {
+  /** The option that makes it print its version. */
+  readonly ask: string;
+  /** The oldest version that the tests run with: Debian 12's, unless that is too old. */
+  readonly tested: string;
+  /** The oldest version that works. */
+  readonly required?: string;
+}
+
+export const PROGRAMS = {
+  "sfdisk": {
+    purpose: "build",
+    package: "fdisk",
+    why: "to write the partition table",
+    version: { ask: "--version", tested: "2.38" },
+    // The filesystems have been made already.
+    chatter: /^Partition #\d+ contains a \w+ signature/,
+  },
+  "mke2fs": {
+    purpose: "build",
+    package: "e2fsprogs",
+    why: "to make ext4 filesystems",
+    version: { ask: "-V", tested: "1.47" },
+  },
+  "e2fsck": { purpose: "build", package: "e2fsprogs", why: "to check ext4 filesystems" },
+  "mkfs.vfat": {
+    purpose: "build",
+    package: "dosfstools",
+    why: "to make FAT filesystems",
+    version: { ask: "--help", tested: "4.2" },
+    // It expects a filesystem to fill its file to the end.
+    chatter: /block count mismatch/,
+  },
+  "fsck.vfat": { purpose: "build", package: "dosfstools", why: "to check FAT filesystems" },
+  "mksquashfs": {
+    purpose: "build",
+    package: "squashfs-tools",
+    why: "to make squashfs filesystems",
+    version: { ask: "-version", tested: "4.5" },
+  },
+  "unsquashfs": { purpose: "build", package: "squashfs-tools", why: "to check squashfs filesystems" },
+  "mkfs.erofs": {
+    purpose: "build",
+    package: "erofs-utils",
+    why: "to make erofs filesystems",
+    // The first that fills a filesystem from a stream. Debian 12 has 1.5, Debian 13 has 1.8.
+    version: { ask: "-V", tested: "1.8", required: "1.7" },
+  },
+  "fsck.erofs": { purpose: "build", package: "erofs-utils", why: "to check erofs filesystems" },
+  "veritysetup": {
+    purpose: "build",
+    package: "cryptsetup-bin",
+    why: "to make dm-verity hashes",
+    version: { ask: "--version", tested: "2.6" },
+  },
+  "openssl": { purpose: "build", package: "openssl", why: "to sign the root hash" },
+  "grub-mkimage": { purpose: "build", package: "grub-common", why: "to install GRUB for BIOS" },
+  "qemu-img": {
+    purpose: "build",
+    package: "qemu-utils",
+    why: "to write other formats than raw",
+    version: { ask: "--version", tested: "7.2" },
+  },
+  "tar": { purpose: "build", package: "tar", why: "to read a tree from an archive" },
+  "gzip": { purpose: "build", why: "to read .tar.gz archives", startedBy: "tar" },
+  "zstd": { purpose: "build", package: "zstd", why: "to read .tar.zst archives", startedBy: "tar" },
+  "xz": { purpose: "build", package: "xz-utils", why: "to read .tar.xz archives", startedBy: "tar" },
+  "find": { purpose: "build", why: "to find what is newer than an image" },
+  "mknod": { purpose: "build", why: "to try whether device nodes can be made" },
+  "/bin/sh": { purpose: "build", why: "to clean up after a build that was killed" },
+  "mmdebstrap": { purpose: "demo", package: "mmdebstrap", why: "to make Debian trees" },
+  "/usr/share/keyrings/debian-archive-trixie-stable.gpg": {
+    purpose: "demo",
+    package: "debian-archive-keyring",
+    why: "to check the signatures of Debian 13",
+  },
+  "qemu-system-x86_64": { purpose: "demo", package: "qemu-system-x86", why: "to boot x86-64 images" },
+  "/usr/share/OVMF/OVMF_CODE_4M.fd": {
+    purpose: "demo",
+    package: "ovmf",
+    why: "as UEFI firmware for x86-64",
+  },
+  "systemd-nspawn": { purpose: "demo", package: "systemd-container", why: "to boot images as containers" },
+  "systemd-dissect": { purpose: "test", package: "systemd-container", why: "to look into images" },
+  "debugfs": { purpose: "test", package: "e2fsprogs", why: "to look into ext4 filesystems" },
+  "qemu-system-aarch64": { purpose: "test", package: "qemu-system-arm", why: "to boot arm64 images" },
+  "/usr/share/AAVMF/AAVMF_CODE.fd": {
+    purpose: "test",
+    package: "qemu-efi-aarch64",
+    why: "as UEFI firmware for arm64",
+  },
+  "qemu-system-riscv64": {
+    purpose: "test",
+    // Debian 13 and Debian 12.
+    package: ["qemu-system-riscv", "qemu-system-misc"],
+    why: "to boot riscv64 images",
+  },
+  "/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf": {
+    purpose: "test",
+    package: "u-boot-qemu",
+    why: "as UEFI firmware for riscv64",
+  },
+  "sbverify": { purpose: "test", package: "sbsigntool", why: "to check signatures for Secure Boot" },
+  "objcopy": { purpose: "test", package: "binutils", why: "to look into UEFI programs" },
+  "bg_setenv": {
+    purpose: "test",
+    package: "efibootguard",
+    why: "to boot from the images of part-image",
+  },
+  "cpio": { purpose: "test", package: "cpio", why: "to make an initrd" },
+  "sgdisk": { purpose: "test", package: "gdisk", why: "to check partition tables" },
+  "mcopy": { purpose: "test", package: "mtools", why: "to look into FAT filesystems" },
+  "losetup": { purpose: "test", package: "mount", why: "to look into images" },
+  "depmod": { purpose: "test", package: "kmod", why: "to make arm64 trees" },
+  "systemd-socket-activate": { purpose: "test", package: "systemd", why: "to stand in for udev" },
+  "faketime": { purpose: "test", package: "faketime", why: "to build at another time" },
+  "getfattr": { purpose: "test", package: "attr", why: "to compare xattrs" },
+  "getfacl": { purpose: "test", package: "acl", why: "to compare ACLs" },
+  "podman": { purpose: "test", package: "podman", why: "to run the container" },
+  "runc": { purpose: "test", package: "runc", why: "to run the container where crun may not" },
+  "newuidmap": { purpose: "test", package: "uidmap", why: "to run the container without root" },
+  "catatonit": { purpose: "test", package: "catatonit", why: "to run pods" },
+  "slirp4netns": { purpose: "test", package: "slirp4netns", why: "for its network without root" },
+  "nft": { purpose: "test", package: "nftables", why: "for the network of podman 5" },
+  "/usr/bin/time": { purpose: "test", package: "time", why: "to measure time and memory" },
+  "genimage": { purpose: "bench", package: "genimage", why: "to be compared with" },
+} as const satisfies Record<string, Program>;
+
+export type ProgramName = keyof typeof PROGRAMS;
+
+const rows: readonly (readonly [name: ProgramName, row: Program])[] = Object.entries(PROGRAMS) as [
+  ProgramName,
+  Program,
+][];
+
+const PURPOSES: readonly Purpose[] = ["build", "demo", "test", "bench"];
+
+function serves(row: Program, purpose: Purpose): boolean {
+  return PURPOSES.indexOf(row.purpose) <= PURPOSES.indexOf(purpose);
+}
+
+/** What `--allow-run` lists: the programs that the builders start themselves. */
+export function startedPrograms(): ProgramName[] {
+  return rows.filter(([, row]) => row.purpose === "build" && !row.startedBy).map(([name]) => name);
+}
+
+/** A Debian package and what is needed of it. */
+export interface Package {
+  /** Its name; where it differs between releases, the name in the newer and in the older one. */
+  readonly names: readonly string[];
+  /** The programs and files that show that it is installed. */
+  readonly has: readonly ProgramName[];
+  /** The first purpose that needs it. */
+  readonly purpose: Purpose;
+  /** What for: that of its first program. */
+  readonly why: string;
+}
+
+/** The packages for `purpose`, sorted by name. */
+export function packagesFor(purpose: Purpose): Package[] {
+  const packages = new Map<
+    string,
+    { names: readonly string[]; has: ProgramName[]; purpose: Purpose; why: string }
+  >();
+  for (const [name, row] of rows) {
+    if (row.package === undefined || !serves(row, purpose)) continue;
+    const names = [row.package].flat();
+    const found = packages.get(names[0]!);
+    if (found) found.has.push(name);
+    else packages.set(names[0]!, { names, has: [name], purpose: row.purpose, why: row.why });
+  }
+  return [...packages.entries()].sort(([a], [b]) => a < b ? -1 : 1).map(([, found]) => found);
+}
+
+/** The packages for `purpose` of which something is missing here. */
+export function missingPackages(purpose: Purpose): Package[] {
+  return packagesFor(purpose).filter(({ has }) => !has.every(isInstalled));
+}
+
+/** The hint for a missing program: which package has it, and how to get it. */
+export function packageHint(program: string): string | undefined {
+  const row: Program | undefined = Object.hasOwn(PROGRAMS, program)
+    ? PROGRAMS[program as ProgramName]
+    : undefined;
+  if (row?.package === undefined) return undefined;
+  return `It is needed ${row.why}: run "deno task setup", or install the package ${
+    [row.package].flat().join(" or ")
+  }`;
+}
+
+/** The lines on its stderr that say nothing wrong. */
+export function chatterOf(program: string): RegExp | undefined {
+  return Object.hasOwn(PROGRAMS, program) ? (PROGRAMS[program as ProgramName] as Program).chatter : undefined;
+}
+
+/** Debian's users do not have these on their `PATH`, though `sfdisk` and `mke2fs` are there. */
+const SYSTEM_DIRECTORIES = ["/usr/local/sbin", "/usr/sbin", "/sbin"] as const;
+
+/** `PATH` with the directories of system programs, for users who do not have them on theirs. */
+export function searchPath(path: string = Deno.env.get("PATH") ?? "/usr/bin:/bin"): string {
+  const directories = path.split(":");
+  return [...directories, ...SYSTEM_DIRECTORIES.filter((dir) => !directories.includes(dir))].join(":");
+}
+
+/** Whether a program (found on {@link searchPath}) or a file (absolute path) is there. */
+export function isInstalled(program: string): boolean {
+  const candidates = program.startsWith("/")
+    ? [program]
+    : searchPath().split(":").map((dir) => `${dir || "."}/${program}`);
+  return candidates.some((path) => {
+    try {
+      const { isFile, mode } = Deno.statSync(path);
+      return isFile && (program.startsWith("/") || ((mode ?? 0) & 0o111) !== 0);
+    } catch {
+      // Not there, or in a directory that we may not enter.
+      return false;
+    }
+  });
+}
+
+/** Checks that all programs are there. @throws {BuildError} naming the package of a missing one. */
+export function requirePrograms(programs: readonly string[]): void {
+  const missing = programs.find((program) => !isInstalled(program));
+  if (missing) throw new BuildError(`Cannot find the program ${missing}`, { hint: packageHint(missing) });
+}
+
+/** The programs whose version matters. */
+export function versionedPrograms(programs: readonly ProgramName[]): ProgramName[] {
+  return programs.filter((program) => (PROGRAMS[program] as Program).version !== undefined);
+}
+
+/**
+ * Checks the version that a program printed.
+ *
+ * @param printed what it printed when it was asked for its version.
+ * @returns the version.
+ * @throws {BuildError} when it cannot be found, or is too old.
+ */
+export function checkVersion(program: ProgramName, printed: string): string {
+  const { tested, required } = (PROGRAMS[program] as Program).version!;
+  const version = /\b(\d+(?:\.\d+)+)\b/.exec(printed)?.[1];
+  if (!version) {
+    throw new BuildError(`Cannot determine the version of ${program}`, { hint: packageHint(program) });
+  }
+  if (required && compareNumerically(version, required) < 0) {
+    throw new BuildError(`Cannot use ${program} ${version}: ${required} or later is needed`, {
+      hint: "Debian 13 has it, and so has this suite's container",
+    });
+  }
+  if (compareNumerically(version, tested) < 0) {
+    log.warn(`${program} ${version} is older than ${tested}, the oldest that is tested`);
+  }
+  return version;
+}
