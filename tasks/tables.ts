@@ -14,8 +14,8 @@ import { MAKERS } from "../lib/make/filesystems.ts";
 import { LEFTOVERS } from "../lib/plan/leftovers.ts";
 import { type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
 import { packagesFor } from "../lib/system/programs.ts";
-import results from "../tests/bench.json" with { type: "json" };
-import { benchmarkTable, type Results } from "../tests/bench_results.ts";
+import results from "../tests/bench/bench.json" with { type: "json" };
+import { benchmarkTable, type Results } from "../tests/bench/results.ts";
 
 /** What the benchmark found when it was run last for the README. */
 export const RESULTS: Results = results as unknown as Results;

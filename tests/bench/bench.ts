@@ -1,0 +1,233 @@
+/**
+ * `deno task bench`: how the builders compare with what their users would otherwise use, and with the limits
+ * of the machine.
+ *
+ * Everything runs in one session, all contenders in turn, and only ratios of neighbours count: on a machine
+ * that others use, too, times alone say nothing.
+ *
+ * @module
+ */
+
+import { parseArgs, type ParseArgsConfig } from "node:util";
+import { BuildError } from "../../lib/core/error.ts";
+import * as log from "../../lib/core/log.ts";
+import { isInstalled } from "../../lib/system/programs.ts";
+import { choose, parseFlags, print, runTask } from "../../tasks/task.ts";
+import { renderChart } from "./chart.ts";
+import { CONTENDERS, type Layout, REFERENCE, type Work } from "./contenders.ts";
+import { type Input, type InputName, INPUTS } from "./inputs.ts";
+import { inspectMachine, inspectVersions } from "./machine.ts";
+import { dropCaches, measure, type Sample, timeToFirstLine, writeOut } from "./measure.ts";
+import { type Race, renderRace, renderTargets, type Results } from "./results.ts";
+import { printSteps } from "./steps.ts";
+import { builderCommand, runBuilder } from "../lab/builds.ts";
+import { useErofs } from "../lab/erofs.ts";
+
+const OPTIONS = {
+  quick: { type: "boolean", default: false },
+  steps: { type: "boolean", default: false },
+  input: { type: "string", multiple: true },
+  tree: { type: "string" },
+  only: { type: "string", multiple: true },
+  rounds: { type: "string" },
+  json: { type: "string" },
+  chart: { type: "string" },
+  help: { type: "boolean", short: "h", default: false },
+} as const satisfies ParseArgsConfig["options"];
+
+const HELP = `Compare the builders with what else makes images, and with the limits of the machine
+
+Usage: deno task bench [--quick] [--input NAME]... [--only TEXT]... [--rounds N] [--json FILE] [--chart FILE]
+       deno task bench --steps [--input NAME]
+
+  --quick         the Debian tree only, few rounds, nobody who takes minutes
+  --input NAME    only this input: ${Object.keys(INPUTS).join(", ")}
+  --tree DIR      only this tree of your own
+  --only TEXT     only contenders whose name has this text, and ${REFERENCE}
+  --rounds N      so many rounds instead of those of the plan
+  --json FILE     write what was found, all samples, as JSON
+  --chart FILE    write a chart of the Debian tree as SVG
+  --steps         run disk-image once per format and show when which step ran
+  --help          show this text
+
+The trees are made once and kept (RAPTOR_BUILDERS_TREES, or raptor-builders-trees in TMPDIR or /var/tmp).
+As root all contenders can take part, and there are rounds with a cold cache.
+`;
+
+interface Heat {
+  readonly input: InputName | "own";
+  readonly rounds: number;
+  readonly cache?: "cold";
+  /** Names of contenders, or parts of names. */
+  readonly who?: readonly string[];
+}
+
+const FILL = ["part-image ext4", "our ext4", REFERENCE] as const;
+const FAST = ["disk-image", ...FILL, "loop", "read", "write"] as const;
+
+/** What is run without further flags. */
+const FULL: readonly Heat[] = [
+  { input: "debian", rounds: 9 },
+  { input: "debian", rounds: 5, cache: "cold", who: FILL },
+  { input: "large", rounds: 3, who: FAST },
+  { input: "tiny", rounds: 3, who: FAST },
+  // mke2fs takes minutes.
+  { input: "directory", rounds: 1, who: ["disk-image raw", ...FILL] },
+  // Reading would read the holes.
+  { input: "sparse", rounds: 3, who: ["disk-image", ...FILL] },
+  { input: "files-1000", rounds: 5, who: FILL },
+  { input: "files-10000", rounds: 5, who: FILL },
+  { input: "files-100000", rounds: 3, who: FILL },
+  { input: "files-1000000", rounds: 3, who: ["part-image ext4"] },
+];
+
+const QUICK: readonly Heat[] = [{ input: "debian", rounds: 3 }];
+
+/** Contenders that take longer than this in a quick look are run once. */
+const QUICK_ENOUGH_SECONDS = 5;
+
+async function main(): Promise<void> {
+  const { values } = parseFlags("bench", () => parseArgs({ args: Deno.args, options: OPTIONS }));
+  if (values.help) return await print(HELP);
+  const inputs = (values.input ?? []).map((name) =>
+    choose("input", name, Object.keys(INPUTS) as InputName[])
+  );
+  if (values.steps) return await printSteps(await INPUTS[inputs[0] ?? "debian"].make());
+  const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
+  if (rounds !== undefined && !(rounds >= 1 && Number.isInteger(rounds))) {
+    throw new BuildError(`Cannot use --rounds=${values.rounds}`, {
+      kind: "usage",
+      hint: "Accepted: 1, 2, 3 …",
+    });
+  }
+  const own: Heat[] = values.tree === undefined ? [] : [{ input: "own", rounds: 5, who: FAST }];
+  const plan = (own.length ? own : values.quick ? QUICK : FULL)
+    .filter(({ input }) => inputs.length === 0 || inputs.some((name) => name === input))
+    .map((heat) => ({ ...heat, rounds: rounds ?? heat.rounds }));
+
+  if (isInstalled("mkfs.erofs")) await useErofs();
+  const { present, absent } = presentContenders(values.quick);
+  const races: Race[] = [];
+  for (const heat of plan) {
+    const names = present.filter((name) =>
+      (heat.who ?? [""]).some((part) => name.includes(part)) &&
+      (values.only === undefined || name === REFERENCE || values.only.some((part) => name.includes(part)))
+    );
+    log.step(`Making ready the input ${heat.input}`);
+    const { summary, make } = heat.input === "own" ? ownInput(values.tree!) : INPUTS[heat.input];
+    const race = await run({ ...heat, summary }, await make(), names, values.quick);
+    if (!race) continue;
+    races.push(race);
+    await print([...renderRace(race), "", ""].join("\n"));
+  }
+  const command = [...await builderCommand("disk-image"), "--input=/nowhere"];
+  const start: number[] = [];
+  for (let i = 0; i < 5; i++) start.push(await timeToFirstLine(command));
+  const results: Results = {
+    machine: await inspectMachine(),
+    versions: await inspectVersions(),
+    absent,
+    races,
+    start,
+  };
+  await print([...renderTargets(results), ""].join("\n"));
+  for (const [name, reason] of Object.entries(absent)) log.warn(`${name} did not take part: ${reason}`);
+  if (values.json) await Deno.writeTextFile(values.json, JSON.stringify(results, null, 1) + "\n");
+  if (values.chart) await Deno.writeTextFile(values.chart, renderChart(results));
+}
+
+/** Who can take part here, and why the others cannot. */
+function presentContenders(quick: boolean): { present: string[]; absent: Record<string, string> } {
+  const absent: Record<string, string> = {};
+  const present = Object.entries(CONTENDERS).flatMap(([name, contender]) => {
+    const reason = quick && contender.minutes ? "takes minutes" : contender.absent?.();
+    if (reason === undefined) return [name];
+    absent[name] = reason;
+    return [];
+  });
+  return { present, absent };
+}
+
+function ownInput(tree: string): Input {
+  return { summary: tree, make: () => Deno.realPath(tree) };
+}
+
+/** Runs all contenders in turn, round after round, each round in another order. */
+async function run(
+  { input, summary, rounds, cache }: Heat & { readonly summary: string },
+  tree: string,
+  names: readonly string[],
+  quick: boolean,
+): Promise<Race | undefined> {
+  const directory = await Deno.makeTempDir({
+    dir: Deno.env.get("TMPDIR") ?? "/var/tmp",
+    prefix: "raptor-bench-",
+  });
+  const failed = new Set<string>();
+  const samples: Record<string, Sample[]> = Object.fromEntries(names.map((name) => [name, []]));
+  try {
+    const layout = await inspectLayout(tree, directory);
+    // Everything is in memory from the first round on, as far as it fits.
+    if (!cache) {
+      await measure(await CONTENDERS["read all files"]!.command({ ...NO_WORK, tree, layout }), directory);
+    }
+    for (let round = 0; round < rounds; round++) {
+      for (let i = 0; i < names.length; i++) {
+        const name = names[(i + round) % names.length]!;
+        const contender = CONTENDERS[name]!;
+        const done = samples[name]!;
+        const slow = quick && done.some(({ wall }) => wall > QUICK_ENOUGH_SECONDS);
+        if (slow || failed.has(name) || round >= (contender.rounds ?? Infinity)) continue;
+        log.detail(`${input}: round ${round + 1} of ${rounds}, ${name}`);
+        const work: Work = { tree, image: `${directory}/image`, directory: `${directory}/work`, layout };
+        await Deno.mkdir(work.directory);
+        const command = await contender.command(work);
+        await writeOut();
+        if (cache === "cold") await chill();
+        try {
+          done.push(await measure(command, directory));
+        } catch (error) {
+          // That another program cannot do it is no reason not to measure ours.
+          if (contender.ours || name === REFERENCE) throw error;
+          failed.add(name);
+          log.warn((error as Error).message);
+        }
+        await Deno.remove(work.directory, { recursive: true });
+        await Deno.remove(work.image).catch(() => {});
+      }
+    }
+    for (const name of failed) if (samples[name]!.length === 0) delete samples[name];
+    const { entries, contents: bytes } = layout;
+    return { input, summary, entries, bytes, cache: cache ?? "warm", samples };
+  } catch (error) {
+    // In somebody else's kernel, as in most containers, there is no cold cache.
+    if (cache !== "cold" || !(error instanceof Deno.errors.PermissionDenied)) throw error;
+    log.warn(`${input}: cannot drop caches, so there are no rounds with a cold one`);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+/** Forgets the tree, but not the programs: they are part of the machine. */
+async function chill(): Promise<void> {
+  await dropCaches();
+  await runBuilder("part-image", { args: ["--version"] });
+  await new Deno.Command("mke2fs", { args: ["-V"], stdout: "null", stderr: "null" }).output();
+}
+
+const NO_WORK = { image: "", directory: "" } as const;
+
+/** What our builders plan for a tree: the others get the same sizes. */
+async function inspectLayout(tree: string, directory: string): Promise<Layout> {
+  const plan = async (builder: string) => {
+    const args = ["--input", tree, "--output", `${directory}/none`, "--dry-run", "--json"];
+    const { code, stdout, stderr } = await runBuilder(builder, { args });
+    if (code !== 0) throw new Error(stderr);
+    return JSON.parse(stdout);
+  };
+  const [disk, part] = await Promise.all([plan("disk-image"), plan("part-image")]);
+  const [esp, boot, root] = disk.partitions.map(({ size }: { size: number }) => size);
+  return { esp, boot, root, part: part.size, entries: part.entries, contents: part.contentBytes };
+}
+
+if (import.meta.main) await runTask(main);

@@ -1,0 +1,92 @@
+/**
+ * Runs a program and says what it cost: wall time by our own clock, CPU time and memory by what the kernel
+ * charged to the program and all that it started and waited for (`wait4`, through GNU time).
+ *
+ * @module
+ */
+
+import { searchPath } from "../../lib/system/programs.ts";
+
+/** What one run cost. */
+export interface Sample {
+  /** Seconds from start to end. */
+  readonly wall: number;
+  /** Seconds of all processors, user and system. */
+  readonly cpu: number;
+  /** Resident MiB of the largest of its processes, at its peak. */
+  readonly peak: number;
+}
+
+/** What takes longer hangs. */
+const MOST_SECONDS = 900;
+
+/**
+ * @param directory for a small file of the measurement.
+ * @throws with the last lines that the program wrote when it fails.
+ */
+export async function measure(command: readonly string[], directory: string): Promise<Sample> {
+  const report = `${directory}/cost`;
+  const child = new Deno.Command("/usr/bin/time", {
+    args: ["--format=%U %S %M", `--output=${report}`, "timeout", String(MOST_SECONDS), ...command],
+    env: { LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  });
+  const start = performance.now();
+  const { success, stdout, stderr } = await child.output();
+  const wall = (performance.now() - start) / 1000;
+  if (!success) {
+    const said = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+    throw new Error(`${command.join(" ")} failed:\n${said.split("\n").slice(-12).join("\n")}`);
+  }
+  const [user = 0, system = 0, kilobytes = 0] = (await Deno.readTextFile(report)).trim().split(" ").map(
+    Number,
+  );
+  return { wall: round(wall), cpu: round(user + system), peak: Math.round(kilobytes / 1024) };
+}
+
+/** To a millisecond: more is noise. */
+function round(seconds: number): number {
+  return Math.round(seconds * 1000) / 1000;
+}
+
+/** Seconds from the start of a program to the first line that it logs. */
+export async function timeToFirstLine(command: readonly string[]): Promise<number> {
+  const [program = "", ...args] = command;
+  const start = performance.now();
+  const child = new Deno.Command(program, {
+    args,
+    env: { PATH: searchPath() },
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  const reader = child.stderr.getReader();
+  await reader.read();
+  const seconds = (performance.now() - start) / 1000;
+  while (!(await reader.read()).done);
+  await child.status;
+  return round(seconds);
+}
+
+/** The middle value. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** Has written to the disk what is pending, so that nobody is slowed down by what others wrote before. */
+export async function writeOut(): Promise<void> {
+  await new Deno.Command("sync").output();
+}
+
+/**
+ * Forgets all that was read from disks.
+ *
+ * @throws when not root, or where the kernel belongs to somebody else.
+ */
+export async function dropCaches(): Promise<void> {
+  await Deno.writeTextFile("/proc/sys/vm/drop_caches", "3");
+}

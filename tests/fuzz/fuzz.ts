@@ -1,0 +1,382 @@
+/**
+ * Fuzzing of everything that parses input from outside: each target gets mutated examples and says what must
+ * hold for any of them.
+ *
+ * `deno task fuzz` runs all targets for a minute each, `deno task fuzz 600 fstab` one of them for ten minutes.
+ * What fails is printed with the seed; `FUZZ_SEED=…` repeats it.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { posix } from "node:path";
+import { parseProject, selectJobs } from "../../lib/cli/raptor.ts";
+import { elfArchitecture, peArchitecture } from "../../lib/core/dps.ts";
+import { BuildError } from "../../lib/core/error.ts";
+import { MiB } from "../../lib/core/units.ts";
+import { parseTable, sfdiskScript } from "../../lib/image/gpt.ts";
+import { openInput } from "../../lib/make/input.ts";
+import { packageUrl, parseApk, parseDpkg } from "../../lib/make/sbom.ts";
+import { verifyTable, writeTable } from "../../lib/make/table.ts";
+import { planDisk, planPart } from "../../lib/plan/plan.ts";
+import { readSettings, type SettingName, SETTINGS } from "../../lib/plan/settings.ts";
+import { parseOsRelease } from "../../lib/tree/os-release.ts";
+import { compareVersions } from "../../lib/tree/versions.ts";
+import { DEBIAN, factsOf, kernel, settingsOf } from "../lab/facts.ts";
+import { quiet, tempDir } from "../lab/helpers.ts";
+import { newRandom, type Random } from "../lab/random_tree.ts";
+
+/** Pieces that have a meaning somewhere. */
+const TOKENS = [
+  ..."\n\r\t \0\"'`$\\;#=[]{}()<>|&*?~!%,:./-_@^+".split(""),
+  ..."\u001b[2J \u0085 \u2028 \u202e \ufeff \ud800 é 😀 __proto__ constructor PARTUUID= root= rw ro".split(
+    " ",
+  ),
+  ...[
+    "0",
+    "-1",
+    "1e9",
+    "0x10",
+    "9".repeat(30),
+    "NaN",
+    "../",
+    "/boot",
+    "/boot/efi",
+    "\\040",
+    "\\057",
+    "$(id)",
+  ],
+  ...["\nID=", "\noptions ", "\ntitle ", "'''", '"""', "[run.", "true", "[[", "x".repeat(300)],
+];
+
+/** A text with a few changes. */
+function mutate(random: Random, text: string, others: readonly string[] = TOKENS): string {
+  for (let left = 1 + random.below(4); left > 0; left--) {
+    const at = random.below(text.length + 1);
+    const length = random.below(random.chance(20) ? 40 : 4);
+    const piece = random.chance(70)
+      ? random.pick(others)
+      : random.chance(50)
+      ? text.slice(at, at + random.below(30))
+      : String.fromCharCode(random.below(random.chance(80) ? 128 : 65536));
+    text = text.slice(0, at) + piece + text.slice(at + length);
+  }
+  return text;
+}
+
+/** Bytes with a few changes. */
+function mutateBytes(random: Random, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const changed = random.chance(10) ? bytes.slice(0, random.below(bytes.length + 1)) : bytes.slice();
+  for (let left = 1 + random.below(8); left > 0 && changed.length > 0; left--) {
+    const at = random.below(changed.length);
+    changed[at] = random.pick([
+      0,
+      1,
+      0x7f,
+      0x80,
+      0xff,
+      random.below(256),
+      changed[at]! ^ (1 << random.below(8)),
+    ]);
+  }
+  return changed;
+}
+
+/** Runs `fn`; an expected failure is fine if its message shows nothing that a terminal would obey. */
+async function expectBuildError(fn: () => unknown): Promise<void> {
+  try {
+    await fn();
+  } catch (error) {
+    assert(error instanceof BuildError, error instanceof Error ? error.stack : String(error));
+    for (const text of [error.message, error.hint ?? ""]) assertPrintable(text);
+  }
+}
+
+// deno-lint-ignore no-control-regex
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e]/;
+
+function assertPrintable(text: string): void {
+  assert.doesNotMatch(text, CONTROL);
+}
+
+const RAPTOR = `[raptor.link]
+rbuild = "raptor-builders"
+[run.disk1]
+target = "$rbuild.disk-image"
+input = ["test"]
+output = "disk.img"
+env.OUTPUT_FORMAT = "qcow2"
+[run.part1]
+target = "$rbuild.part-image"
+input = "test"
+output = 'part.img'
+[group.all]
+run = ["disk1", "part1"]
+`;
+
+const OS_RELEASE = `PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nNAME='Debian'\nVERSION_ID="13"\nID=debian\n`;
+
+const FSTAB = `# comment
+UUID=1234 / ext4 errors=remount-ro 0 1
+PARTUUID=1 /boot vfat umask=0077 0 2
+LABEL=EFI /boot/efi/ vfat defaults 0 2
+tmpfs /tmp tmpfs defaults 0 0
+/dev/sr0\t/media/cd\\0401 iso9660 ro,noauto 0 0
+`;
+
+const SETTING_TEXTS = [
+  "raw",
+  "qcow2",
+  "64",
+  "512",
+  "systemd-boot",
+  "none",
+  "all",
+  "random",
+  "full",
+  "1700000000",
+];
+
+/** What is fuzzed: each takes one random case and throws when something does not hold. */
+export const TARGETS = {
+  "settings": async (random: Random) => {
+    const names = Object.keys(SETTINGS) as SettingName[];
+    const env: Record<string, string> = {};
+    for (const name of names) {
+      if (random.chance(50)) env[SETTINGS[name].env] = mutate(random, random.pick(SETTING_TEXTS));
+    }
+    await expectBuildError(() => {
+      const settings = readSettings(names, {}, env);
+      for (const size of [settings.efiMb, settings.bootMb, settings.freeMb]) {
+        assert(Number.isSafeInteger(size));
+      }
+      assertPrintable(settings.kernelCmdline ?? "");
+    });
+  },
+
+  "Raptor.toml": async (random: Random) => {
+    const text = mutate(random, RAPTOR);
+    await expectBuildError(() => {
+      const project = parseProject(text, "dir/Raptor.toml", ["disk-image", "part-image"]);
+      for (const { builder, output, input } of selectJobs(project, [])) {
+        assert(["disk-image", "part-image"].includes(builder));
+        assert(output && input);
+      }
+    });
+  },
+
+  "os-release": (random: Random) => {
+    const fields = parseOsRelease(mutate(random, OS_RELEASE));
+    for (const [name, value] of Object.entries(fields)) {
+      assert.match(name, /^[A-Z][A-Z0-9_]*$/);
+      // deno-lint-ignore no-control-regex
+      assert.doesNotMatch(value, /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/);
+    }
+  },
+
+  "package databases": (random: Random) => {
+    const dpkg =
+      "Package: bash\nStatus: install ok installed\nVersion: 5.2-1\nDescription: x\n Package: y\n\n";
+    const apk = "P:musl\nV:1.2.5-r0\nA:x86_64\n\nP:busybox\nV:1\n\n";
+    for (const one of [...parseDpkg(mutate(random, dpkg.repeat(3))), ...parseApk(mutate(random, apk))]) {
+      assert(one.name && one.version);
+      assert.match(
+        packageUrl(one, {}),
+        /^pkg:[a-z]+\/[a-z]+\/[\w.~!*'()%-]+@[\w.~!*'()%-]+(\?arch=[\w.~!*'()%-]+)?$/,
+      );
+    }
+  },
+
+  "ELF and PE": (random: Random) => {
+    const elf = new Uint8Array(64);
+    elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+    elf[18] = 62;
+    const pe = new Uint8Array(256);
+    pe.set([0x4d, 0x5a]);
+    pe[0x3c] = 0x80;
+    pe.set([0x50, 0x45, 0, 0, 0x64, 0x86], 0x80);
+    assert.equal(elfArchitecture(elf), "x86-64");
+    assert.equal(peArchitecture(pe), "x86-64");
+    elfArchitecture(mutateBytes(random, elf));
+    peArchitecture(mutateBytes(random, pe));
+  },
+
+  "versions": (random: Random) => {
+    const [a, b, c] = ["6.12.48+deb13-amd64", "6.1.0-9", "5~rc1^git"].map((text) => mutate(random, text));
+    assert.equal(Math.sign(compareVersions(a!, b!)) + Math.sign(compareVersions(b!, a!)), 0);
+    const sorted = [a!, b!, c!].sort(compareVersions);
+    assert(compareVersions(sorted[0]!, sorted[2]!) <= 0);
+  },
+
+  "fstab": async (random: Random) => {
+    const fstab = mutate(random, FSTAB);
+    await expectBuildError(() => {
+      const { partitions } = planDisk(SETTINGS_OF_TREE, factsOf(DEBIAN, { fstab }));
+      const added = partitions.at(-1)!.contents.add.find(({ path }) => path === "/etc/fstab");
+      assert(added?.type === "file");
+      const mounts = added.text.split("\n").map((line) => line.trim()).filter((line) =>
+        line && line[0] !== "#"
+      )
+        .map((line) => line.split(/[ \t]+/)[1] ?? "")
+        .map((path) => path.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8))))
+        .map((path) => path.startsWith("/") ? posix.normalize(`${path}/`) : path);
+      assert.deepEqual(mounts.filter((path) => ["/", "/efi/"].includes(path)), []);
+      assert.deepEqual(mounts.filter((path) => path.startsWith("/boot/")).slice(-2), [
+        "/boot/",
+        "/boot/efi/",
+      ]);
+      assert.equal(mounts.filter((path) => ["/boot/", "/boot/efi/"].includes(path)).length, 2);
+    });
+  },
+
+  "kernel command line and boot entries": async (random: Random) => {
+    const kernelOptions = mutate(random, "console=ttyS0 quiet root=/dev/sda1 ro").split(/\s+/).join(" ")
+      .trim();
+    const osRelease = parseOsRelease(mutate(random, OS_RELEASE));
+    const tree = factsOf(DEBIAN, { kernelOptions, osRelease, kernels: [kernel("6.12.48")] });
+    await expectBuildError(() => {
+      const plan = planDisk(SETTINGS_OF_TREE, tree);
+      assert.match(plan.kernelOptions, /^root=PARTUUID=[0-9a-f-]{36} rw( |$)/);
+      assert.equal(plan.kernelOptions.split(/\s+/).filter((option) => option.startsWith("root=")).length, 1);
+      const files = plan.partitions.flatMap(({ contents }) => contents.add);
+      const entries = files.filter(({ path }) => path.startsWith("/loader/entries/"));
+      assert.equal(entries.length, 1);
+      for (const entry of entries) {
+        assert(entry.type === "file");
+        assert.match(entry.path, /^\/loader\/entries\/[\w.+-]+\.conf$/);
+        const keys = entry.text.trimEnd().split("\n").map((line) => line.split(/\s/)[0]!);
+        // One line per key, and no key that the tree brought in.
+        assert.deepEqual(keys.filter((key) => ["linux", "options"].includes(key)).sort(), [
+          "linux",
+          "options",
+        ]);
+        assert(keys.every((key) => /^[a-z-]+$/.test(key)), JSON.stringify(keys));
+      }
+      planPart(SETTINGS_OF_TREE, tree);
+    });
+  },
+
+  "sfdisk --json": (random: Random) => {
+    const text =
+      `{"label":"gpt","id":"A","sectorsize":512,"partitions":[{"start":2048,"size":2048,"type":"T",` +
+      `"uuid":"U","name":"n","attrs":"GUID:59"},{"start":4096,"size":1,"type":"T","uuid":"V"}]}`;
+    let value: unknown;
+    try {
+      value = JSON.parse(mutate(random, text, ["null", "[]", "{}", "1e999", '"gpt"', "-1", '""', "true"]));
+    } catch {
+      return;
+    }
+    const table = parseTable(value);
+    for (const { label, offset, attributes } of table?.entries ?? []) {
+      assert.equal(typeof label, "string");
+      assert.equal(typeof offset, "number");
+      assert(Array.isArray(attributes));
+    }
+  },
+
+  "GPT read-back": (random: Random) =>
+    tempDir(async (dir) => {
+      const image = `${dir}/image`;
+      await writeGpt(image);
+      using file = await Deno.open(image, { read: true, write: true });
+      const size = 8 * MiB;
+      // Both headers, both tables, the protective MBR.
+      const places = [[0, 512], [512, 92], [1024, 384], [size - 33 * 512, 384], [size - 512, 92]] as const;
+      const [at, length] = random.pick(places);
+      const bytes = new Uint8Array(length);
+      await file.seek(at, Deno.SeekMode.Start);
+      await file.read(bytes);
+      const changed = mutateBytes(random, bytes).slice(0, length);
+      await file.seek(at, Deno.SeekMode.Start);
+      await file.write(changed);
+      const isSame = changed.every((byte, index) => byte === bytes[index]);
+      await expectBuildError(async () => {
+        await verifyTable(image, TABLE);
+        // The boot code of the MBR is nobody's business.
+        assert(isSame || at === 0, "a damaged table was taken for a sound one");
+      });
+    }),
+
+  "tar archives": (random: Random) =>
+    tempDir(async (dir) => {
+      const archive = `${dir}/tree.tar`;
+      await Deno.writeFile(archive, mutateBytes(random, await tarExample()));
+      const before = await Array.fromAsync(Deno.readDir(dir));
+      await expectBuildError(async () => {
+        await using input = await openInput(archive, dir);
+        assert((await Deno.stat(input.directory)).isDirectory);
+      });
+      const after = await Array.fromAsync(Deno.readDir(dir));
+      assert.deepEqual(after.map(({ name }) => name), before.map(({ name }) => name));
+    }),
+} as const satisfies Record<string, (random: Random) => void | Promise<void>>;
+
+const SETTINGS_OF_TREE = settingsOf({ FREE_MB: "1" });
+
+const TABLE = {
+  id: "11111111-2222-5333-8444-555555555555",
+  entries: [1, 2, 3].map((i) => ({
+    type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
+    uuid: `1111111${i}-2222-5333-8444-555555555555`,
+    label: `part${i}`,
+    attributes: i === 3 ? [59] : [],
+    offset: i * MiB,
+    size: MiB,
+  })),
+};
+
+let gpt: Uint8Array<ArrayBuffer> | undefined;
+
+/** An image with a sound table. */
+async function writeGpt(image: string): Promise<void> {
+  if (gpt) return await Deno.writeFile(image, gpt);
+  assert(sfdiskScript(TABLE));
+  await Deno.writeFile(image, new Uint8Array());
+  await Deno.truncate(image, 8 * MiB);
+  await writeTable(image, TABLE);
+  gpt = await Deno.readFile(image);
+}
+
+let archive: Uint8Array<ArrayBuffer> | undefined;
+
+/** A small archive with files, links and a long name. */
+async function tarExample(): Promise<Uint8Array<ArrayBuffer>> {
+  return archive ??= await tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/tree/etc`, { recursive: true });
+    await Deno.writeTextFile(`${dir}/tree/etc/${"long".repeat(40)}`, "text\n");
+    await Deno.symlink("../..", `${dir}/tree/etc/link`);
+    await Deno.writeTextFile(`${dir}/tree/etc/file`, "x".repeat(1000));
+    await Deno.link(`${dir}/tree/etc/file`, `${dir}/tree/hard`);
+    await quiet`tar --create --file=${dir}/tar --directory=${dir}/tree .`;
+    return await Deno.readFile(`${dir}/tar`);
+  });
+}
+
+/** Fuzzes one target for so long. @returns the number of cases. @throws with the seed of the case that failed. */
+export async function fuzz(target: keyof typeof TARGETS, seconds: number): Promise<number> {
+  const given = Deno.env.get("FUZZ_SEED");
+  let seed = given ? Number(given) : Math.floor(Math.random() * 2 ** 32);
+  let cases = 0;
+  for (const end = performance.now() + seconds * 1000; performance.now() < end; seed = (seed + 1) >>> 0) {
+    try {
+      await TARGETS[target](newRandom(seed));
+    } catch (error) {
+      throw new Error(`${target} fails: FUZZ_SEED=${seed}`, { cause: error });
+    }
+    cases++;
+    if (given) break;
+  }
+  return cases;
+}
+
+if (import.meta.main) {
+  // What the builders say of thousands of broken inputs is not worth reading.
+  Deno.stderr.writeSync = (bytes) => bytes.length;
+  const [seconds = "60", ...names] = Deno.args;
+  const chosen = (Object.keys(TARGETS) as (keyof typeof TARGETS)[])
+    .filter((name) => names.length === 0 || names.includes(name));
+  for (const name of chosen) {
+    const cases = await fuzz(name, Number(seconds));
+    await Deno.stdout.write(new TextEncoder().encode(`${name}: ${cases} cases\n`));
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Trees that exist nowhere: the facts that `inspectTree` would find, for tests of what is decided from them.
+ *
+ * @module
+ */
+
+import { readSettings, type SettingName, SETTINGS, type Settings } from "../../lib/plan/settings.ts";
+import { buildNodes, type NodeInput } from "../../lib/tree/builder.ts";
+import type { Kernel, Tree } from "../../lib/tree/inspect.ts";
+
+export const OS_RELEASE = { ID: "debian", VERSION_ID: "13", PRETTY_NAME: "Debian GNU/Linux 13 (trixie)" };
+
+export const NEWEST = 1_700_000_000;
+
+export function kernel(version: string, more: Partial<Kernel> = {}): Kernel {
+  return {
+    version,
+    image: `/boot/vmlinuz-${version}`,
+    initrds: [`/boot/initrd.img-${version}`],
+    architecture: "x86-64",
+    ...more,
+  };
+}
+
+export const LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+
+export const SYSTEMD = "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so";
+
+/** What a small Debian tree with a kernel and systemd-boot holds. */
+export const DEBIAN: readonly NodeInput[] = [
+  { path: "/boot/vmlinuz-6.12.48", size: 12_000_000 },
+  { path: "/boot/initrd.img-6.12.48", size: 40_000_000 },
+  { path: "/boot/efi", type: "directory" },
+  { path: "/etc/os-release", target: "../usr/lib/os-release" },
+  { path: "/etc/fstab", size: 40 },
+  { path: "/etc/machine-id", size: 14, mode: 0o444 },
+  { path: "/usr/lib/os-release", size: 267 },
+  { path: SYSTEMD, size: 4_000_000 },
+  { path: "/usr/sbin/init", size: 100_000, mode: 0o755 },
+  { path: LOADER, size: 120_000 },
+];
+
+/** A tree with these entries and facts; by default the small Debian. */
+export function factsOf(
+  list: readonly NodeInput[] = DEBIAN,
+  more: Partial<Omit<Tree, "nodes">> = {},
+): Tree {
+  return {
+    path: "/input",
+    nodes: buildNodes(list),
+    osRelease: OS_RELEASE,
+    architecture: "x86-64",
+    kernels: list === DEBIAN ? [kernel("6.12.48")] : [],
+    fstab: "",
+    newest: NEWEST,
+    notices: [],
+    ...more,
+  };
+}
+
+/** All settings, from what stands in the environment. */
+export function settingsOf(env: Readonly<Record<string, string>> = {}): Settings {
+  return readSettings(Object.keys(SETTINGS) as SettingName[], {}, env);
+}

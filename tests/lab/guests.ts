@@ -1,0 +1,226 @@
+/**
+ * Guests of the tests: images booted in QEMU and systemd-nspawn, and looked into.
+ *
+ * Works as root on a machine without systemd as process 1, without vfat in the kernel, and without KVM.
+ *
+ * @module
+ */
+
+import { $ } from "../../lib/system/sh.ts";
+import { inspectImage } from "../../tasks/boot.ts";
+import {
+  type BootableName,
+  checkInstalled,
+  type DiskName,
+  firmwareFiles,
+  type FirmwareName,
+  qemuCommand,
+} from "../../tasks/qemu.ts";
+import { quiet, tempDir } from "./helpers.ts";
+import { exclusively, unpack } from "./trees.ts";
+
+/** The line with which the init of every tree of trees.ts ends its report. */
+const END = "=== end";
+
+export interface QemuOptions {
+  /** Of the image; both are found from its content by default. */
+  readonly format?: string;
+  readonly architecture?: BootableName;
+  readonly disk?: DiskName;
+  /** In seconds, for each of two tries. */
+  readonly timeout?: number;
+  readonly firmware?: FirmwareName;
+  /** How often it may fail, since emulation under load does now and then (2). */
+  readonly tries?: number;
+  /** In MiB. */
+  readonly memory?: number;
+  /** Whether what the guest writes is thrown away (default). */
+  readonly snapshot?: boolean;
+}
+
+/**
+ * Boots a disk image through UEFI until the guest powers off, and returns what it wrote on the serial
+ * console, without control codes. Only one guest runs at a time, whichever test starts it.
+ *
+ * @throws when the guest's report is not complete, twice: emulation under load fails now and then.
+ */
+export async function bootQemu(image: string, options: QemuOptions = {}): Promise<string> {
+  const { disk = "nvme", timeout = 120, firmware = "uefi", memory = 1024, snapshot = true, tries = 2 } =
+    options;
+  const found = options.format && options.architecture
+    ? undefined
+    : await inspectImage(image, options.format);
+  const format = options.format ?? found!.format;
+  const architecture = options.architecture ?? found!.architecture;
+  checkInstalled(architecture, firmware);
+  const attempt = () =>
+    tempDir(async (dir) => {
+      const variables = `${dir}/variables.fd`;
+      const files = firmwareFiles(architecture, firmware);
+      if (files?.variables) {
+        await Deno.copyFile(files.variables, variables);
+        await Deno.chmod(variables, 0o600);
+      }
+      const command = qemuCommand({
+        architecture,
+        image,
+        format,
+        disk,
+        accel: "tcg",
+        memory,
+        snapshot,
+        firmware,
+        variables,
+        serial: "stdio",
+      });
+      let output = "";
+      let failure: unknown;
+      try {
+        const decoder = new TextDecoder();
+        await $`timeout --kill-after=10 ${timeout} ${command}`.quiet()
+          .stdout((bytes) => output += decoder.decode(bytes, { stream: true }));
+      } catch (error) {
+        failure = error;
+      }
+      return { output: plain(output), failure };
+    });
+  return await exclusively("qemu", async () => {
+    for (let attempts = 1;; attempts++) {
+      const { output, failure } = await attempt();
+      if (!failure && output.includes(END)) return output;
+      if (attempts < tries) continue;
+      const tail = output.trimEnd().split("\n").slice(-60).join("\n");
+      throw new Error(`Guest of ${image} did not report within ${timeout} s; its last lines:\n${tail}`, {
+        cause: failure,
+      });
+    }
+  });
+}
+
+/** A terminal's output as lines of text. */
+function plain(output: string): string {
+  // deno-lint-ignore no-control-regex
+  return output.replace(/\x1b(\[[0-9;?=]*[A-Za-z]|[()][0-9A-Z]|[=>78cDM])/g, "").replace(/\r+/g, "");
+}
+
+/** The sections of a guest's report, by name: `report(await bootQemu(image)).get("cmdline")`. */
+export function report(output: string): Map<string, string> {
+  const begin = output.indexOf("=== begin");
+  const end = output.indexOf(END);
+  if (begin < 0 || end < begin) throw new Error(`No report in:\n${output}`);
+  const sections = output.slice(begin, end).split(/^=== /m).slice(1);
+  return new Map(sections.map((section) => {
+    const newline = section.indexOf("\n");
+    return [section.slice(0, newline), section.slice(newline + 1).trimEnd()];
+  }));
+}
+
+export interface NspawnOptions {
+  /** Runs init (default), or the command in `args`. */
+  readonly boot?: boolean;
+  readonly args?: readonly string[];
+  readonly readOnly?: boolean;
+  readonly volatile?: "yes" | "overlay" | "state";
+  /** In seconds. */
+  readonly timeout?: number;
+}
+
+/**
+ * What systemd-nspawn needs where systemd is not process 1: a /run of its own, a udev that seems to run
+ * (nspawn connects to it and reads whose namespace it is in), and the unified cgroup hierarchy.
+ * Everything is mounted in a namespace that ends with the script. `$@` is the command.
+ */
+export const NSPAWN = `set -eu
+mount -t tmpfs run /run
+mkdir /run/udev
+systemd-socket-activate --seqpacket --listen=/run/udev/control sleep 3600 2>/dev/null &
+trap "kill $!" EXIT
+while [ ! -e /run/udev/control ]; do sleep 0.05; done
+umount --recursive --lazy /sys/fs/cgroup
+mount -t cgroup2 cgroup /sys/fs/cgroup
+"$@" </dev/null
+`;
+
+/**
+ * Boots an image of either kind, or a directory, as a container, and returns what it wrote on its console.
+ * Without `readOnly` or `volatile` the container writes into the image.
+ *
+ * Where the kernel has no vfat a newer systemd-nspawn runs it, which can leave out the ESP and a FAT boot
+ * partition; Debian 12's cannot.
+ *
+ * @throws {BuildError} when the container cannot be started or its init fails.
+ */
+export async function nspawn(
+  target: string | { readonly directory: string },
+  { boot = true, args = [], readOnly = false, volatile, timeout = 180 }: NspawnOptions = {},
+): Promise<string> {
+  let program = ["systemd-nspawn"];
+  if (typeof target === "string" && !await hasVfat()) {
+    program = [...await newerSystemd("systemd-nspawn"), "--image-policy=root=unprotected:=ignore"];
+  }
+  const options = [
+    ...["--quiet", "--register=no", "--keep-unit", "--console=read-only", "--settings=no"],
+    ...["--resolv-conf=off", "--timezone=off", "--link-journal=no"],
+    typeof target === "string" ? `--image=${target}` : `--directory=${target.directory}`,
+    ...(readOnly ? ["--read-only"] : []),
+    ...(volatile ? [`--volatile=${volatile}`] : []),
+    ...(boot ? ["--boot"] : []),
+  ];
+  const output = await quiet`timeout --kill-after=10 ${timeout} unshare --mount --propagation private
+    sh -c ${NSPAWN} nspawn ${program} ${options} ${args}`;
+  return plain(output);
+}
+
+async function hasVfat(): Promise<boolean> {
+  const known = async () => /\bvfat\b/.test(await Deno.readTextFile("/proc/filesystems"));
+  if (await known()) return true;
+  try {
+    await quiet`modprobe vfat`;
+  } catch {
+    // No such module, or no modprobe: the answer is the same.
+  }
+  return await known();
+}
+
+/**
+ * The command for a program of Debian 13's systemd (257), run from its unpacked packages by their own
+ * dynamic loader: what Debian 12's does not know yet (`--image-policy`, `--validate`) can be asked there.
+ */
+export async function newerSystemd(program: string): Promise<string[]> {
+  const dir = await unpack("trixie", "amd64", [
+    "systemd",
+    "systemd-boot-tools",
+    "systemd-container",
+    "udev",
+    "libcryptsetup12",
+  ]);
+  const lib = `${dir}/usr/lib/x86_64-linux-gnu`;
+  return [
+    `${dir}/usr/lib64/ld-linux-x86-64.so.2`,
+    ...["--library-path", `${lib}:${lib}/systemd`, `${dir}/usr/bin/${program}`],
+  ];
+}
+
+/** What `systemd-dissect` of this machine says about an image: its partitions by designator, and its OS. */
+// deno-lint-ignore no-explicit-any
+export async function dissect(image: string): Promise<any> {
+  return JSON.parse(await quiet`systemd-dissect --json=short ${image}`);
+}
+
+/** Mounts a filesystem within an image, read-only, and gives `fn` the mount point. `offset` in bytes. */
+export async function mountLoop<T>(
+  image: string,
+  { offset = 0 }: { readonly offset?: number },
+  fn: (dir: string) => T | Promise<T>,
+): Promise<T> {
+  return await tempDir(async (parent) => {
+    const dir = `${parent}/mount`;
+    await Deno.mkdir(dir);
+    await quiet`mount -o ${`loop,ro,offset=${offset}`} ${image} ${dir}`;
+    try {
+      return await fn(dir);
+    } finally {
+      await quiet`umount ${dir}`;
+    }
+  });
+}

@@ -1,0 +1,78 @@
+/**
+ * What the tests share: which tools are there, scratch directories, stand-ins for programs, checksums.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import { isInstalled } from "../../lib/system/programs.ts";
+import { $ } from "../../lib/system/sh.ts";
+
+/** Under CI nothing is skipped: a tool that is missing there has to fail loudly. */
+const CI = Boolean(Deno.env.get("CI"));
+
+/** For `ignore:` of a test: whether one of the programs (or files, by absolute path) is missing. Never under CI. */
+export function missing(...programs: string[]): boolean {
+  return !CI && !programs.every(isInstalled);
+}
+
+/** For `ignore:` of a test that needs root: whether it would run without. Never under CI. */
+export function unprivileged(): boolean {
+  return !CI && Deno.uid() !== 0;
+}
+
+/**
+ * Gives `fn` a directory of its own and removes it afterwards. It lies in `TMPDIR` or `/var/tmp`, because
+ * images are large and `/tmp` is often kept in memory.
+ */
+export async function tempDir<T>(fn: (dir: string) => T | Promise<T>): Promise<T> {
+  const dir = await Deno.makeTempDir({ dir: Deno.env.get("TMPDIR") ?? "/var/tmp", prefix: "raptor-test-" });
+  try {
+    return await fn(dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+/** Runs a program without a word in the log, and returns what it wrote to stdout. */
+export function quiet(...line: Parameters<typeof $>): Promise<string> {
+  return $(...line).quiet().text();
+}
+
+/** Writes a program for a test to put on `PATH`, e.g. `mke2fs` as `exit 3`. A text without `#!` is for `/bin/sh`. */
+export async function stubProgram(dir: string, name: string, script: string): Promise<string> {
+  const path = `${dir}/${name}`;
+  await Deno.writeTextFile(path, script.startsWith("#!") ? script : `#!/bin/sh\n${script}\n`);
+  // The umask takes bits from writeTextFile's own mode.
+  await Deno.chmod(path, 0o755);
+  return path;
+}
+
+/** The SHA-256 of a file of any size, in hex. */
+export async function sha256(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  using file = await Deno.open(path);
+  for await (const chunk of file.readable) hash.update(chunk);
+  return hash.digest("hex");
+}
+
+const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
+
+/**
+ * Runs a script in a process of its own, for what a test must not do to the others: signals, environment,
+ * output. In it `module` of lib/ is imported as `lib`.
+ */
+export async function evaluate(
+  module: string,
+  script: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const url = new URL(`../../lib/${module}`, import.meta.url).href;
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--quiet", "--config", CONFIG, `import * as lib from "${url}"; ${script}`],
+    env: { NO_COLOR: "1", ...env },
+    stdin: "null",
+  }).output();
+  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, stdout: decode(stdout), stderr: decode(stderr) };
+}

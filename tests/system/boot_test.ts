@@ -1,0 +1,254 @@
+import assert from "node:assert/strict";
+import { partitionType } from "../../lib/core/dps.ts";
+import { BuildError } from "../../lib/core/error.ts";
+import { MiB } from "../../lib/core/units.ts";
+import { FORMATS } from "../../lib/image/formats.ts";
+import { $ } from "../../lib/system/sh.ts";
+import { inspectImage } from "../../tasks/boot.ts";
+import { DISKS, firmwareFiles, type Guest, MACHINES, qemuCommand } from "../../tasks/qemu.ts";
+import { build } from "../lab/builds.ts";
+import { evaluate, missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
+import { exclusively, tinyTree } from "../lab/trees.ts";
+
+const PROJECT = new URL("../..", import.meta.url).pathname;
+
+const GUEST: Guest = {
+  architecture: "x86-64",
+  image: "/images/disk.raw",
+  format: "raw",
+  disk: "nvme",
+  accel: "tcg",
+  memory: 2048,
+  snapshot: true,
+  variables: "/tmp/variables.fd",
+  serial: "stdio",
+};
+
+/** The `-drive` arguments of a command, as QEMU reads them. */
+function drives(command: readonly string[]): Map<string, string>[] {
+  return command.flatMap((word, i) => command[i - 1] === "-drive" ? [word] : [])
+    .map((word) => new Map(word.split(/(?<!,),(?!,)/).map((pair) => pair.split("=", 2) as [string, string])));
+}
+
+Deno.test("qemuCommand() leaves the image alone unless told otherwise", { permissions: "none" }, () => {
+  const [code, variables, disk] = drives(qemuCommand(GUEST));
+  assert.equal(code!.get("readonly"), "on");
+  assert.equal(variables!.get("file"), "/tmp/variables.fd");
+  assert.deepEqual([disk!.get("file"), disk!.get("format"), disk!.get("snapshot")], [
+    "/images/disk.raw",
+    "raw",
+    "on",
+  ]);
+  assert.equal(drives(qemuCommand({ ...GUEST, snapshot: false }))[2]!.get("snapshot"), "off");
+});
+
+Deno.test("qemuCommand() keeps a comma in a file name", { permissions: "none" }, () => {
+  const command = qemuCommand({ ...GUEST, image: "/a,b/c,readonly=on" });
+  assert.equal(drives(command)[2]!.get("file"), "/a,,b/c,,readonly");
+  assert.ok(command.some((word) => word.endsWith("file=/a,,b/c,,readonly=on")));
+});
+
+Deno.test("qemuCommand() uses the host's processor under KVM only", { permissions: "none" }, () => {
+  const cpu = (guest: Guest) => qemuCommand(guest)[qemuCommand(guest).indexOf("-cpu") + 1];
+  assert.equal(cpu({ ...GUEST, accel: "kvm" }), "host");
+  assert.equal(cpu(GUEST), "qemu64,-cx16");
+  assert.match(qemuCommand({ ...GUEST, accel: "kvm" }).join(" "), /-machine q35,accel=kvm /);
+});
+
+Deno.test("qemuCommand() takes Secure Boot's firmware where there is one", { permissions: "none" }, () => {
+  const command = qemuCommand({ ...GUEST, firmware: "microsoft" }).join(" ");
+  assert.match(command, /smm=on.*OVMF_CODE_4M\.ms\.fd.*property=secure,value=on/);
+  assert.equal(firmwareFiles("x86-64", "microsoft")?.variables, "/usr/share/OVMF/OVMF_VARS_4M.ms.fd");
+  assert.throws(() => firmwareFiles("arm64", "microsoft"), { name: "BuildError", kind: "usage" });
+});
+
+for (const [name, machine] of Object.entries(MACHINES)) {
+  for (const disk of Object.keys(DISKS) as (keyof typeof DISKS)[]) {
+    const { code, variables }: { code: string; variables?: string } = machine.firmware.uefi;
+    Deno.test(`QEMU accepts the options for ${name} with an ${disk} disk`, {
+      ignore: missing(machine.program, code, ...variables ? [variables] : [], "qemu-img"),
+    }, () =>
+      tempDir(async (dir) => {
+        const image = `${dir}/with, a comma.qcow2`;
+        await quiet`qemu-img create -q -f qcow2 ${image} 4M`;
+        if (variables) await Deno.copyFile(variables, `${dir}/variables.fd`);
+        if (variables) await Deno.chmod(`${dir}/variables.fd`, 0o600);
+        const architecture = name as keyof typeof MACHINES;
+        const [program = "", ...args] = qemuCommand({
+          ...{ ...GUEST, architecture, image, disk, format: "qcow2", serial: "null" },
+          variables: `${dir}/variables.fd`,
+        });
+        // Stopped before its first instruction, and told to quit.
+        const stdin = '{"execute":"qmp_capabilities"}{"execute":"query-block"}{"execute":"quit"}';
+        const answer = await $`${program} ${args} -S -qmp stdio`.quiet().stdinText(stdin).text();
+        assert.match(answer, /"file": "[^"]*with, a comma\.qcow2"|"filename": "[^"]*with, a comma\.qcow2"/);
+        assert.match(answer, /SHUTDOWN/);
+      }));
+  }
+}
+
+/** An empty disk with these partition types. */
+async function emptyDisk(dir: string, types: readonly string[], label = "gpt"): Promise<string> {
+  const image = `${dir}/${label}-${types.length}.raw`;
+  await Deno.writeFile(image, new Uint8Array());
+  await Deno.truncate(image, 64 * MiB);
+  const lines = [`label: ${label}`, ...types.map((type) => `size=8MiB, type=${type}`)];
+  await $`sfdisk --quiet ${image}`.quiet().stdinText(lines.join("\n") + "\n");
+  return image;
+}
+
+const NO_TOOLS = missing("sfdisk", "qemu-img");
+
+/** What QEMU calls the formats. */
+const DRIVERS = new Set(Object.values(FORMATS).map((row) => "driver" in row ? row.driver : "raw"));
+
+for (const driver of DRIVERS) {
+  Deno.test(
+    `inspectImage() finds the architecture in a ${driver} image`,
+    { ignore: NO_TOOLS },
+    () =>
+      tempDir(async (dir) => {
+        for (const architecture of ["x86-64", "arm64"] as const) {
+          const raw = await emptyDisk(dir, [
+            partitionType("esp", architecture),
+            partitionType("root", architecture),
+          ]);
+          const image = `${dir}/disk.${driver}`;
+          await quiet`qemu-img convert -O ${driver} ${raw} ${image}`;
+          const found = await inspectImage(image);
+          // A VHD of a changing size has a header; a fixed one is the raw disk with a footer.
+          assert.deepEqual(found, { architecture, format: driver });
+          assert.equal((await inspectImage(image, driver)).architecture, architecture);
+          await Deno.remove(raw);
+        }
+      }),
+  );
+}
+
+Deno.test(
+  "inspectImage() says why an image cannot be booted",
+  { ignore: NO_TOOLS || missing("mke2fs") },
+  () =>
+    tempDir(async (dir) => {
+      const rejects = async (image: string, message: RegExp, hint: RegExp | undefined) => {
+        await assert.rejects(inspectImage(image), (error: BuildError) => {
+          assert.ok(error instanceof BuildError);
+          assert.equal(error.kind, "usage");
+          assert.match(error.message, message);
+          if (hint) assert.match(error.hint!, hint);
+          return true;
+        });
+      };
+      await rejects(`${dir}/none.raw`, /no such file/, undefined);
+      await rejects(dir, /no such file/, undefined);
+      await quiet`mke2fs -q -t ext4 ${dir}/part.raw 8M`;
+      await rejects(`${dir}/part.raw`, /no partition table/, /systemd-nspawn --image=.*part\.raw --boot/);
+      await rejects(await emptyDisk(dir, ["83"], "dos"), /no partition table \(GPT\)/, undefined);
+      const generic = "0FC63DAF-8483-4772-8E79-3D69D8477DE4";
+      await rejects(await emptyDisk(dir, [generic]), /no root partition/, new RegExp(generic));
+      await rejects(await emptyDisk(dir, []), /no root partition/, /\(none\)/);
+      const other = partitionType("root", "loongarch64");
+      await rejects(
+        await emptyDisk(dir, [other, generic]),
+        /no virtual machine for loongarch64/,
+        /x86-64, arm64, riscv64/,
+      );
+    }),
+);
+
+/** `deno task boot`, with a QEMU that prints its arguments. */
+async function boot(dir: string, args: readonly string[]) {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["task", "--quiet", "--config", `${PROJECT}deno.json`, "boot", ...args],
+    cwd: dir,
+    // A task within a task keeps the directory in which the outer one was started.
+    env: { PATH: `${dir}/bin:${Deno.env.get("PATH")}`, NO_COLOR: "1", INIT_CWD: dir },
+    stdin: "null",
+  }).output();
+  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, stdout: decode(stdout), stderr: decode(stderr) };
+}
+
+Deno.test("boot starts the right QEMU with a copy of the firmware's variables", {
+  ignore: NO_TOOLS || missing(...Object.values(MACHINES.arm64.firmware.uefi)),
+}, () =>
+  tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/bin`);
+    await stubProgram(
+      `${dir}/bin`,
+      "qemu-system-aarch64",
+      `printf '%s\\n' "$@"
+for word; do case $word in *variables.fd) file=\${word##*file=}; ls -l "$file"; echo "$file" >${dir}/copy;; esac; done`,
+    );
+    const disk = await emptyDisk(dir, [partitionType("root", "arm64")]);
+    const { code, stdout, stderr } = await boot(dir, ["gpt-1.raw", "--memory=512", "--disk", "virtio"]);
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /^\[\*\] Booting ".*gpt-1\.raw" \(arm64, raw\); leave with Ctrl-A X$/m);
+    const words = stdout.split("\n");
+    assert.ok(words.includes(`if=none,id=disk,format=raw,snapshot=on,file=${disk}`), stdout);
+    assert.ok(
+      words.includes("virtio-blk-pci,drive=disk") && words.includes("512") && words.includes("mon:stdio"),
+    );
+    assert.match(stdout, /^-rw------- .*variables\.fd$/m);
+    await assert.rejects(Deno.stat((await Deno.readTextFile(`${dir}/copy`)).trim()), Deno.errors.NotFound);
+    const writable = await boot(dir, ["--snapshot=off", disk]);
+    assert.match(writable.stdout, /snapshot=off/);
+
+    await stubProgram(`${dir}/bin`, "qemu-system-aarch64", "exit 7");
+    const failed = await boot(dir, [disk]);
+    assert.equal(failed.code, 1);
+    assert.match(failed.stderr, /^\[E\] qemu-system-aarch64 failed with exit code 7$/m);
+  }));
+
+Deno.test.each([
+  { args: [], message: /without an image/ },
+  { args: ["a", "b"], message: /several images/ },
+  { args: ["--accel=warp", "a"], message: /--accel=warp\n.*tcg, kvm/ },
+  { args: ["--disk=floppy", "a"], message: /--disk=floppy\n.*nvme.*, virtio/ },
+  { args: ["--snapshot=maybe", "a"], message: /--snapshot=maybe\n.*on, off/ },
+  { args: ["--memory=1G", "a"], message: /--memory=1G\n.*MiB/ },
+  { args: ["--frob", "a"], message: /--frob.*\n.*boot --help/ },
+  { args: ["missing.raw"], message: /missing\.raw".*no such file/ },
+])("boot refuses $args", ({ args, message }) =>
+  tempDir(async (dir) => {
+    const { code, stdout, stderr } = await boot(dir, args);
+    assert.deepEqual({ code, stdout }, { code: 2, stdout: "" });
+    assert.match(stderr, message);
+  }));
+
+Deno.test("boot --help names every flag and choice", () =>
+  tempDir(async (dir) => {
+    const { code, stdout } = await boot(dir, ["--help"]);
+    assert.equal(code, 0);
+    for (const word of ["--accel", "--memory", "--snapshot", "--disk", "--format", ...Object.keys(DISKS)]) {
+      assert.ok(stdout.includes(word), word);
+    }
+  }));
+
+Deno.test("checkInstalled() names what is missing and its package", async () => {
+  const script =
+    `try { lib.checkInstalled("arm64") } catch (error) { console.log(error.message + "\\n" + error.hint) }`;
+  // Programs of QEMU are not in the directories of system programs.
+  const { stdout } = await evaluate("qemu.ts", script, { PATH: "/nonexistent" });
+  assert.match(stdout, /^Cannot boot an arm64 image: "qemu-system-aarch64" is missing\n.*qemu-system-arm\n$/);
+});
+
+Deno.test("boot boots an image on a terminal, and Ctrl-A X leaves it unchanged", {
+  ignore: unprivileged() || NO_TOOLS || missing("mmdebstrap", "script", "qemu-system-x86_64"),
+}, () =>
+  tempDir(async (dir) => {
+    const image = `${dir}/disk.img`;
+    await build("disk-image", await tinyTree(), image, { FREE_MB: "16", BOOT_MB: "64" });
+    const before = await sha256(image);
+    const command = `"${Deno.execPath()}" task --quiet --config ${PROJECT}deno.json boot ${image}`;
+    await exclusively("qemu", async () => {
+      const whole = await quiet`timeout 120 script --quiet --return --command ${command} /dev/null`;
+      assert.match(whole, /=== end/);
+      // The keys come from a pipe; QEMU reads them as soon as it runs.
+      const left =
+        await quiet`timeout 60 bash -c ${`{ sleep 4; printf '\\001x'; sleep 4; } | script --quiet --return --command '${command}' /dev/null`}`;
+      assert.match(left, /QEMU: Terminated/);
+      assert.doesNotMatch(left, /=== end/);
+    });
+    assert.equal(await sha256(image), before);
+  }));

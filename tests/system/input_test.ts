@@ -1,0 +1,337 @@
+import assert from "node:assert/strict";
+import { BuildError } from "../../lib/core/error.ts";
+import { openInput } from "../../lib/make/input.ts";
+import { $ } from "../../lib/system/sh.ts";
+import { missing, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname;
+
+/** Everything about a tree, as find and getfattr read it. */
+async function facts(tree: string): Promise<string> {
+  const entries = await $`find ${tree} -printf ${"%P %y %m %U:%G %s %T@ %n %l\\n"}`.quiet().text();
+  const xattrs = await $`getfattr -d -h -R -m - --absolute-names -e hex ${tree}`.quiet().text();
+  const normal = (text: string) => text.replaceAll(tree, "").split("\n").sort().join("\n");
+  return normal(entries) + normal(xattrs);
+}
+
+/** A tree with one of everything that an archive can carry. */
+async function makeTree(tree: string): Promise<void> {
+  await Deno.mkdir(`${tree}/etc`, { recursive: true });
+  await Deno.mkdir(`${tree}/dev`);
+  await Deno.writeTextFile(`${tree}/etc/shadow`, "root\n", { mode: 0o600 });
+  await Deno.chown(`${tree}/etc/shadow`, 0, 42);
+  await Deno.writeTextFile(`${tree}/etc/owned`, "");
+  await Deno.chown(`${tree}/etc/owned`, 100_000, 200_000);
+  await Deno.chmod(`${tree}/etc/owned`, 0o6755);
+  await Deno.link(`${tree}/etc/shadow`, `${tree}/etc/hard link`);
+  await Deno.symlink("/etc/shadow", `${tree}/etc/absolute`);
+  await Deno.symlink("../../..", `${tree}/etc/upwards`);
+  await $`mkfifo ${tree}/etc/fifo`;
+  await $`mknod ${tree}/dev/null c 1 3`;
+  await $`truncate -s 64M ${tree}/sparse`;
+  await Deno.writeTextFile(`${tree}/etc/new\nline \\ "quote" é`, "x");
+  await $`setfattr -n user.plain -v 1 ${tree}/${'etc/new\nline \\ "quote" é'}`;
+  await Deno.copyFile("/bin/true", `${tree}/ping`);
+  await $`setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 ${tree}/ping`;
+  await $`setfacl -m u:12345:rw ${tree}/etc/owned`;
+  await $`setfacl -d -m g:54321:r ${tree}/etc`;
+  // A name that is not UTF-8, which no program can be given from here.
+  const script = 'name="$1/$(printf "caf\\351")"; touch "$name" && setfattr -n user.name -v 1 "$name"';
+  await $`sh -c ${script} sh ${tree}`;
+  await Deno.chmod(tree, 0o750);
+}
+
+const PACK = ["--create", "--numeric-owner", "--sparse", "--acls", "--xattrs", "--xattrs-include=*"];
+
+/** One member of a tar archive, made by hand since tar itself does not write hostile ones. */
+function member(name: string, { type = "0", link = "", text = "", size = 0 } = {}): Uint8Array<ArrayBuffer> {
+  const data = new TextEncoder().encode(text);
+  const block = new Uint8Array(512 + Math.ceil(data.length / 512) * 512);
+  const put = (at: number, text: string) => block.set(new TextEncoder().encode(text), at);
+  put(0, name);
+  put(100, "0000644\0" + "0000000\0" + "0000000\0");
+  put(124, `${(size || data.length).toString(8).padStart(11, "0")}\0`);
+  put(136, "14000000000\0" + " ".repeat(8) + type + link);
+  put(257, "ustar\x0000");
+  const sum = block.subarray(0, 512).reduce((sum, byte) => sum + byte, 0);
+  put(148, `${sum.toString(8).padStart(6, "0")}\0 `);
+  block.set(data, 512);
+  return block;
+}
+
+async function names(dir: string): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(dir), ({ name }) => name)).sort();
+}
+
+async function writeArchive(path: string, members: Uint8Array<ArrayBuffer>[]): Promise<void> {
+  await Deno.writeFile(path, await new Blob([...members, new Uint8Array(1024)]).bytes());
+}
+
+const noTools = missing("getfattr", "setfattr", "setfacl", "zstd", "xz") || unprivileged();
+
+Deno.test("openInput() takes a directory as it is", async () => {
+  await tempDir(async (dir) => {
+    await using input = await openInput(dir);
+    assert.equal(input.directory, dir);
+  });
+});
+
+for (const program of ["", "gzip", "zstd", "xz"]) {
+  Deno.test(`openInput() unpacks an archive without losing anything: ${program || "plain"}`, {
+    ignore: noTools,
+  }, async () => {
+    await tempDir(async (dir) => {
+      const tree = `${dir}/tree`;
+      await makeTree(tree);
+      // The name says nothing, and holds what tar takes for a host.
+      const archive = `${dir}/host:input`;
+      const compress = program ? [`--use-compress-program=${program}`] : [];
+      await $`tar ${PACK} ${compress} --force-local --file=${archive} --directory=${tree} .`;
+      let unpacked: string;
+      {
+        await using input = await openInput(archive, dir);
+        unpacked = input.directory;
+        assert.equal(await facts(unpacked), await facts(tree));
+        const { blocks } = await Deno.stat(`${unpacked}/sparse`);
+        assert.ok(blocks! < 100, `the hole became ${blocks} blocks`);
+        const [a, b] = await Promise.all([
+          Deno.stat(`${unpacked}/etc/shadow`),
+          Deno.stat(`${unpacked}/etc/hard link`),
+        ]);
+        assert.equal(a.ino, b.ino);
+      }
+      assert.deepEqual(await names(dir), ["host:input", "tree"]);
+    });
+  });
+}
+
+Deno.test("openInput() reads what podman export writes: names without a leading dot", {
+  ignore: unprivileged(),
+}, async () => {
+  await tempDir(async (dir) => {
+    await writeArchive(`${dir}/a`, [
+      member("etc/", { type: "5" }),
+      member("etc/hostname", { text: "box\n" }),
+    ]);
+    await using input = await openInput(`${dir}/a`, dir);
+    assert.equal(await Deno.readTextFile(`${input.directory}/etc/hostname`), "box\n");
+    assert.equal((await Deno.stat(input.directory)).mode! & 0o777, 0o755);
+  });
+});
+
+Deno.test.each([
+  { name: "an absolute name", members: (out: string) => [member(`${out}/evil`, { text: "evil" })] },
+  { name: "a name with ..", members: () => [member("../../out/evil", { text: "evil" })] },
+  {
+    name: "a file through an absolute symlink",
+    members: (out: string) => [
+      member("way", { type: "2", link: out }),
+      member("way/evil", { text: "evil" }),
+    ],
+  },
+  {
+    name: "a file through a symlink with ..",
+    members: () => [
+      member("way", { type: "2", link: "../../out" }),
+      member("way/evil", { text: "evil" }),
+    ],
+  },
+  {
+    name: "a chain of symlinks",
+    members: () => [
+      member("a", { type: "2", link: ".." }),
+      member("b", { type: "2", link: "a/.." }),
+      member("c", { type: "2", link: "b/out" }),
+      member("c/evil", { text: "evil" }),
+    ],
+  },
+  {
+    name: "a file over a hard link to outside",
+    members: (out: string) => [
+      member("hard", { type: "1", link: `${out}/victim` }),
+      member("hard", { text: "evil" }),
+    ],
+  },
+  {
+    name: "a file over a hard link with ..",
+    members: () => [
+      member("hard", { type: "1", link: "../../out/victim" }),
+      member("hard", { text: "evil" }),
+    ],
+  },
+  {
+    name: "a hard link through a symlink",
+    members: (out: string) => [
+      member("way", { type: "2", link: out }),
+      member("hard", { type: "1", link: "way/victim" }),
+      member("hard", { text: "evil" }),
+    ],
+  },
+])("openInput() writes nothing outside its scratch directory: $name", {
+  ignore: unprivileged(),
+}, async ({ members }) => {
+  await tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/out`);
+    await Deno.writeTextFile(`${dir}/out/victim`, "as it was");
+    await writeArchive(`${dir}/archive`, members(`${dir}/out`));
+    try {
+      // One level deeper than the scratch directory lies `out`.
+      await using input = await openInput(`${dir}/archive`, dir);
+      assert.ok(input.directory.startsWith(`${dir}/raptor-builders-`));
+    } catch (error) {
+      assert.ok(error instanceof BuildError, String(error));
+    }
+    assert.deepEqual(await names(`${dir}/out`), ["victim"]);
+    assert.equal(await Deno.readTextFile(`${dir}/out/victim`), "as it was");
+    assert.deepEqual(await names(dir), ["archive", "out"]);
+  });
+});
+
+Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
+  await tempDir(async (dir) => {
+    await Deno.writeTextFile(`${dir}/text`, "not an archive ".repeat(100));
+    await Deno.writeTextFile(`${dir}/empty`, "");
+    await $`mkfifo ${dir}/fifo`;
+    await writeArchive(`${dir}/oci`, [member("oci-layout", { text: "{}" }), member("index.json")]);
+    await Deno.writeFile(`${dir}/cut`, member("etc/big", { text: "x".repeat(5000) }).slice(0, 2048));
+    await Deno.writeFile(`${dir}/gzip`, new Uint8Array([0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6]));
+    const cases = [
+      { name: "missing", kind: "usage", message: /^Cannot find the input "[^"]*\/missing"$/ },
+      { name: "text", kind: "usage", message: /neither a directory nor a tar archive$/ },
+      { name: "empty", kind: "usage", message: /neither a directory nor a tar archive$/ },
+      { name: "fifo", kind: "usage", message: /neither a directory nor a tar archive$/ },
+      { name: "oci", kind: "usage", message: /holds a container image, not a tree$/ },
+      { name: "cut", kind: "build", message: /^Cannot unpack "[^"]*\/cut": tar failed .*Unexpected EOF/ },
+      { name: "gzip", kind: "build", message: /^Cannot unpack "[^"]*\/gzip": tar failed/ },
+    ];
+    for (const { name, kind, message } of cases) {
+      await t.step(name, async () => {
+        await assert.rejects(openInput(`${dir}/${name}`, dir), (error) => {
+          assert.ok(error instanceof BuildError, String(error));
+          assert.match(error.message, message);
+          assert.equal(error.kind, kind);
+          return true;
+        });
+      });
+    }
+    const left = (await names(dir)).filter((name) => name.startsWith("raptor"));
+    assert.deepEqual(left, []);
+  });
+});
+
+Deno.test("openInput() compares the archive with the free space before it unpacks", {
+  ignore: missing("mount") || unprivileged(),
+}, async () => {
+  await tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/small`);
+    await writeArchive(`${dir}/archive`, [member("file", { text: "x".repeat(2 ** 21) })]);
+    await $`mount -t tmpfs -o size=1M tmpfs ${dir}/small`;
+    try {
+      await assert.rejects(
+        openInput(`${dir}/archive`, `${dir}/small`),
+        /^BuildError: Cannot unpack .*: it needs 2 MiB, and "[^"]*\/small" has 1 MiB left$/,
+      );
+      assert.deepEqual(await names(`${dir}/small`), []);
+    } finally {
+      await $`umount ${dir}/small`;
+    }
+  });
+});
+
+/** Opens an archive in another process without some capabilities; returns its exit code, stdout and stderr. */
+async function openWithout(capability: string, archive: string, scratch: string) {
+  const script = `
+    import { openInput } from "${ROOT}lib/make/input.ts";
+    try {
+      await using input = await openInput(${JSON.stringify(archive)}, ${JSON.stringify(scratch)});
+      console.log(JSON.stringify([...Deno.readDirSync(input.directory)].map(({ name }) => name).sort()));
+    } catch (error) {
+      console.log(error.message + " / " + error.hint);
+    }`;
+  await Deno.writeTextFile(`${scratch}/script.ts`, script);
+  const { stdout, stderr } = await new Deno.Command("setpriv", {
+    args: [
+      `--bounding-set=-${capability}`,
+      `--inh-caps=-${capability}`,
+      ...[Deno.execPath(), "run", "-A", `--config=${ROOT}deno.json`, `${scratch}/script.ts`],
+    ],
+  }).output();
+  return { stdout: new TextDecoder().decode(stdout).trim(), stderr: new TextDecoder().decode(stderr) };
+}
+
+Deno.test("openInput() says which capability is missing, and loses nothing without a word", {
+  ignore: noTools || missing("setpriv"),
+}, async (t) => {
+  await tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/tree`);
+    await Deno.copyFile("/bin/true", `${dir}/tree/ping`);
+    await $`tar ${PACK} --file=${dir}/plain --directory=${dir}/tree .`;
+    await $`mknod ${dir}/tree/null c 1 3`;
+    await $`tar ${PACK} --file=${dir}/device --directory=${dir}/tree .`;
+    await $`setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 ${dir}/tree/ping`;
+    await $`tar ${PACK} --file=${dir}/capability --directory=${dir}/tree .`;
+
+    await t.step("CAP_CHOWN", async () => {
+      const { stdout } = await openWithout("chown", `${dir}/plain`, dir);
+      assert.match(stdout, /^Cannot unpack .* with its owners: .* \/ Run as root, .*--cap-add=CHOWN/);
+    });
+    await t.step("CAP_SETFCAP", async () => {
+      const { stdout } = await openWithout("setfcap", `${dir}/capability`, dir);
+      assert.match(stdout, /the xattr "security\.capability" of "\.\/ping" is lost \/ .*--cap-add=SETFCAP/);
+    });
+    await t.step("CAP_MKNOD: device nodes are left out with a warning", async () => {
+      const { stdout, stderr } = await openWithout("mknod", `${dir}/device`, dir);
+      assert.equal(stdout, '["ping"]');
+      assert.match(stderr, /\[W\] 1 device node\(s\) such as "\.\/null" are left out/);
+    });
+  });
+});
+
+Deno.test("openInput() leaves nothing behind when it is interrupted", {
+  ignore: missing("zstd") || unprivileged(),
+}, async () => {
+  await tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/bin`);
+    await Deno.mkdir(`${dir}/scratch`);
+    await writeArchive(`${dir}/plain`, [member("file", { text: "x" })]);
+    await $`zstd -q ${dir}/plain -o ${dir}/archive`;
+    // The second time, which is when the archive is unpacked, a file of 8 GiB trickles in.
+    await Deno.writeFile(`${dir}/endless`, member("file", { size: 2 ** 33 - 1 }));
+    await stubProgram(
+      `${dir}/bin`,
+      "zstd",
+      `test -e ${dir}/listed || { touch ${dir}/listed; exec /usr/bin/zstd "$@"; }
+      cat ${dir}/endless
+      while head -c 10240 /dev/zero; do sleep 0.1; done`,
+    );
+    const script = `
+      import { openInput } from "${ROOT}lib/make/input.ts";
+      import { interrupt } from "${ROOT}lib/system/process.ts";
+      Deno.addSignalListener("SIGTERM", () => interrupt("SIGTERM"));
+      try {
+        await openInput("${dir}/archive", "${dir}/scratch");
+      } catch (error) {
+        console.log(error.message);
+        Deno.exit(143);
+      }`;
+    await Deno.writeTextFile(`${dir}/script.ts`, script);
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", `--config=${ROOT}deno.json`, `${dir}/script.ts`],
+      env: { PATH: `${dir}/bin:${Deno.env.get("PATH")}` },
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const [status, stdout] = await Promise.all([
+      child.status,
+      new Response(child.stdout).text(),
+      (async () => {
+        for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+          if (text.includes("--extract")) child.kill("SIGTERM");
+        }
+      })(),
+    ]);
+    assert.equal(stdout, "Interrupted by SIGTERM\n");
+    assert.equal(status.code, 143);
+    assert.deepEqual(await names(`${dir}/scratch`), []);
+  });
+});

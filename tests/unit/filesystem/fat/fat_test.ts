@@ -1,0 +1,272 @@
+import assert from "node:assert/strict";
+import { BuildError } from "../../../../lib/core/error.ts";
+import { GiB, KiB, MiB } from "../../../../lib/core/units.ts";
+import { type Contents, select } from "../../../../lib/filesystem/contents.ts";
+import { fatEntries } from "../../../../lib/filesystem/fat/entries.ts";
+import {
+  FAT_ROOT_ENTRIES,
+  type FatEntry,
+  fatGeometry,
+  MAX_FAT_SIZE,
+  smallestFat,
+} from "../../../../lib/filesystem/fat/geometry.ts";
+import { $ } from "../../../../lib/system/sh.ts";
+import { buildNodes, type NodeInput } from "../../../../lib/tree/builder.ts";
+import { checkFat, makeFat, mtools, OFFSET } from "../../../lab/fat_image.ts";
+import { missing, quiet, tempDir } from "../../../lab/helpers.ts";
+
+const pure = { permissions: "none" } as const;
+const tools = { ignore: missing("mkfs.vfat", "mcopy", "mdir", "fsck.vfat") };
+
+const file = (path: string, size: number): FatEntry => ({ path, type: "file", size });
+const files = (count: number, size: number, name = (i: number) => `/f${i}`): FatEntry[] =>
+  Array.from({ length: count }, (_, i) => file(name(i), size));
+const inDirectories = (count: number, each: number, size: number): FatEntry[] => [
+  ...Array.from({ length: count }, (_, i): FatEntry => ({ path: `/d${i}`, type: "directory", size: 0 })),
+  ...files(count * each, size, (i) => `/d${i % count}/f${i}`),
+];
+
+/** Very different demands, each at a border of the layouts. */
+const DEMANDS: Record<string, FatEntry[]> = {
+  "nothing": [],
+  "one byte": files(1, 1),
+  "just below FAT12's last cluster": files(1, 4000 * 512),
+  "30 MiB": files(1, 30 * MiB),
+  "31.9 MiB": files(1, 31.9 * MiB),
+  "many names in the root": files(FAT_ROOT_ENTRIES, 1),
+  "a long name in a full root": [...files(FAT_ROOT_ENTRIES - 12, 1), file(`/${"n".repeat(150)}`, 1)],
+  "100,000 files of one byte": inDirectories(100, 1000, 1),
+  "the largest file": files(1, 4 * GiB - 1),
+  "200 GiB": files(100, 2 * GiB),
+};
+
+Deno.test("fatGeometry() takes FAT16 up to 32 MiB and FAT32 above", pure, () => {
+  const bits = (size: number) => fatGeometry(size, [])?.bits;
+  assert.equal(bits(MiB), 12);
+  assert.equal(bits(32 * MiB), 16);
+  assert.equal(bits(33 * MiB), 32);
+  assert.equal(bits(MAX_FAT_SIZE), 32);
+  assert.equal(bits(MAX_FAT_SIZE + MiB), undefined);
+  assert.equal(bits(0), undefined);
+});
+
+for (const [name, entries] of Object.entries(DEMANDS)) {
+  Deno.test(`smallestFat() is the border between what works and what does not: ${name}`, pure, () => {
+    const smallest = smallestFat(entries);
+    assert.equal(smallest % MiB, 0);
+    assert.equal(fatGeometry(smallest - MiB, entries), undefined);
+    for (let size = smallest; size <= MAX_FAT_SIZE; size += size < 600 * MiB ? 7 * MiB : size - size % MiB) {
+      assert(fatGeometry(size, entries), `${size / MiB} MiB`);
+    }
+  });
+}
+
+Deno.test("smallestFat() refuses what no FAT filesystem can hold, and does not search for ever", pure, () => {
+  assert.throws(() => smallestFat(files(200, 4 * GiB - 1)), {
+    name: "BuildError",
+    message: "Cannot fit 800 GiB in 200 entries into a FAT filesystem",
+    hint: "The largest is of 512 GiB",
+  });
+  assert.throws(
+    () => smallestFat(files(40_000, 1, (i) => `/dir/file ${i}`)),
+    /Cannot put "\/dir".*more names/,
+  );
+});
+
+// What fatEntries() makes of a tree -----------------------------------------------------------------------
+
+function entriesOf(
+  list: readonly NodeInput[],
+  contents: Partial<Contents> = {},
+): { entries: FatEntry[]; notices: string[] } {
+  const notices: string[] = [];
+  const selection = select(buildNodes(list), { from: "/boot", omit: [], add: [], ...contents });
+  const entries = fatEntries(selection, (text) => notices.push(text));
+  return { entries, notices };
+}
+
+Deno.test("fatEntries() lists files and directories in the order of their paths", pure, () => {
+  const { entries, notices } = entriesOf([
+    { path: "/boot/EFI/BOOT/BOOTX64.EFI", size: 7 },
+    { path: "/boot/EFI-old", size: 3 },
+    { path: "/boot/a", size: 0 },
+  ], { add: [{ path: "/loader/x.conf", type: "file", text: "12345" }] });
+  assert.deepEqual(entries.map(({ path, type, size }) => [path, type, size]), [
+    ["/EFI", "directory", 0],
+    ["/EFI-old", "file", 3],
+    ["/EFI/BOOT", "directory", 0],
+    ["/EFI/BOOT/BOOTX64.EFI", "file", 7],
+    ["/a", "file", 0],
+    ["/loader", "directory", 0],
+    ["/loader/x.conf", "file", 5],
+  ]);
+  assert.deepEqual(notices, []);
+});
+
+Deno.test("fatEntries() leaves out links beside what they point at, and links to nothing", pure, () => {
+  const { entries, notices } = entriesOf([
+    { path: "/boot/vmlinuz-1", size: 7 },
+    { path: "/boot/vmlinuz", target: "vmlinuz-1" },
+    { path: "/boot/vmlinuz.old", target: "/boot/vmlinuz" },
+    { path: "/boot/above", target: "../../../../boot/vmlinuz-1" },
+    { path: "/boot/boot", target: "." },
+    { path: "/boot/gone", target: "/etc/passwd" },
+    { path: "/boot/loop", target: "loop" },
+    // It is left out, so that its name does no harm.
+    { path: "/boot/a:b", target: "vmlinuz-1" },
+  ]);
+  assert.deepEqual(entries.map(({ path }) => path), ["/vmlinuz-1"]);
+  assert.equal(notices.length, 7);
+  assert(notices.includes('Leaving out the link "/gone": it leads nowhere'));
+  assert(notices.includes('Leaving out the link "/boot": FAT has no links, and "/boot" is there'));
+});
+
+Deno.test("fatEntries() copies the file that a link out of the directory points at", pure, () => {
+  const { entries, notices } = entriesOf([
+    { path: "/usr/lib/modules/1/vmlinuz", size: 9 },
+    { path: "/boot/vmlinuz-1", target: "../usr/lib/modules/1/vmlinuz" },
+  ]);
+  assert.deepEqual(entries.map(({ path, size }) => [path, size]), [["/vmlinuz-1", 9]]);
+  assert.deepEqual(notices, ['Copying "/usr/lib/modules/1/vmlinuz" to "/vmlinuz-1": FAT has no links']);
+});
+
+const K = "k".repeat(60);
+
+Deno.test.each<{ name: string; list: NodeInput[]; message: string }>([
+  { name: "FIFO", list: [{ path: "/boot/f", type: "fifo" }], message: '"/f".*: it is a fifo' },
+  { name: "device", list: [{ path: "/boot/d", type: "block" }], message: '"/d".*: it is a block' },
+  { name: "socket", list: [{ path: "/boot/s", type: "socket" }], message: '"/s".*: it is a socket' },
+  { name: "large file", list: [{ path: "/boot/big", size: 4 * GiB }], message: '"/big".*more than 4 GiB' },
+  {
+    name: "link to a large file",
+    list: [{ path: "/big", size: 4 * GiB }, { path: "/boot/l", target: "/big" }],
+    message: '"/l".*more than 4 GiB',
+  },
+  {
+    name: "link to a directory",
+    list: [{ path: "/usr", type: "directory" }, { path: "/boot/l", target: "../usr" }],
+    message: '"/l".*: it is a link to "/usr"',
+  },
+  {
+    name: "link to a FIFO",
+    list: [{ path: "/f", type: "fifo" }, { path: "/boot/l", target: "/f" }],
+    message: '"/l".*: it is a link to "/f"',
+  },
+  {
+    name: "case",
+    list: [{ path: "/boot/README" }, { path: "/boot/readme" }],
+    message: '"/readme".*: it differs from "/README" only in case',
+  },
+  {
+    name: "case of other letters",
+    list: [{ path: "/boot/É" }, { path: "/boot/é" }],
+    message: '"/é".*: it differs from "/É" only in case',
+  },
+  {
+    name: "case of directories",
+    list: [{ path: "/boot/efi/a" }, { path: "/boot/EFI/b" }],
+    message: '"/efi".*: it differs from "/EFI" only in case',
+  },
+  { name: "colon", list: [{ path: "/boot/a:b" }], message: '"/a:b".*forbids' },
+  { name: "wildcard", list: [{ path: "/boot/a*" }], message: "forbids" },
+  { name: "backslash", list: [{ path: "/boot/a\\b" }], message: "forbids" },
+  { name: "newline", list: [{ path: "/boot/a\nb" }], message: '"/a\\\\nb".*forbids' },
+  { name: "padding of long names", list: [{ path: "/boot/a\uffff" }], message: "forbids" },
+  { name: "trailing dot", list: [{ path: "/boot/trail." }], message: '"/trail.".*ends with a dot' },
+  { name: "trailing space", list: [{ path: "/boot/x /y" }], message: '"/x ".*ends with a dot or a space' },
+  { name: "leading space", list: [{ path: "/boot/ x" }], message: "starts with a space" },
+  { name: "long path", list: [{ path: `/boot/${`${K}/`.repeat(70)}x` }], message: "path has more than 4095" },
+])("fatEntries() refuses before anything is written: $name", pure, ({ list, message }) => {
+  assert.throws(() => entriesOf(list), (error) => {
+    assert(error instanceof BuildError, String(error));
+    assert.match(error.message, new RegExp(`^Cannot put ${message.startsWith('"') ? "" : ".*"}${message}`));
+    assert(error.hint);
+    return true;
+  });
+});
+
+Deno.test("fatEntries() refuses what the plan adds with a name of more than 255 characters", pure, () => {
+  const add = (length: number) =>
+    entriesOf([{ path: "/boot/a" }], { add: [{ path: `/${"n".repeat(length)}`, type: "file", text: "" }] });
+  assert.equal(add(255).entries.length, 2);
+  assert.throws(() => add(256), /Cannot put .*its name has more than 255 characters/);
+});
+
+Deno.test("fatEntries() takes names that only DOS, or another system's code page, could not", pure, () => {
+  const names = ["Aux.txt", "con", "vmlinu~1", "é", "日本語", "😀", "a+b,c;d=[e]", ".x", "a.b.c", "ß", "ss"];
+  const { entries } = entriesOf(names.map((name) => ({ path: `/boot/${name}` })));
+  assert.deepEqual(entries.map(({ path }) => path.slice(1)), names.sort());
+});
+
+Deno.test("fatEntries() refuses names that are not UTF-8", pure, () => {
+  const nodes = buildNodes([{ path: "/boot/aXb" }]);
+  nodes.bytes[nodes.bytes.indexOf("X".charCodeAt(0))] = 0xff;
+  const selection = select(nodes, { from: "/boot", omit: [], add: [] });
+  assert.throws(() => fatEntries(selection, () => {}), /Cannot put .*not UTF-8/);
+});
+
+// With the real tools -------------------------------------------------------------------------------------
+
+Deno.test(
+  "fatGeometry() never promises more clusters than mkfs.vfat makes",
+  tools,
+  () =>
+    tempDir(async (dir) => {
+      for (const mib of [1, 2, 3, 4, 8, 31, 32, 33, 34, 64, 255, 260, 261, 512, 2048, 8193]) {
+        const { bits, perCluster, reserved, clusters } = fatGeometry(mib * MiB, [])!;
+        const image = `${dir}/${mib}`;
+        const root = bits === 32 ? [] : ["-r", FAT_ROOT_ENTRIES];
+        await $`mkfs.vfat -F ${bits} -S 512 -s ${perCluster} -R ${reserved} -f 2 ${root}
+        -a -C ${image} ${mib * KiB}`.quiet();
+        const made = Number(
+          /(\d+) clusters/.exec(await $`fsck.vfat -n ${image}`.quiet().text())![0].split(" ")[0],
+        );
+        assert(
+          clusters <= made && made - clusters <= 16 + made / 1000,
+          `${mib} MiB: ${clusters} promised, ${made} made`,
+        );
+      }
+    }),
+);
+
+Deno.test(
+  "fillVfat() fills what smallestFat() says to the last cluster",
+  tools,
+  () =>
+    tempDir(async (dir) => {
+      const tree = `${dir}/tree`;
+      await Deno.mkdir(tree);
+      // One more cluster of 512 bytes would need another MiB.
+      let clusters = 4 * 2048;
+      while (smallestFat([file("/f", clusters * 512)]) > 4 * MiB) clusters--;
+      assert.equal(smallestFat([file("/f", clusters * 512 + 1)]), 5 * MiB);
+      await Deno.writeFile(`${tree}/f`, new Uint8Array(clusters * 512).fill(1));
+      const image = await makeFat(dir, tree, { size: 4 * MiB });
+      const [, used, all] = /(\d+)\/(\d+) clusters/.exec(await checkFat(dir, image))!;
+      assert(Number(all) - Number(used) < 32, `${used} of ${all} clusters`);
+    }),
+);
+
+Deno.test(
+  "fillVfat() writes label, serial number and the times of the tree, and nothing beyond its place",
+  tools,
+  () =>
+    tempDir(async (dir) => {
+      const tree = `${dir}/tree`;
+      await Deno.mkdir(tree);
+      await Deno.writeTextFile(`${tree}/f`, "x");
+      await Deno.utime(`${tree}/f`, 1_234_567_890, 1_234_567_890);
+      const image = await makeFat(dir, tree, { size: 33 * MiB });
+      const listing = await mtools`mdir -i ${`${image}@@${OFFSET}`} ::`;
+      assert.match(listing, /^ Volume in drive : is TEST/m);
+      assert.match(listing, /Serial Number is 0123-ABCD/i);
+      assert.match(listing, /^f +1 2009-02-13 +23:31/m);
+      const bytes = await Deno.readFile(image);
+      assert(bytes.subarray(0, OFFSET).every((byte) => byte === 0), "bytes before it");
+      assert(bytes.subarray(OFFSET + 33 * MiB).every((byte) => byte === 0), "bytes behind it");
+      assert.match(
+        await quiet`blkid -p -O ${OFFSET} -S ${33 * MiB} -o export ${image}`,
+        /UUID=0123-ABCD[^]*VERSION=FAT32[^]*TYPE=vfat/,
+      );
+    }),
+);

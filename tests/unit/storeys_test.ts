@@ -1,0 +1,131 @@
+/**
+ * The storeys of lib/: a file imports from its own folder and from those above it, never from below.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { dirname, relative } from "node:path";
+import { $ } from "../../lib/system/sh.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname;
+
+/** From the top down. */
+const STOREYS = [
+  ...["core", "system", "tree", "efi", "image", "filesystem", "boot", "plan", "make", "cli"],
+].map((name) => `lib/${name}`);
+
+/** Parts of a folder that only these of their files show to others. */
+const DOORS: Readonly<Record<string, readonly string[]>> = {
+  "lib/filesystem/ext4": ["make", "plan", "verify", "layout"],
+  "lib/filesystem/fat": ["make", "entries", "geometry", "verify", "directory"],
+  "lib/image/qcow2": ["compress", "wrap", "header"],
+};
+
+interface Module {
+  readonly file: string;
+  /** Files of this repository and other modules, with whether more than their types are used. */
+  readonly imports: readonly { readonly name: string; readonly isCode: boolean }[];
+}
+
+/** All modules that the builders and the worker consist of. */
+async function readModules(): Promise<Module[]> {
+  const modules = new Map<string, Module>();
+  for (const entry of ["builders/mod.ts", "lib/image/qcow2/worker.ts"]) {
+    const info = await $`${Deno.execPath()} info --json ${ROOT}${entry}`.quiet().json();
+    for (const { specifier, dependencies = [] } of info.modules as InfoModule[]) {
+      const file = nameOf(specifier);
+      if (!file.endsWith(".ts")) continue;
+      const imports = dependencies.flatMap(({ code, type }) => {
+        const found = code?.specifier ?? type?.specifier;
+        return found === undefined ? [] : [{ name: nameOf(found), isCode: code !== undefined }];
+      });
+      modules.set(file, { file, imports });
+    }
+  }
+  return [...modules.values()];
+}
+
+interface InfoModule {
+  readonly specifier: string;
+  readonly dependencies?: readonly { code?: { specifier?: string }; type?: { specifier?: string } }[];
+}
+
+function nameOf(specifier: string): string {
+  return specifier.startsWith("file:") ? relative(ROOT, new URL(specifier).pathname) : specifier;
+}
+
+const modules = await readModules();
+const storeyOf = (file: string) => STOREYS.findIndex((storey) => file.startsWith(`${storey}/`));
+
+Deno.test("a file of lib/ imports from its own folder and those above it", () => {
+  const wrong = modules.flatMap(({ file, imports }) =>
+    imports.filter(({ name }) => storeyOf(file) >= 0 && name.startsWith("lib/"))
+      .filter(({ name }) => storeyOf(name) < 0 || storeyOf(name) > storeyOf(file))
+      .map(({ name }) => `${file} -> ${name}`)
+  );
+  assert.deepEqual(wrong, []);
+});
+
+Deno.test("a file of lib/ lies in one of the storeys", () => {
+  const strays = modules.map(({ file }) => file).filter((file) =>
+    file.startsWith("lib/") && storeyOf(file) < 0
+  );
+  assert.deepEqual(strays, []);
+  assert.ok(modules.length > 90, `${modules.length} modules`);
+});
+
+Deno.test("private parts are imported through their doors", () => {
+  const wrong = modules.flatMap(({ file, imports }) =>
+    imports.flatMap(({ name }) => {
+      const folder = Object.keys(DOORS).find((folder) => name.startsWith(`${folder}/`));
+      if (!folder || file.startsWith(`${folder}/`)) return [];
+      return DOORS[folder]!.some((door) => name === `${folder}/${door}.ts`) ? [] : [`${file} -> ${name}`];
+    })
+  );
+  assert.deepEqual(wrong, []);
+});
+
+Deno.test("only system/sh.ts imports dax, and no two files of lib/ import each other's values", () => {
+  const importers = modules.filter(({ imports }) => imports.some(({ name }) => name.includes("dax")));
+  assert.deepEqual(importers.map(({ file }) => file), ["lib/system/sh.ts"]);
+  const values = new Map(
+    modules.map((
+      { file, imports },
+    ) => [file, imports.filter(({ isCode }) => isCode).map(({ name }) => name)]),
+  );
+  const reaches = (from: string, seen: Set<string>): Set<string> => {
+    for (const name of values.get(from) ?? []) if (!seen.has(name)) reaches(name, seen.add(name));
+    return seen;
+  };
+  assert.deepEqual(modules.map(({ file }) => file).filter((file) => reaches(file, new Set()).has(file)), []);
+});
+
+Deno.test("settings and plan load neither dax nor FFI", () => {
+  const byFile = new Map(modules.map((module) => [module.file, module]));
+  const loaded = new Set<string>();
+  const load = (file: string) => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
+    for (const { name, isCode } of byFile.get(file)?.imports ?? []) if (isCode) load(name);
+  };
+  for (const file of ["lib/plan/settings.ts", "lib/plan/plan.ts", "lib/plan/describe.ts"]) load(file);
+  const effects = [...loaded].filter((name) => dirname(name) === "lib/system" || name.includes("dax"));
+  assert.deepEqual(effects, []);
+});
+
+/** What stands in the source of every file but these. */
+async function filesWith(pattern: RegExp): Promise<string[]> {
+  const found: string[] = [];
+  for (const { file } of modules) {
+    const text = await Deno.readTextFile(ROOT + file);
+    // Not what comments say of it.
+    if (pattern.test(text.replaceAll(/^\s*(\/\/|\/?\*).*$/gm, ""))) found.push(file);
+  }
+  return found.sort();
+}
+
+Deno.test("FFI is used in system/posix.ts alone, and programs are started in system/", async () => {
+  assert.deepEqual(await filesWith(/Deno\.(dlopen|Unsafe)/), ["lib/system/posix.ts"]);
+  assert.deepEqual(await filesWith(/Deno\.Command\(/), ["lib/system/guard.ts", "lib/system/process.ts"]);
+});

@@ -1,0 +1,71 @@
+import assert from "node:assert/strict";
+import { packageHint, packagesFor, searchPath } from "../../../lib/system/programs.ts";
+import { $ } from "../../../lib/system/sh.ts";
+import { evaluate, missing, stubProgram, tempDir } from "../../lab/helpers.ts";
+
+Deno.test("packagesFor() grows with the purpose and is sorted", { permissions: "none" }, () => {
+  const sets = (["build", "demo", "test", "bench"] as const)
+    .map((purpose) => packagesFor(purpose).map(({ names }) => names[0]!));
+  for (const [i, larger] of sets.slice(1).entries()) {
+    assert.ok(sets[i]!.every((name) => larger.includes(name)) && sets[i]!.length < larger.length);
+  }
+  const build = sets[0]!;
+  assert.deepEqual(build, [...build].sort());
+  assert.ok(!build.some((name) => name.startsWith("qemu-system")));
+});
+
+Deno.test(
+  "packageHint() says which package has a program and what it is for",
+  { permissions: "none" },
+  () => {
+    assert.equal(
+      packageHint("mkfs.vfat"),
+      'It is needed to make FAT filesystems: run "deno task setup", or install the package dosfstools',
+    );
+    assert.match(packageHint("qemu-system-riscv64")!, /qemu-system-riscv or qemu-system-misc$/);
+    // Every system has it.
+    assert.equal(packageHint("find"), undefined);
+    assert.equal(packageHint("no-such-program"), undefined);
+  },
+);
+
+for (const { names, has, purpose } of packagesFor("bench")) {
+  // Nothing installs what is only measured.
+  const ignore = missing("dpkg-query", ...has) || purpose === "bench";
+  Deno.test(`PROGRAMS: the package ${names.join(" or ")} has ${has.join(", ")}`, { ignore }, async () => {
+    const lists = names.map((name) => $`dpkg-query --listfiles ${name}`.quiet().noThrow(1).text());
+    const files = new Set((await Promise.all(lists)).join("").split("\n"));
+    for (const program of has) {
+      const places = program.startsWith("/")
+        ? [program]
+        : ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map((dir) => `${dir}/${program}`);
+      assert.ok(places.some((path) => files.has(path)), program);
+    }
+  });
+}
+
+Deno.test(
+  "searchPath() adds the directories of system programs once, at the end",
+  { permissions: "none" },
+  () => {
+    assert.equal(searchPath("/opt/bin:/usr/bin"), "/opt/bin:/usr/bin:/usr/local/sbin:/usr/sbin:/sbin");
+    assert.equal(searchPath("/sbin:/usr/sbin"), "/sbin:/usr/sbin:/usr/local/sbin");
+  },
+);
+
+Deno.test("isInstalled() wants a program that can be run, or a file", () =>
+  tempDir(async (dir) => {
+    await Deno.writeTextFile(`${dir}/raptor-plain`, "");
+    await Deno.mkdir(`${dir}/raptor-dir`, { mode: 0o755 });
+    await stubProgram(dir, "raptor-stub", "exit 0");
+    const programs = [
+      "raptor-stub",
+      "raptor-plain",
+      "raptor-dir",
+      `${dir}/raptor-plain`,
+      `${dir}/raptor-missing`,
+    ];
+    const script = `console.log(JSON.stringify(${JSON.stringify(programs)}.map(lib.isInstalled)))`;
+    const { stdout } = await evaluate("system/programs.ts", script, { PATH: `/nonexistent:${dir}` });
+    assert.deepEqual(JSON.parse(stdout), [true, false, false, true, false]);
+  }));

@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { freeSpace, openScratch, requireSpace, scratchParent } from "../../../lib/system/scratch.ts";
+import { evaluate, quiet, tempDir } from "../../lab/helpers.ts";
+
+Deno.test("openScratch() makes a directory of its own, which is gone with all it holds", () =>
+  tempDir(async (dir) => {
+    let path: string;
+    {
+      await using scratch = await openScratch(dir);
+      path = scratch.path;
+      await Deno.mkdir(`${path}/a/b`, { recursive: true });
+      await Deno.writeTextFile(`${path}/a/b/c`, "x");
+      await Deno.symlink(dir, `${path}/link`);
+      assert.equal((await Deno.stat(path)).mode! & 0o777, 0o700);
+      await using other = await openScratch(dir);
+      assert.notEqual(other.path, path);
+    }
+    assert.deepEqual(await Array.fromAsync(Deno.readDir(dir)), []);
+  }));
+
+Deno.test("openScratch() is gone also after an error", () =>
+  tempDir(async (dir) => {
+    await assert.rejects(async () => {
+      await using scratch = await openScratch(dir);
+      await Deno.writeTextFile(`${scratch.path}/file`, "x");
+      throw new Error("expected");
+    }, /^Error: expected$/);
+    assert.deepEqual(await Array.fromAsync(Deno.readDir(dir)), []);
+  }));
+
+Deno.test("openScratch() says which directory cannot be written, and what to do", () =>
+  assert.rejects(openScratch("/proc/none"), {
+    name: "BuildError",
+    message: 'Cannot write to the scratch directory "/proc/none"',
+    hint: "Set TMPDIR to a directory that can be written",
+  }));
+
+Deno.test("scratchParent() is TMPDIR, or /var/tmp, which is not kept in memory", async () => {
+  const parent = (env: Record<string, string>) =>
+    evaluate("system/scratch.ts", "console.log(lib.scratchParent())", env).then(({ stdout }) =>
+      stdout.trim()
+    );
+  assert.equal(await parent({ TMPDIR: "/some/where" }), "/some/where");
+  assert.equal(await parent({ TMPDIR: "" }), "/var/tmp");
+  assert(scratchParent());
+});
+
+Deno.test("freeSpace() is what df says", () =>
+  tempDir(async (dir) => {
+    const said = Number((await quiet`df --output=avail -B1 ${dir}`).trim().split("\n").at(-1));
+    // Others write at the same time.
+    assert(Math.abs(freeSpace(dir) - said) < 0.05 * said + 2 ** 30, `${freeSpace(dir)} and ${said}`);
+    assert.throws(() => freeSpace(`${dir}/none`), { name: "BuildError" });
+  }));
+
+Deno.test("requireSpace() says how much is needed and how much is left", () =>
+  tempDir((dir) => {
+    requireSpace(dir, 1, "write", "Make room");
+    assert.throws(() => requireSpace(dir, 2 ** 60, "convert an image to qcow2", "Set TMPDIR"), {
+      name: "BuildError",
+      message: new RegExp(`^Cannot convert an image to qcow2: it needs 1024 PiB, and "${dir}" has .* left$`),
+      hint: "Set TMPDIR",
+    });
+  }));
