@@ -6,91 +6,18 @@
  */
 
 import assert from "node:assert/strict";
-import { dirname } from "node:path";
-import { splitOptions } from "../../lib/boot/grub.ts";
-import { BuildError } from "../../lib/core/error.ts";
 import { MiB } from "../../lib/core/units.ts";
-import { type DiskPlan, planDisk, planPart } from "../../lib/plan/plan.ts";
-import { inspectTree } from "../../lib/tree/inspect.ts";
-import { closeRoot } from "../../lib/tree/root.ts";
 import { builderCommand, type BuildResult, runBuilder } from "../lab/builds.ts";
-import { settingsOf } from "../lab/facts.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
-import { elf, pe } from "../lab/program_heads.ts";
+import { pe } from "../lab/program_heads.ts";
+import { type Files, GOOD, LINKS, makeOutside, makeTree, planOf, SECRET } from "../lab/hostile.ts";
 
 const TOOLS = ["sfdisk", "mke2fs", "mkfs.vfat", "mdir"];
 const ignore = missing(...TOOLS);
 const SMALL = { EFI_MB: "2", BOOT_MB: "2", FREE_MB: "4" };
 
-/** What must never be in an image: it stands in the files outside the tree. */
-const SECRET = "stolen from outside the tree";
-
 /** What must be in it. */
 const INSIDE = "stands inside the tree";
-
-const LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
-
-/** Files by their paths; a value that starts with "->" is a link, and a list is a command that makes it. */
-type Files = Readonly<Record<string, string | Uint8Array | readonly string[]>>;
-
-/** A tree that boots, as far as a builder looks at it. */
-const GOOD: Files = {
-  "/usr/sbin/init": elf("x86-64"),
-  "/sbin": "->usr/sbin",
-  "/usr/lib/os-release": 'ID=good\nPRETTY_NAME="Good 1"\n',
-  "/etc/os-release": "->../usr/lib/os-release",
-  "/etc/fstab": "",
-  "/boot/vmlinuz-1": pe("x86-64"),
-  "/boot/initrd.img-1": "initrd",
-  [LOADER]: pe("x86-64"),
-};
-
-async function makeTree(tree: string, files: Files): Promise<string> {
-  await Deno.mkdir(tree, { recursive: true });
-  for (const [path, content] of Object.entries(files)) {
-    const at = `${tree}${path}`;
-    await Deno.mkdir(dirname(at), { recursive: true });
-    if (content instanceof Uint8Array) await Deno.writeFile(at, content);
-    else if (typeof content !== "string") await quiet`${content[0]!} ${content.slice(1)} ${at}`;
-    else if (content.startsWith("->")) await Deno.symlink(content.slice(2), at);
-    else await Deno.writeTextFile(at, content);
-  }
-  return tree;
-}
-
-/** What is outside of the tree, with everything that a link might lead to. */
-function makeOutside(dir: string): Promise<string> {
-  const kernel = new Uint8Array(4096);
-  kernel.set(pe("x86-64"));
-  new TextEncoder().encodeInto(SECRET, kernel.subarray(1024));
-  return makeTree(`${dir}/outside`, {
-    "/os-release": `ID=stolen\nPRETTY_NAME="${SECRET}"\n`,
-    "/fstab": `# ${SECRET}\n`,
-    "/cmdline": `${SECRET.replaceAll(" ", "-")}\n`,
-    "/machine-id": "0123456789abcdef0123456789abcdef\n",
-    "/boot/vmlinuz-9": kernel,
-    "/boot/initrd.img-9": SECRET,
-    "/boot/efi/EFI/BOOT/BOOTX64.EFI": kernel,
-    "/systemd-bootx64.efi": kernel,
-    "/init": elf("arm64"),
-  });
-}
-
-/** Everything about a directory that a change would show in, its inodes' times included. */
-function listing(dir: string): Promise<string> {
-  return quiet`find ${dir} -printf ${"%p %y %m %u %g %s %T@ %C@ %l\\n"}`;
-}
-
-/** Decides on a disk from a tree on the disk. */
-async function planOf(tree: string, env: Record<string, string> = {}): Promise<DiskPlan> {
-  const facts = await inspectTree(tree);
-  try {
-    planPart(settingsOf(), facts);
-    return planDisk(settingsOf(env), facts);
-  } finally {
-    closeRoot(facts.root);
-  }
-}
 
 /** Runs a builder, which has a minute. */
 async function run(
@@ -121,53 +48,9 @@ async function assertRefused(builder: string, tree: string, code: number, messag
   assert.equal(await Deno.readTextFile(output), "an older image");
 }
 
-// Links out of the tree -----------------------------------------------------------------------------------
-
-/** Where a link stands, and what outside it would lead to. */
-const LINKS = {
-  "/boot": "/boot",
-  "/boot/vmlinuz-9": "/boot/vmlinuz-9",
-  "/boot/initrd.img-1": "/boot/initrd.img-9",
-  "/boot/efi": "/boot/efi",
-  "/efi": "/boot/efi",
-  "/boot/efi/EFI/BOOT/BOOTX64.EFI": "/boot/efi/EFI/BOOT/BOOTX64.EFI",
-  "/etc/os-release": "/os-release",
-  "/usr/lib/os-release": "/os-release",
-  "/etc/fstab": "/fstab",
-  "/etc/kernel/cmdline": "/cmdline",
-  "/etc/machine-id": "/machine-id",
-  "/etc": "",
-  "/usr/lib": "",
-  "/usr/sbin/init": "/init",
-  [LOADER]: "/systemd-bootx64.efi",
-  "/usr/lib/systemd/boot/efi": "",
-  "/usr/lib/modules/9/vmlinuz": "/boot/vmlinuz-9",
-} as const;
-
-for (const [path, target] of Object.entries(LINKS)) {
-  Deno.test(`a link out of the tree at ${path} leads nowhere, absolute or not`, () =>
-    tempDir(async (dir) => {
-      const outside = await makeOutside(dir);
-      for (
-        const [i, to] of [`${outside}${target}`, `${"../".repeat(40)}${outside.slice(1)}${target}`].entries()
-      ) {
-        // The link and what would stand below it take the place of what the good tree has there.
-        const rest = Object.entries(GOOD).filter(([name]) => name !== path && !name.startsWith(`${path}/`));
-        const files = { ...Object.fromEntries(rest), [path]: `->${to}` };
-        const tree = await makeTree(`${dir}/tree${i}`, path === "/etc" ? files : { ...files, "/etc/x": "" });
-        // Without its programs the tree has no architecture: what is outside does not give it one.
-        const plan = await planOf(tree).catch((error) => {
-          assert(error instanceof BuildError, String(error));
-          assert.match(error.message, /^Cannot find the architecture/);
-          assert.equal(path, "/usr/sbin/init");
-        });
-        if (!plan) continue;
-        assert.equal(plan.architecture, "x86-64");
-        assert(!JSON.stringify(plan.partitions.map(({ contents }) => contents.add)).includes("stolen"), path);
-        assert.doesNotMatch(plan.kernelOptions, /stolen/);
-        assert.doesNotMatch(plan.seed, /stolen/);
-      }
-    }));
+/** Everything about a directory that a change would show in, its inodes' times included. */
+function listing(dir: string): Promise<string> {
+  return quiet`find ${dir} -printf ${"%p %y %m %u %g %s %T@ %C@ %l\\n"}`;
 }
 
 Deno.test("links out of the tree all at once: nothing of what they point at is in the image, or changed", {
@@ -204,29 +87,6 @@ Deno.test("links out of the tree all at once: nothing of what they point at is i
       assert.deepEqual([await listing(outside), await listing(tree)], before);
     }
   }));
-
-Deno.test.each<{ name: string; files: Files }>([
-  { name: "/boot", files: { "/boot": "->boot" } },
-  { name: "/boot and /efi", files: { "/boot": "->efi", "/efi": "->boot" } },
-  { name: "/etc", files: { "/etc": "->/etc/etc" } },
-  { name: "/boot/efi", files: { "/boot/efi": "->../boot/efi/efi" } },
-  {
-    name: "os-release",
-    files: { "/etc/os-release": "->os-release", "/usr/lib/os-release": "->/etc/os-release" },
-  },
-  { name: "a kernel", files: { "/boot/vmlinuz-1": "->vmlinuz", "/boot/vmlinuz": "->vmlinuz-1" } },
-  { name: "the modules", files: { "/usr/lib/modules": "->../lib/modules/.", "/lib": "->usr/lib" } },
-])("links in a circle are links to nothing: $name", ({ files }) =>
-  tempDir(async (dir) => {
-    const names = Object.keys(files);
-    const rest = Object.entries(GOOD).filter(([path]) =>
-      !names.some((name) => `${path}/`.startsWith(`${name}/`))
-    );
-    const plan = await planOf(await makeTree(`${dir}/tree`, { ...Object.fromEntries(rest), ...files }));
-    assert.equal(plan.partitions.length, 3);
-  }));
-
-// Text that means something to a program ------------------------------------------------------------------
 
 /** os-release, command line, names and labels that would be more than text to sfdisk, a shell or a loader. */
 const EVIL = `x"\\nlinux /evil\\n$(touch /tmp/evil) \`id\`' , type=L, name="evil"; } menuentry 'e' {`;
@@ -272,16 +132,6 @@ Deno.test(
       await assert.rejects(Deno.stat("/tmp/evil"), Deno.errors.NotFound);
     }),
 );
-
-Deno.test("options and titles stay one word each in GRUB's script", () => {
-  assert.deepEqual(splitOptions(`quiet a="b c" 'x; y' "unfinished`), [
-    "quiet",
-    "a=b c",
-    "'x;",
-    "y'",
-    "unfinished",
-  ]);
-});
 
 Deno.test(
   "names that are options to programs are names",

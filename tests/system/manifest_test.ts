@@ -5,14 +5,12 @@
  */
 
 import assert from "node:assert/strict";
-import { packageUrl, parseApk, parseDpkg } from "../../lib/make/sbom.ts";
-import { parametersOf, SETTINGS } from "../../lib/plan/settings.ts";
 import { build, runBuilder } from "../lab/builds.ts";
-import { settingsOf } from "../lab/facts.ts";
 import { missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
 import { copyTree, debianTree, tinyTree } from "../lab/trees.ts";
 
 const ignore = missing("sfdisk", "mke2fs", "mkfs.vfat", "qemu-img", "mmdebstrap") || unprivileged();
+
 const SMALL = { EFI_MB: "33", BOOT_MB: "48", FREE_MB: "8" };
 
 const read = async (path: string) => JSON.parse(await Deno.readTextFile(path));
@@ -116,29 +114,3 @@ Deno.test("MANIFEST and SBOM of a build that fails are empty, and a wrong place 
     assert.equal(failed.code, 1, failed.stderr);
     assert.equal((await Deno.stat(manifest)).size, 0);
   }));
-
-Deno.test("packages are read from the databases of dpkg and apk, installed ones only", {
-  permissions: "none",
-}, () => {
-  const dpkg =
-    "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2~3\nDescription: x\n .\n y\n\n" +
-    "Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nPackage: distroless\nVersion: 2\n";
-  assert.deepEqual(parseDpkg(dpkg).map(({ name, version }) => [name, version]), [["a", "1:2~3"], [
-    "distroless",
-    "2",
-  ]]);
-  const [musl] = parseApk("C:Q1x=\nP:musl\nV:1.2.5-r0\nA:x86_64\nF:lib\nR:x\n\n");
-  assert.equal(
-    packageUrl(musl!, { ID: "alpine", VERSION_ID: "3.22.0" }),
-    "pkg:apk/alpine/musl@1.2.5-r0?arch=x86_64&distro=alpine-3.22.0",
-  );
-});
-
-Deno.test("no manifest has a private key", { permissions: "none" }, () => {
-  const secret = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
-  const keys = Object.values(SETTINGS).map(({ env }) => env).filter((env) => env.endsWith("_KEY"));
-  assert(keys.length > 0);
-  const parameters = parametersOf(settingsOf(Object.fromEntries(keys.map((env) => [env, secret]))));
-  assert.doesNotMatch(JSON.stringify(parameters), /c2VjcmV0|PRIVATE/);
-  assert.equal(parameters.FREE_MB, 512);
-});

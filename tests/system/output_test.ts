@@ -1,14 +1,7 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../../lib/core/error.ts";
 import { MiB } from "../../lib/core/units.ts";
-import {
-  allocateOutput,
-  checkOutput,
-  dateEmptyOutputs,
-  discardOutput,
-  finishOutput,
-  type Output,
-} from "../../lib/image/output.ts";
+import { allocateOutput, checkOutput, finishOutput } from "../../lib/image/output.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 
 /** Checks an output for a raw image of 8 MiB from a tree beside it. */
@@ -23,20 +16,6 @@ async function refused(promise: Promise<unknown>): Promise<BuildError> {
   assert.equal(error.kind, "usage");
   return error;
 }
-
-const old = new Date("2001-01-01T00:00:00Z");
-
-Deno.test("checkOutput() leaves what is there as it is, and makes a file that is not", () =>
-  tempDir(async (dir) => {
-    const path = `${dir}/image`;
-    await Deno.writeTextFile(path, "an older image");
-    await Deno.utime(path, old, old);
-    assert.deepEqual(await check(dir, path), { path, isDevice: false, size: 8 * MiB });
-    assert.equal(await Deno.readTextFile(path), "an older image");
-    assert.deepEqual((await Deno.stat(path)).mtime, old);
-    await check(dir, `${dir}/new`);
-    assert.equal((await Deno.stat(`${dir}/new`)).size, 0);
-  }));
 
 Deno.test("checkOutput() refuses what no image can be written to, and says why", () =>
   tempDir(async (dir) => {
@@ -55,17 +34,6 @@ Deno.test("checkOutput() refuses what no image can be written to, and says why",
       assert(message.startsWith(`Cannot write the image to "${path}": ${reason}`), message);
       assert(hint);
     }
-  }));
-
-Deno.test("checkOutput() refuses an output in the tree that it is made from, also through a link", () =>
-  tempDir(async (dir) => {
-    await Deno.mkdir(`${dir}/tree/sub`, { recursive: true });
-    await Deno.symlink(`${dir}/tree`, `${dir}/link`);
-    for (const path of [`${dir}/tree/image`, `${dir}/link/sub/image`]) {
-      assert.match((await refused(check(dir, path))).message, /it lies in the tree/);
-    }
-    // A name that only begins like that of the tree.
-    await check(dir, `${dir}/tree.img`);
   }));
 
 Deno.test("checkOutput() takes a block device that is large enough, for a raw image", {
@@ -88,42 +56,4 @@ Deno.test("checkOutput() takes a block device that is large enough, for a raw im
     } finally {
       await quiet`losetup --detach ${device}`;
     }
-  }));
-
-Deno.test("an output is empty and of 1970 until it is finished, and sparse in between", () =>
-  tempDir(async (dir) => {
-    const path = `${dir}/image`;
-    await Deno.writeFile(path, new Uint8Array(9 * MiB).fill(1));
-    const { ino } = await Deno.stat(path);
-    const output: Output = { path, isDevice: false, size: 8 * MiB };
-    await discardOutput(output);
-    let info = await Deno.stat(path);
-    assert.deepEqual([info.size, info.mtime!.getTime(), info.ino], [0, 0, ino]);
-    await allocateOutput(output, () => {});
-    info = await Deno.stat(path);
-    assert.deepEqual([info.size, info.blocks, info.ino], [8 * MiB, 0, ino]);
-    assert((await Deno.readFile(path)).every((byte) => byte === 0));
-    await Deno.utime(path, old, old);
-    await finishOutput(output);
-    info = await Deno.stat(path);
-    assert(Math.abs(Date.now() - info.mtime!.getTime()) < 60_000);
-    assert.equal(info.size, 8 * MiB);
-  }));
-
-Deno.test("discardOutput() makes a file again that a program has removed", () =>
-  tempDir(async (dir) => {
-    await discardOutput({ path: `${dir}/image`, isDevice: false, size: MiB });
-    const { size, mtime } = await Deno.stat(`${dir}/image`);
-    assert.deepEqual([size, mtime!.getTime()], [0, 0]);
-  }));
-
-Deno.test("dateEmptyOutputs() dates empty files 1970, and changes nothing else", () =>
-  tempDir(async (dir) => {
-    await Deno.writeTextFile(`${dir}/empty`, "");
-    await Deno.writeTextFile(`${dir}/full`, "x");
-    await Deno.utime(`${dir}/full`, old, old);
-    await dateEmptyOutputs(["empty", "full", "none", "none/none"].map((path) => `${dir}/${path}`));
-    assert.equal((await Deno.stat(`${dir}/empty`)).mtime!.getTime(), 0);
-    assert.deepEqual((await Deno.stat(`${dir}/full`)).mtime, old);
-    await assert.rejects(Deno.stat(`${dir}/none`), Deno.errors.NotFound);
   }));

@@ -5,16 +5,13 @@
  */
 
 import assert from "node:assert/strict";
-import { BuildError } from "../../lib/core/error.ts";
+import { $ } from "../../lib/system/sh.ts";
 import { MiB } from "../../lib/core/units.ts";
 import type { Compressors } from "../../lib/filesystem/compression.ts";
 import { select } from "../../lib/filesystem/contents.ts";
 import { paxStream } from "../../lib/filesystem/pax.ts";
-import { planReadOnly, READ_ONLY, type ReadOnlyName } from "../../lib/filesystem/squashfs-erofs.ts";
-import type { FilesystemRequest } from "../../lib/filesystem/types.ts";
+import { READ_ONLY, type ReadOnlyName } from "../../lib/filesystem/squashfs-erofs.ts";
 import { MAKERS } from "../../lib/make/filesystems.ts";
-import { $ } from "../../lib/system/sh.ts";
-import { buildNodes } from "../../lib/tree/builder.ts";
 import { closeRoot, openRoot } from "../../lib/tree/root.ts";
 import { walk } from "../../lib/tree/walk.ts";
 import { build, runBuilder } from "../lab/builds.ts";
@@ -226,36 +223,6 @@ Deno.test.each([
     assert.match(stderr, message);
     assert.match(stderr, hint);
     assert.equal(await Deno.readTextFile(`${dir}/image`), "old");
-  });
-});
-
-const WISH: FilesystemRequest = { label: "", uuid: "", hashSeed: "", seed: "", time: TIME };
-
-Deno.test.each([
-  {
-    name: "xattrs of squashfs's root",
-    type: "squashfs",
-    list: [{ path: "/", xattrs: [{ name: "user.a", value: new Uint8Array() }] }],
-    message: /the root has the extended attribute "user\.a"/,
-  },
-  {
-    name: 'a "=" in the name of an xattr',
-    type: "erofs",
-    list: [{ path: "/a", xattrs: [{ name: "user.a=b", value: new Uint8Array() }] }],
-    message: /"=" in its name/,
-  },
-  {
-    name: "a path of 4 KiB",
-    type: "erofs",
-    list: [{ path: `/${Array(17).fill("n".repeat(250)).join("/")}` }],
-    message: /its path is too long/,
-  },
-])("planReadOnly() refuses $name", { permissions: "none" }, ({ type, list, message }) => {
-  const selection = select(buildNodes(list), { from: "/", omit: [], add: [] });
-  assert.throws(() => planReadOnly(type as ReadOnlyName, selection, WISH), (error) => {
-    assert(error instanceof BuildError);
-    assert.match(error.message, message);
-    return true;
   });
 });
 

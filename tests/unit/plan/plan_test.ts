@@ -382,9 +382,9 @@ Deno.test(
   },
 );
 
-Deno.test("planDisk() plans a tree of a million levels, and FAT refuses it by name", pure, () => {
-  const deep = { path: `/var/${"a/".repeat(1_000_000)}end` };
-  assert.equal(disk({}, factsOf([...DEBIAN, deep])).partitions[2]!.selection.count > 1_000_000, true);
+Deno.test("planDisk() plans a tree of 100,000 levels, and FAT refuses it by name", pure, () => {
+  const deep = { path: `/var/${"a/".repeat(100_000)}end` };
+  assert.equal(disk({}, factsOf([...DEBIAN, deep])).partitions[2]!.selection.count > 100_000, true);
   const boot = { path: `/boot/${"a/".repeat(3_000)}end` };
   assert.throws(() => disk({}, factsOf([...DEBIAN, boot])), /Cannot put ".*more than 4095 bytes/);
 });

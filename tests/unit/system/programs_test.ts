@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { packageHint, packagesFor, searchPath } from "../../../lib/system/programs.ts";
-import { $ } from "../../../lib/system/sh.ts";
-import { evaluate, missing, stubProgram, tempDir } from "../../lab/helpers.ts";
+import { evaluate, stubProgram, tempDir } from "../../lab/helpers.ts";
 
 Deno.test("packagesFor() grows with the purpose and is sorted", { permissions: "none" }, () => {
   const sets = (["build", "demo", "test", "bench"] as const)
@@ -28,21 +27,6 @@ Deno.test(
     assert.equal(packageHint("no-such-program"), undefined);
   },
 );
-
-for (const { names, has, purpose } of packagesFor("bench")) {
-  // Nothing installs what is only measured.
-  const ignore = missing("dpkg-query", ...has) || purpose === "bench";
-  Deno.test(`PROGRAMS: the package ${names.join(" or ")} has ${has.join(", ")}`, { ignore }, async () => {
-    const lists = names.map((name) => $`dpkg-query --listfiles ${name}`.quiet().noThrow(1).text());
-    const files = new Set((await Promise.all(lists)).join("").split("\n"));
-    for (const program of has) {
-      const places = program.startsWith("/")
-        ? [program]
-        : ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map((dir) => `${dir}/${program}`);
-      assert.ok(places.some((path) => files.has(path)), program);
-    }
-  });
-}
 
 Deno.test(
   "searchPath() adds the directories of system programs once, at the end",

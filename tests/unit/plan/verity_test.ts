@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { MiB } from "../../../lib/core/units.ts";
+import { planDisk } from "../../../lib/plan/plan.ts";
+import { verityUuids } from "../../../lib/plan/verity.ts";
+import { factsOf, settingsOf } from "../../lab/facts.ts";
+
+const HASH = "0123456789abcdeffedcba98765432100011223344556677aabbccddeeff8899";
+
+const KEYS = { VERITY_KEY: "-----BEGIN PRIVATE KEY-----", VERITY_CERT: "-----BEGIN CERTIFICATE-----" };
+
+Deno.test("verityUuids() are the halves of the root hash", { permissions: "none" }, () => {
+  assert.deepEqual(verityUuids(HASH), {
+    "root": "01234567-89ab-cdef-fedc-ba9876543210",
+    "root-verity": "00112233-4455-6677-aabb-ccddeeff8899",
+  });
+});
+
+Deno.test(
+  "planDisk() plans a read-only root again when it is made, to the byte",
+  { permissions: "none" },
+  () => {
+    const env = { FILESYSTEM: "squashfs", VERITY: "signed", ...KEYS };
+    const first = planDisk(settingsOf(env), factsOf());
+    assert.equal(first.partitions.at(-1)!.filesystem.estimate, true);
+    const plan = planDisk(settingsOf(env), factsOf(), {
+      path: "/scratch/root",
+      size: 5 * MiB + 4096,
+      verity: {
+        rootHash: HASH,
+        hashes: { path: "/scratch/hashes", size: MiB + 1 },
+        signature: { path: "/scratch/signature", size: 700 },
+      },
+    });
+    assert.equal(plan.partitions.some(({ filesystem }) => filesystem.estimate), false);
+    assert.equal(plan.partitions.at(-1)!.filesystem.made, "/scratch/root");
+    const roots = plan.partitions.filter(({ role }) => role.startsWith("root"));
+    assert.deepEqual(roots.map(({ role, size, uuid, attributes }) => [role, size / MiB, uuid, attributes]), [
+      ["root-verity", 2, "00112233-4455-6677-aabb-ccddeeff8899", [60]],
+      ["root-verity-sig", 1, roots[1]!.uuid, [60]],
+      ["root", 6, "01234567-89ab-cdef-fedc-ba9876543210", [60]],
+    ]);
+    assert.equal(plan.size, roots[2]!.offset + roots[2]!.size + MiB);
+    assert.match(plan.kernelOptions, new RegExp(`^root=/dev/mapper/root ro roothash=${HASH}( |$)`));
+    // What is in the root is what was hashed: nothing in it can name the hash.
+    assert.deepEqual(roots[2]!.contents, first.partitions.at(-1)!.contents);
+    for (const addition of roots[2]!.contents.add) {
+      assert(
+        !JSON.stringify(addition).includes(HASH),
+        addition.path,
+      );
+    }
+  },
+);
+
+Deno.test("planDisk() keeps to SIZE_MB with a read-only root, and refuses one that cannot be", {
+  permissions: "none",
+}, () => {
+  const made = { path: "/scratch/root", size: 100 * MiB };
+  const plan = (env: Record<string, string>) =>
+    planDisk(settingsOf({ FILESYSTEM: "erofs", ...env }), factsOf(), made);
+  const fixed = plan({ SIZE_MB: "700" });
+  assert.equal(fixed.size, 700 * MiB);
+  assert.match(fixed.kernelOptions, /^root=PARTUUID=\S+ ro/);
+  assert.throws(() => plan({ SIZE_MB: "600" }), /Cannot fit .*SIZE_MB=600/);
+  assert.throws(() => plan({ FILESYSTEM: "vfat" }), /FILESYSTEM=vfat for the root of a disk/);
+});
