@@ -95,7 +95,7 @@ async function make(
     await Deno.writeFile(disk, new Uint8Array());
     await Deno.truncate(disk, OFFSET + plan.size + MiB);
     await make({ path: disk, offset: OFFSET, size: plan.size }, plan.writer, context);
-    assert(done <= plan.bytes, `${done} of ${plan.bytes} bytes`);
+    assert.equal(done, plan.bytes);
     await quiet`dd if=${disk} of=${image} bs=1M skip=${OFFSET / MiB} count=${
       plan.size / MiB
     } conv=sparse status=none`;

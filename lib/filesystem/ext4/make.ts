@@ -86,6 +86,7 @@ async function fill(
       }
     }
     finishFill(state);
+    onProgress(state.data.written);
     const freeBlocks = remaining(space);
     const { lastInode } = demand;
     if (freeBlocks !== plan.freeBlocks) {

@@ -40,6 +40,8 @@ interface Fill {
   readonly layout: FatLayout;
   readonly reader: Reader;
   readonly data: Writer;
+  /** Bytes of contents so far. */
+  done: number;
 }
 
 /** Bytes that are collected before they are written. */
@@ -49,8 +51,8 @@ const BUFFER = MiB;
 const TABLE_PIECE = 2 ** 17;
 
 /**
- * Fills the filesystem, and yields how many bytes are written after each piece. The boot sector is away until
- * the end: without it, nobody takes a half-filled filesystem for one.
+ * Fills the filesystem, and yields after each piece how many bytes of contents are written. The boot sector is
+ * away until the end: without it, nobody takes a half-filled filesystem for one.
  *
  * @param size of the filesystem, in bytes.
  * @throws {BuildError} when mkfs.vfat did something else than planned, when a file of the tree cannot be read or
@@ -72,19 +74,20 @@ export function* fillFat(
   const label = readAt(image, SLOT, layout.root);
   writeAt(image, new Uint8Array(BOOT_LENGTH), 0);
   const places = placeEntries(contents.entries, contents.geometry);
-  const fill = { contents, layout, reader: newReader(root, nodes), data: newWriter(image, BUFFER) };
+  const reader = newReader(root, nodes);
+  const fill: Fill = { contents, layout, reader, data: newWriter(image, BUFFER), done: 0 };
   try {
     fillDirectory(fill, places.root, label);
     for (const placed of places.all) {
       if (placed.directory) fillDirectory(fill, placed.directory);
       else yield* fillFile(fill, placed);
-      yield fill.data.written;
+      yield fill.done;
     }
     flush(fill.data);
   } finally {
     closeReader(fill.reader);
   }
-  for (const _ of writeTables(image, fill, places.ends)) yield fill.data.written;
+  for (const _ of writeTables(image, fill, places.ends)) yield fill.done;
   for (const at of layout.infos) {
     const info = readAt(image, BOOT_LENGTH, at);
     const view = new DataView(info.buffer);
@@ -125,7 +128,8 @@ function fileOf({ contents: { time }, reader: { nodes } }: Fill, { entry, first 
 }
 
 /** Writes the contents of a file, with zeros up to the end of its last cluster. */
-function* fillFile({ layout, reader, data }: Fill, { entry, first }: Placed): Generator<number, void> {
+function* fillFile(fill: Fill, { entry, first }: Placed): Generator<number, void> {
+  const { layout, reader, data } = fill;
   const { node, size } = entry;
   const made = node === undefined ? madeBytes(reader, entry) : undefined;
   const fd = made ? -1 : openFile(reader, node!);
@@ -138,7 +142,8 @@ function* fillFile({ layout, reader, data }: Fill, { entry, first }: Placed): Ge
       else readInto(reader, node!, fd, piece.subarray(0, length), offset);
       piece.fill(0, length);
       offset += piece.length;
-      if (offset < end) yield data.written;
+      fill.done += length;
+      if (offset < end) yield fill.done;
     }
     if (!made) assertUnchanged(reader, node!, fd);
   } finally {

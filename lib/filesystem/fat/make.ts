@@ -35,12 +35,13 @@ export async function fillVfat(
   { onProgress = () => {}, signal }: FatOptions = {},
 ): Promise<void> {
   using file = openImageFile(path);
-  let turn = performance.now();
-  for (const written of fillFat({ ...file, offset }, size, plan, tree)) {
+  let turn = performance.now(), written = 0;
+  for (written of fillFat({ ...file, offset }, size, plan, tree)) {
     if (performance.now() - turn < TURN_MS) continue;
     onProgress(written);
     await takeTurn();
     signal?.throwIfAborted();
     turn = performance.now();
   }
+  onProgress(written);
 }
