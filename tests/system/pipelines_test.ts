@@ -122,7 +122,12 @@ function podOf(text: string, index: number): string {
   const [configMap = "", job = ""] = text.split("\n---\n");
   const template = /^ {4}spec:\n((?: {6}.*\n)+)/m.exec(job)![0].replaceAll(/^ {4}/gm, "");
   const pod = `apiVersion: v1\nkind: Pod\nmetadata:\n  name: images-${index}\n${template}`;
-  return `${configMap}\n---\n${pod.replaceAll("$(JOB_COMPLETION_INDEX)", String(index))}`;
+  // Such a podman makes an emptyDir a volume of the same name, which would be that of the other pods.
+  const own = pod.replaceAll("$(JOB_COMPLETION_INDEX)", String(index)).replaceAll(
+    /\bscratch\b/g,
+    `scratch-${index}`,
+  );
+  return `${configMap}\n---\n${own}`;
 }
 
 Deno.test("examples/kubernetes.yaml builds every job of its Raptor.toml in a pod of its own", {
