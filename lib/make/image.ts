@@ -87,10 +87,10 @@ function checkFor(path: string, plan: Plan, tree: string): Promise<Output> {
 /** Checks that what will certainly be written has room. The output's old content makes room, too. */
 function checkSpace({ partitions, format }: Pick<Plan, "partitions" | "format">, output: Output): void {
   const { strategy } = formatOf(format);
-  // How much one takes that is compressed is not certain at all.
-  const bytes = partitions.map(({ filesystem }) => filesystem.estimate ? 0 : filesystem.bytes);
-  const total = bytes.reduce((sum, size) => sum + size, 0);
-  const scratch = { direct: 0, wrapped: total - Math.max(...bytes), converted: total }[strategy];
+  const total = partitions.reduce((sum, volume) => sum + certainBytes(volume), 0);
+  // The largest filesystem is made in the output.
+  const wrapped = total - certainBytes(largest(partitions));
+  const scratch = { direct: 0, wrapped, converted: total }[strategy];
   requireSpace(
     scratchParent(),
     scratch,
@@ -107,6 +107,11 @@ function checkSpace({ partitions, format }: Pick<Plan, "partitions" | "format">,
     const left = formatBytes(freeSpace(directory) + old);
     log.warn(`The image may not fit: ${formatBytes(total)} of contents, ${left} left`);
   }
+}
+
+/** Bytes that a filesystem takes at least. How much becomes of compressed contents is known when they are made. */
+function certainBytes({ size, filesystem: { estimate, made, bytes } }: PlacedVolume): number {
+  return made === undefined ? estimate ? 0 : bytes : size;
 }
 
 interface Opened {
@@ -158,6 +163,7 @@ export class BuildImage implements AsyncDisposable {
     const { format, size, partitions } = plan;
     const { strategy } = formatOf(format);
     this.output = await checkFor(this.output.path, plan, this.opened.tree);
+    if (plan !== this.opened.plan) checkSpace(plan, this.output);
     if (strategy === "direct") {
       const total = this.isDevice ? size : 0;
       return await withProgress("zeros", total, (update) => allocateOutput(this.output, update));
