@@ -9,10 +9,12 @@ import { searchPath } from "../../lib/system/programs.ts";
 import { startBuilder } from "./builds.ts";
 import { stubProgram } from "./helpers.ts";
 
-/** The ways in which a program goes wrong. `$real` is the program itself. */
+/** The ways in which a program goes wrong. `$real` is the program itself; `state` changes when it writes. */
 export const FAULTS = {
   "fails at once": "exit 9",
-  "fails after half its work": '"$real" "$@" & id=$!; sleep 0.004; kill -KILL $id; exit 9',
+  "fails after half its work": `before=$(state); "$real" "$@" & id=$!
+while kill -0 $id && [ "$(state)" = "$before" ]; do :; done 2>/dev/null
+kill -KILL $id; exit 9`,
   "fails after its work": '"$real" "$@"; exit 9',
   "kills itself": "kill -KILL $$",
   "hangs until it is stopped": "exec sleep 600",
@@ -48,7 +50,11 @@ export async function makePlace(dir: string): Promise<Place> {
 }
 
 /** Puts a stand-in before a program. Asked for its version, it answers as the program does. */
-export async function addStub({ stubs, called }: Place, program: string, script: string): Promise<void> {
+export async function addStub(
+  { stubs, called, output, scratch }: Place,
+  program: string,
+  script: string,
+): Promise<void> {
   const real = searchPath().split(":").map((dir) => `${dir}/${program}`).find(isFile);
   await stubProgram(
     stubs,
@@ -56,6 +62,7 @@ export async function addStub({ stubs, called }: Place, program: string, script:
     `real=${real}
 case "$*" in --version|-version|version|-V|--help) exec "$real" "$@" ;; esac
 : >${called}
+state() { find ${output} ${scratch} -printf '%p %b %T@;'; }
 ${script}`,
   );
 }
@@ -119,9 +126,9 @@ async function processesOf({ stubs }: Place): Promise<string[]> {
   return found.filter(Boolean);
 }
 
-/** Waits up to twenty seconds, since machines are busy, until `condition` holds. */
+/** Waits until `condition` holds, for ten minutes at most: machines may be busy. */
 export async function waitFor(condition: () => Promise<boolean>): Promise<boolean> {
-  for (const end = performance.now() + 20_000; performance.now() < end;) {
+  for (const end = performance.now() + 600_000; performance.now() < end;) {
     if (await condition()) return true;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }

@@ -6,7 +6,6 @@
  * @module
  */
 
-import { $ } from "../../lib/system/sh.ts";
 import { inspectImage } from "../../tasks/boot.ts";
 import {
   type BootableName,
@@ -19,7 +18,8 @@ import {
 import { quiet, tempDir } from "./helpers.ts";
 import { exclusively, unpack } from "./trees.ts";
 
-/** The line with which the init of every tree of trees.ts ends its report. */
+/** The lines between which the init of every tree of trees.ts reports. */
+const BEGIN = "=== begin";
 const END = "=== end";
 
 export interface QemuOptions {
@@ -27,33 +27,44 @@ export interface QemuOptions {
   readonly format?: string;
   readonly architecture?: BootableName;
   readonly disk?: DiskName;
-  /** In seconds, for each of two tries. */
-  readonly timeout?: number;
   readonly firmware?: FirmwareName;
-  /** How often it may fail, since emulation under load does now and then (2). */
-  readonly tries?: number;
   /** In MiB. */
   readonly memory?: number;
   /** Whether what the guest writes is thrown away (default). */
   readonly snapshot?: boolean;
 }
 
+/** What a console shows when its guest will never report. */
+const DEAD = [
+  /Kernel panic/,
+  /in emergency mode/,
+  /^\(initramfs\)/m,
+  /^dracut:\/#/m,
+  /grub( rescue)?>/,
+  /No bootable (option or )?device/,
+];
+
+/** Processor seconds for a guest: what the clock says depends on what else the machine does. */
+const CPU_SECONDS = 1200;
+
+/** A guest that waits for something takes no processor time; seconds by the clock. */
+const PATIENCE = 1800;
+
 /**
- * Boots a disk image through UEFI until the guest powers off, and returns what it wrote on the serial
- * console, without control codes. Only one guest runs at a time, whichever test starts it.
+ * Boots a disk image until the guest powers off, and returns what it wrote on the serial console, without
+ * control codes. Only one guest runs at a time, whichever test starts it.
  *
- * @throws when the guest's report is not complete, twice: emulation under load fails now and then.
+ * @throws when the guest's report is not complete; the message has the last lines of its console.
  */
 export async function bootQemu(image: string, options: QemuOptions = {}): Promise<string> {
-  const { disk = "nvme", timeout = 120, firmware = "uefi", memory = 1024, snapshot = true, tries = 2 } =
-    options;
+  const { disk = "nvme", firmware = "uefi", memory = 1024, snapshot = true } = options;
   const found = options.format && options.architecture
     ? undefined
     : await inspectImage(image, options.format);
   const format = options.format ?? found!.format;
   const architecture = options.architecture ?? found!.architecture;
   checkInstalled(architecture, firmware);
-  const attempt = () =>
+  return await exclusively("qemu", () =>
     tempDir(async (dir) => {
       const variables = `${dir}/variables.fd`;
       const files = firmwareFiles(architecture, firmware);
@@ -61,40 +72,39 @@ export async function bootQemu(image: string, options: QemuOptions = {}): Promis
         await Deno.copyFile(files.variables, variables);
         await Deno.chmod(variables, 0o600);
       }
-      const command = qemuCommand({
-        architecture,
-        image,
-        format,
-        disk,
-        accel: "tcg",
-        memory,
-        snapshot,
-        firmware,
-        variables,
-        serial: "stdio",
-      });
-      let output = "";
-      let failure: unknown;
-      try {
-        const decoder = new TextDecoder();
-        await $`timeout --kill-after=10 ${timeout} ${command}`.quiet()
-          .stdout((bytes) => output += decoder.decode(bytes, { stream: true }));
-      } catch (error) {
-        failure = error;
-      }
-      return { output: plain(output), failure };
-    });
-  return await exclusively("qemu", async () => {
-    for (let attempts = 1;; attempts++) {
-      const { output, failure } = await attempt();
-      if (!failure && output.includes(END)) return output;
-      if (attempts < tries) continue;
+      const guest = { architecture, image, format, disk, memory, snapshot, firmware, variables };
+      const output = await runGuest(qemuCommand({ ...guest, accel: "tcg", serial: "stdio" }));
+      if (output.includes(END)) return output;
       const tail = output.trimEnd().split("\n").slice(-60).join("\n");
-      throw new Error(`Guest of ${image} did not report within ${timeout} s; its last lines:\n${tail}`, {
-        cause: failure,
-      });
+      throw new Error(`The guest of ${image} did not report; its last lines:\n${tail}`);
+    }));
+}
+
+/** Runs QEMU until the guest powers off, is dead, or has had its time; returns its console. */
+async function runGuest(command: readonly string[]): Promise<string> {
+  const child = new Deno.Command("prlimit", {
+    args: [`--cpu=${CPU_SECONDS}`, ...command],
+    stdin: "null",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  const stop = () => {
+    try {
+      child.kill("SIGKILL");
+    } catch {
+      // It has ended already.
     }
-  });
+  };
+  const timer = setTimeout(stop, PATIENCE * 1000);
+  let output = "";
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+    output += text;
+    const console = plain(output.slice(-2000));
+    if (!output.includes(BEGIN) && DEAD.some((pattern) => pattern.test(console))) stop();
+  }
+  await child.status;
+  clearTimeout(timer);
+  return plain(output);
 }
 
 /** A terminal's output as lines of text. */
@@ -105,7 +115,7 @@ function plain(output: string): string {
 
 /** The sections of a guest's report, by name: `report(await bootQemu(image)).get("cmdline")`. */
 export function report(output: string): Map<string, string> {
-  const begin = output.indexOf("=== begin");
+  const begin = output.indexOf(BEGIN);
   const end = output.indexOf(END);
   if (begin < 0 || end < begin) throw new Error(`No report in:\n${output}`);
   const sections = output.slice(begin, end).split(/^=== /m).slice(1);
@@ -121,8 +131,6 @@ export interface NspawnOptions {
   readonly args?: readonly string[];
   readonly readOnly?: boolean;
   readonly volatile?: "yes" | "overlay" | "state";
-  /** In seconds. */
-  readonly timeout?: number;
 }
 
 /**
@@ -152,7 +160,7 @@ mount -t cgroup2 cgroup /sys/fs/cgroup
  */
 export async function nspawn(
   target: string | { readonly directory: string },
-  { boot = true, args = [], readOnly = false, volatile, timeout = 180 }: NspawnOptions = {},
+  { boot = true, args = [], readOnly = false, volatile }: NspawnOptions = {},
 ): Promise<string> {
   let program = ["systemd-nspawn"];
   if (typeof target === "string" && !await hasVfat()) {
@@ -166,7 +174,7 @@ export async function nspawn(
     ...(volatile ? [`--volatile=${volatile}`] : []),
     ...(boot ? ["--boot"] : []),
   ];
-  const output = await quiet`timeout --kill-after=10 ${timeout} unshare --mount --propagation private
+  const output = await quiet`timeout --kill-after=10 ${PATIENCE} unshare --mount --propagation private
     sh -c ${NSPAWN} nspawn ${program} ${options} ${args}`;
   return plain(output);
 }

@@ -5,6 +5,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { cpuUsage } from "node:process";
 import { isInstalled } from "../../lib/system/programs.ts";
 import { $ } from "../../lib/system/sh.ts";
 
@@ -75,4 +76,19 @@ export async function evaluate(
   }).output();
   const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   return { code, stdout: decode(stdout), stderr: decode(stderr) };
+}
+
+/**
+ * How much more processor time `fn` takes for four times as many of something: 4 if it is linear, 16 if quadratic.
+ * Time by the clock depends on what else the machine does. What takes less than 20 ms counts as 20 ms.
+ */
+export function growth(count: number, fn: (count: number) => void): number {
+  const cost = (count: number) => {
+    const before = cpuUsage();
+    fn(count);
+    return Math.max(20_000, cpuUsage(before).user);
+  };
+  // The first time it is compiled, too.
+  cost(count);
+  return cost(4 * count) / cost(count);
 }

@@ -27,6 +27,15 @@ export interface Random {
   readonly bytes: (length: number) => Uint8Array<ArrayBuffer>;
 }
 
+/**
+ * The seed of a test, which is always the same: the variable `name` gives another one, and `random` one that nobody
+ * has tried yet.
+ */
+export function seedFrom(name: string): number {
+  const value = Deno.env.get(name) ?? "1";
+  return value === "random" ? crypto.getRandomValues(new Uint32Array(1))[0]! : Number(value) >>> 0;
+}
+
 export function newRandom(seed: number): Random {
   let state = seed >>> 0;
   const next = () => {

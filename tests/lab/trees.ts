@@ -292,6 +292,9 @@ const ESSENTIAL_PACKAGES = [
   ...["libc-bin", "login", "mawk", "mount", "passwd", "sed", "tar", "util-linux"],
 ] as const;
 
+/** What units and devices may take before systemd gives up. */
+const PATIENCE = "[Manager]\nDefaultTimeoutStartSec=20min\nDefaultDeviceTimeoutSec=20min\n";
+
 export interface DebianOptions {
   readonly suite: Suite;
   /** For another than amd64 the tree is made without running anything of it, and has no initrd. */
@@ -313,7 +316,16 @@ export async function debianTree(
   const loader = suite === "bullseye" ? [] : ["systemd-boot"];
   if (architecture === "arm64") loader.splice(0, loader.length, "systemd-boot-efi");
   const packages = [...DEBIAN_PACKAGES, ...loader, ARCHITECTURES[architecture].kernel, ...include];
-  const recipe = { version: 1, report, service, packages, INITRD_MODULES, MASKED_UNITS, MMDEBSTRAP };
+  const recipe = {
+    version: 1,
+    report,
+    service,
+    packages,
+    INITRD_MODULES,
+    MASKED_UNITS,
+    MMDEBSTRAP,
+    PATIENCE,
+  };
   const name = ["debian", suite, architecture, ...include].join("-");
   return await cached(name, recipe, async (dir) => {
     if (architecture !== "amd64") {
@@ -359,6 +371,9 @@ async function addReport(
   await Deno.symlink("../report.service", `${units}/multi-user.target.wants/report.service`);
   for (const unit of MASKED_UNITS) await Deno.symlink("/dev/null", `${units}/${unit}`);
   await text(`${dir}/etc/hostname`, "debian\n");
+  // On a slow machine a disk may take longer than usual to be found.
+  await Deno.mkdir(`${dir}/etc/systemd/system.conf.d`, { recursive: true });
+  await text(`${dir}/etc/systemd/system.conf.d/patience.conf`, PATIENCE);
   await Deno.mkdir(`${dir}/etc/kernel`, { recursive: true });
   await text(`${dir}/etc/kernel/cmdline`, `console=${console} panic=-1 quiet systemd.show_status=false\n`);
 }

@@ -169,6 +169,7 @@ for (const name of NAMES) {
         const input = await makeTree(dir);
         // Names that are options, networks or offsets to the programs that write the image.
         for (const output of name === "disk-image" ? ["-rf", "nbd:image"] : ["--help", "a b'\"$(x).img"]) {
+          const started = Date.now();
           const { code, stdout, stderr } = await run([`--input=${input}`, `--output=${output}`], {
             env: settingsFor(name),
             cwd: dir,
@@ -180,7 +181,7 @@ for (const name of NAMES) {
           assert.doesNotMatch(stderr, /[\u0000-\u0009\u000b-\u001f\u007f]/);
           const { size, mtime } = await Deno.stat(`${dir}/${output}`);
           assert(size >= 8 * MiB);
-          assert(Date.now() - mtime!.getTime() < 60_000);
+          assert(mtime!.getTime() > started - 1000);
         }
       }),
   );
@@ -232,10 +233,10 @@ for (const name of NAMES) {
 
 /** What `fn` returns, as soon as it neither throws nor returns nothing. */
 async function waitFor<T>(fn: () => Promise<T>): Promise<T> {
-  for (let left = 400;; left--) {
+  for (let left = 12_000;; left--) {
     const found = await fn().catch(() => undefined);
     if (found) return found;
-    assert(left > 0, "waited for 20 seconds");
+    assert(left > 0, "waited for ten minutes");
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

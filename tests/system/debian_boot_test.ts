@@ -35,7 +35,7 @@ for (const suite of ["bullseye", "bookworm", "trixie"] as const) {
     await tempDir(async (dir) => {
       const image = `${dir}/disk.img`;
       await build("disk-image", await debianTree({ suite }), image, { FREE_MB: "64", BOOT_MB: "256" });
-      const options = { architecture: "x86-64", format: "raw", timeout: 240 } as const;
+      const options = { architecture: "x86-64", format: "raw" } as const;
       const seen = report(await bootQemu(image, options));
       assert.equal(seen.get("failed"), "", seen.get("logs"));
       assert.equal(seen.get("state"), "running");

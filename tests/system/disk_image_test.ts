@@ -224,7 +224,7 @@ Deno.test("disk-image: an arm64 image boots in an arm64 machine", {
   await tempDir(async (dir) => {
     const image = `${dir}/disk.img`;
     await build("disk-image", await tinyTree({ architecture: "arm64" }), image, SMALL);
-    const seen = report(await bootQemu(image, { architecture: "arm64", format: "raw", timeout: 300 }));
+    const seen = report(await bootQemu(image, { architecture: "arm64", format: "raw" }));
     assert.match(seen.get("kernel")!, /aarch64$/);
     assert.match(seen.get("mounts")!, /^\S+p1 \/boot\/efi vfat rw/m);
   });

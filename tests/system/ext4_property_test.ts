@@ -1,6 +1,6 @@
 /**
  * Random trees through the whole judgement: e2fsck, dumpe2fs, the kernel, an entry-by-entry comparison,
- * writing, growing and shrinking. `EXT4_SEED=…` repeats one that failed, `EXT4_TREES=…` tries more.
+ * writing, growing and shrinking. `EXT4_SEED=NUMBER` makes other trees, `EXT4_SEED=random` new ones, and `EXT4_TREES=…` more.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import { MiB } from "../../lib/core/units.ts";
 import { assertEqualTrees } from "../lab/compare.ts";
 import { assertClean, available, makeImage, mounted, superblock } from "../lab/ext4_image.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
-import { makeRandomTree, newRandom } from "../lab/random_tree.ts";
+import { makeRandomTree, newRandom, seedFrom } from "../lab/random_tree.ts";
 
-const FIRST_SEED = Number(Deno.env.get("EXT4_SEED") ?? Math.floor(Math.random() * 2 ** 32));
-const TREES = Deno.env.get("EXT4_SEED") ? 1 : Number(Deno.env.get("EXT4_TREES") ?? 3);
+const FIRST_SEED = seedFrom("EXT4_SEED");
+const TREES = Number(Deno.env.get("EXT4_TREES") ?? 3);
 const TOOLS = ["mke2fs", "e2fsck", "dumpe2fs", "resize2fs", "mount", "find", "stat", "getfattr"];
 
 for (let tree = 0; tree < TREES; tree++) {

@@ -1,6 +1,6 @@
 /**
  * FAT filesystems of random trees and of what is special, read back by fsck.vfat, mtools and Linux.
- * `FAT_SEED=…` repeats a tree that failed.
+ * `FAT_SEED=NUMBER` makes other ones, `FAT_SEED=random` new ones.
  *
  * @module
  */
@@ -19,11 +19,11 @@ import { build } from "../lab/builds.ts";
 import { checkFat, makeFat, mtools, OFFSET, TIME } from "../lab/fat_image.ts";
 import { bootQemu, report } from "../lab/guests.ts";
 import { missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
-import { newRandom, type Random } from "../lab/random_tree.ts";
+import { newRandom, type Random, seedFrom } from "../lab/random_tree.ts";
 import { tinyTree } from "../lab/trees.ts";
 
 const tools = { ignore: missing("mkfs.vfat", "mcopy", "mdir", "fsck.vfat") };
-const SEED = Number(Deno.env.get("FAT_SEED") ?? Math.floor(Math.random() * 2 ** 32)) >>> 0;
+const SEED = seedFrom("FAT_SEED");
 
 const ALPHABETS = [
   "abcdefghijklmnopqrstuvwxyz0123456789-_",

@@ -19,7 +19,7 @@ const SMALL = { EFI_MB: "2", BOOT_MB: "2", FREE_MB: "4" };
 /** What must be in it. */
 const INSIDE = "stands inside the tree";
 
-/** Runs a builder, which has a minute. */
+/** Runs a builder, which has ten minutes. */
 async function run(
   builder: string,
   tree: string,
@@ -28,7 +28,7 @@ async function run(
 ): Promise<BuildResult> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("The build hangs")), 60_000);
+    timer = setTimeout(() => reject(new Error("The build hangs")), 600_000);
   });
   const build = runBuilder(builder, { args: [`--input=${tree}`, `--output=${output}`], env });
   return await Promise.race([build, late]).finally(() => clearTimeout(timer));

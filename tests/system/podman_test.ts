@@ -198,7 +198,7 @@ Deno.test("The container stops when it is told to, and leaves nothing that looks
     await stubProgram(
       dir,
       "mke2fs",
-      `test "$1" = -V && { echo 'mke2fs 1.47.2' >&2; exit; }; echo '${marker}' >&2; exec sleep 60`,
+      `test "$1" = -V && { echo 'mke2fs 1.47.2' >&2; exit; }; echo '${marker}' >&2; exec sleep 3600`,
     );
     await Deno.writeTextFile(`${dir}/part.img`, "old");
     const name = `raptor-builders-test-${crypto.randomUUID()}`;
@@ -208,20 +208,18 @@ Deno.test("The container stops when it is told to, and leaves nothing that looks
       `${dir}/part.img:/output/part.img`,
     ].map((volume) => `--volume=${volume}`);
     const run = podman(["run", "--rm", "--name", name, ...volumes, IMAGE, "part-image"]);
-    let stopped = 0;
     try {
       for (let tries = 0; !(await podman(["logs", name])).err.includes(marker); tries++) {
-        assert.ok(tries < 300, "it never came to mke2fs");
+        assert.ok(tries < 6000, "it never came to mke2fs");
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
-      stopped = Date.now();
-      await podman(["stop", "--time=30", name]);
+      // Were it killed at the end of this, the exit code would be 137.
+      await podman(["stop", "--time=600", name]);
     } finally {
       await podman(["rm", "--force", "--ignore", name]);
     }
     const { code, err } = await run;
     assert.equal(code, 143, err);
-    assert.ok(Date.now() - stopped < 20_000, "it had to be killed");
     assert.match(err, /^\[E\] Interrupted by SIGTERM$/m);
     const { size, mtime } = await Deno.stat(`${dir}/part.img`);
     assert.deepEqual([size, mtime?.getTime()], [0, 0]);

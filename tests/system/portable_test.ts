@@ -105,7 +105,7 @@ Deno.test("part-image: portablectl inspects, attaches, starts and detaches image
     );
     const image = `${dir}/disk.img`;
     await build("disk-image", guest, image, { FREE_MB: "64", BOOT_MB: "256" });
-    const seen = report(await bootQemu(image, { architecture: "x86-64", format: "raw", timeout: 300 }));
+    const seen = report(await bootQemu(image, { architecture: "x86-64", format: "raw" }));
     for (const filesystem of SYSTEMS) {
       const said = seen.get(`portable ${filesystem}`)!;
       assert.match(said, /^active$/m, said);

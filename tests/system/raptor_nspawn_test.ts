@@ -124,13 +124,14 @@ Deno.test("Raptor's container makes the same images as the programs outside", { 
         await Deno.writeFile(output, new Uint8Array(2 ** 20).fill(0xaa));
         await Deno.truncate(output, 2 ** 31);
         const { ino } = await Deno.stat(output);
+        const started = Date.now();
         const { code, err } = await raptor(dir, { builder, input, output, env });
         assert.equal(code, 0, err);
         await buildHere(dir, { builder, input, output: `${dir}/here`, env });
         assert.equal(await sha256(output), await sha256(`${dir}/here`));
         const after = await Deno.stat(output);
         assert.equal(after.ino, ino);
-        assert.ok(Date.now() - after.mtime!.getTime() < 60_000, "Raptor would build it again");
+        assert.ok(after.mtime!.getTime() > started - 1000, "Raptor would build it again");
       });
     }
     await t.step("with the upper layer's files, and none of overlayfs's own marks", async () => {

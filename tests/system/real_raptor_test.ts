@@ -164,7 +164,7 @@ Deno.test(`${only}the documentation's jobs give three images that boot, those of
     });
     await t.step("disk.img and disk.qcow2 boot", async () => {
       for (const job of ["disk1", "disk2"] as const) {
-        const seen = report(await bootQemu(`${dir}/${JOBS[job]}`, { timeout: 600 }));
+        const seen = report(await bootQemu(`${dir}/${JOBS[job]}`));
         assert.equal(seen.get("failed"), "", seen.get("logs"));
         assert.match(seen.get("findmnt /boot/efi")!, /"partlabel": *"esp"/);
       }

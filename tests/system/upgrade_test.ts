@@ -88,9 +88,9 @@ Deno.test(
       await build("disk-image", tree, image, env);
       const larger = (await Deno.stat(image)).size + GiB;
       await Deno.truncate(image, larger);
-      const guest = { architecture: "x86-64", format: "raw", firmware: "microsoft", timeout: 580 } as const;
+      const guest = { architecture: "x86-64", format: "raw", firmware: "microsoft" } as const;
 
-      const first = report(await bootQemu(image, { ...guest, snapshot: false, tries: 1 }));
+      const first = report(await bootQemu(image, { ...guest, snapshot: false }));
       assert.equal(first.get("failed"), "", first.get("logs"));
       const { partitiontable: { partitions } } = JSON.parse(await quiet`sfdisk --json ${image}`);
       const [, , { start }] = partitions;

@@ -136,7 +136,7 @@ Deno.test("disk-image: VERITY=signed makes the partitions of the DPS, and a gues
 
     await flip(image, root!.start * 512 + 5);
     await assert.rejects(
-      bootQemu(image, { ...options, timeout: 60 }),
+      bootQemu(image, { ...options }),
       /verity: .*corrupted|INITRD: cannot mount/,
     );
   }));

@@ -63,9 +63,11 @@ Deno.test("an output is empty and of 1970 until it is finished, and sparse in be
     assert.deepEqual([info.size, info.blocks, info.ino], [8 * MiB, 0, ino]);
     assert((await Deno.readFile(path)).every((byte) => byte === 0));
     await Deno.utime(path, old, old);
+    const started = Date.now();
     await finishOutput(output);
     info = await Deno.stat(path);
-    assert(Math.abs(Date.now() - info.mtime!.getTime()) < 60_000);
+    // The clock of files is a little behind.
+    assert(info.mtime!.getTime() > started - 1000);
     assert.equal(info.size, 8 * MiB);
   }));
 
