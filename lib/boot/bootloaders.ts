@@ -64,7 +64,7 @@ export function chooseLoader(
   const missing: string[] = [];
   const found: ChosenLoader[] = [];
   for (const name of choice === "auto" ? Object.keys(BOOTLOADERS) as BootLoaderName[] : [choice]) {
-    const answer = suits(BOOTLOADERS[name].find(tree), sectorSize);
+    const answer = rejectUnreadableSectors(BOOTLOADERS[name].find(tree), sectorSize);
     if (typeof answer !== "string") found.push({ ...answer, name });
     else if (name === choice) {
       throw new BuildError(`Cannot install BOOTLOADER=${choice}: ${answer}`, {
@@ -73,12 +73,12 @@ export function chooseLoader(
       });
     } else missing.push(answer);
   }
-  return found.find(({ name }) => name === "existing") ?? found.find(({ signed }) => signed) ?? found[0] ??
-    missing;
+  return found.find(({ espInTree }) => espInTree !== undefined) ?? found.find(({ signed }) => signed) ??
+    found[0] ?? missing;
 }
 
 /** systemd-boot 257 and earlier read the partition table in units of 512 bytes, and then find no XBOOTLDR. */
-function suits(answer: FoundLoader | string, sectorSize: number): FoundLoader | string {
+function rejectUnreadableSectors(answer: FoundLoader | string, sectorSize: number): FoundLoader | string {
   return typeof answer !== "string" && answer.readsXbootldr && sectorSize !== SECTOR
     ? `no systemd-boot that finds the boot entries on a disk with sectors of ${sectorSize} bytes (GRUB and UKIs work)`
     : answer;

@@ -8,7 +8,7 @@
  */
 
 import type { ArchitectureName } from "../core/dps.ts";
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { firstFile } from "../tree/query.ts";
 import {
@@ -47,6 +47,10 @@ export function findGrub(tree: Tree): FoundLoader | string {
   return {
     reason: `the tree has ${shim ? `${shim.path} and ` : ""}${from}`,
     signed: Boolean(shim),
+    verifiesKernels: shim ? true : {
+      problem: "Cannot sign GRUB for Secure Boot: without shim it would start no kernel",
+      hint: "Add shim and the signed GRUB to the tree (in Debian: shim-signed, grub-efi-*-signed)",
+    },
     // dpkg makes hard links when it replaces a kernel, and FAT has none.
     boot: "ext4",
     readsXbootldr: false,
@@ -78,7 +82,7 @@ export function grubStub({ bootUuid }: BootContext): string {
 }
 
 /** The menu on XBOOTLDR, and what it needs besides. */
-export function grubFiles(tree: Tree, { options }: BootContext): Addition[] {
+export function grubFiles(tree: Tree, { options }: BootContext): ExtraFile[] {
   const { kernels, copies } = bootableKernels(tree);
   const title = titleOf(tree);
   const words = splitOptions(options).map(quoteGrub).join(" ");
@@ -109,7 +113,7 @@ export function quoteGrub(word: string): string {
  * What update-grub in the image has to know: without `rw` it would make entries whose root stays read-only, and
  * without our options, such as `console=`, later kernels would boot silently.
  */
-export function grubDefaults(tree: Tree, options: string): Addition[] {
+export function grubDefaults(tree: Tree, options: string): ExtraFile[] {
   if (!firstFile(tree.nodes, ["/usr/sbin/grub-mkconfig", "/sbin/grub-mkconfig"])) return [];
   const own = splitOptions(options).filter((word) => !word.startsWith("root="));
   const value = own.map((word) => /\s/.test(word) ? `"${word}"` : word).join(" ").replaceAll("'", "'\\''");

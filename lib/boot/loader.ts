@@ -5,7 +5,7 @@
  */
 
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.ts";
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 
 /** What a boot loader needs to know of the disk that it is put on. */
@@ -18,8 +18,8 @@ export interface BootContext {
 
 /** The files that make a disk boot, each with its path below the partition's root. */
 export interface BootFiles {
-  readonly esp: readonly Addition[];
-  readonly xbootldr: readonly Addition[];
+  readonly esp: readonly ExtraFile[];
+  readonly xbootldr: readonly ExtraFile[];
 }
 
 /** A boot loader that the tree supports. */
@@ -28,6 +28,10 @@ export interface FoundLoader {
   readonly reason: string;
   /** Whether firmware with Microsoft's keys starts it under Secure Boot. */
   readonly signed: boolean;
+  /** The directory of the tree that is its ESP, with the loader on it. Absent: the loader is put there. */
+  readonly espInTree?: string;
+  /** Whether it verifies kernels, or why a signature of ours would be of no use to it. */
+  readonly verifiesKernels: boolean | { readonly problem: string; readonly hint: string };
   /** The filesystem that XBOOTLDR needs for it. */
   readonly boot: "vfat" | "ext4";
   /** Whether systemd-boot has to find its entries there. */
@@ -57,17 +61,17 @@ export function firmwareOf(tree: Tree): EfiNames | undefined {
 }
 
 /** Puts a file of the tree elsewhere. */
-export function copy(from: string, path: string): Addition {
+export function copy(from: string, path: string): ExtraFile {
   return { path, type: "copy", from };
 }
 
 /** A file with a text of ours. */
-export function file(path: string, text: string): Addition {
+export function file(path: string, text: string): ExtraFile {
   return { path, type: "file", text };
 }
 
 /** A kernel or initrd on the XBOOTLDR partition: as below `/boot`, or copied there. */
-function onXbootldr(path: string, name: string): { path: string; copies: Addition[] } {
+function onXbootldr(path: string, name: string): { path: string; copies: ExtraFile[] } {
   // What is below /boot/efi goes to the ESP.
   if (/^\/boot\/(?!efi\/)/.test(path)) return { path: path.slice("/boot".length), copies: [] };
   return { path: `/${name}`, copies: [copy(path, `/${name}`)] };
@@ -82,8 +86,8 @@ export interface BootableKernel {
 }
 
 /** The kernels of the tree, newest first, and what must be copied to XBOOTLDR for them. */
-export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies: Addition[] } {
-  const copies: Addition[] = [];
+export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies: ExtraFile[] } {
+  const copies: ExtraFile[] = [];
   const place = (path: string, name: string) => {
     const placed = onXbootldr(path, name);
     copies.push(...placed.copies);

@@ -1,17 +1,17 @@
 /**
- * Secure Boot with keys of one's own: all programs that firmware or shim verifies get a signature more.
+ * Secure Boot with your own keys: every program that firmware or shim verifies gets an additional signature.
  *
  * @module
  */
 
 import { BuildError } from "../core/error.ts";
 import type { Signer } from "../efi/authenticode.ts";
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { children, lookup, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
-import { countIn, exists } from "../tree/query.ts";
+import { exists } from "../tree/query.ts";
 import type { ChosenLoader } from "./bootloaders.ts";
-import { bootableKernels, type BootFiles, ESP_DIRECTORIES } from "./loader.ts";
+import { bootableKernels, type BootFiles } from "./loader.ts";
 
 /**
  * The files of a loader with signatures: loaders, UKIs, and the kernels, which systemd-boot and shim verify.
@@ -24,36 +24,32 @@ export function signFiles(
   tree: Tree,
   signer: Signer,
 ): BootFiles {
-  if (loader.name === "grub" && !loader.signed) {
-    throw new BuildError("Cannot sign GRUB for Secure Boot: without shim it starts no kernel then", {
-      kind: "usage",
-      hint: "Add shim and the signed GRUB to the tree (in Debian: shim-signed, grub-efi-*-signed)",
-    });
+  const { verifiesKernels, espInTree } = loader;
+  if (typeof verifiesKernels === "object") {
+    throw new BuildError(verifiesKernels.problem, { kind: "usage", hint: verifiesKernels.hint });
   }
-  const sign = (addition: Addition): Addition => {
-    if (addition.type !== "copy" && addition.type !== "made") return addition;
-    const of = addition.type === "made" ? addition.recipe : { type: "copy", from: addition.from } as const;
-    return { path: addition.path, type: "made", recipe: { type: "signed", of, signer } };
+  const sign = (file: ExtraFile): ExtraFile => {
+    if (file.type !== "copy" && file.type !== "made") return file;
+    const of = file.type === "made" ? file.recipe : { type: "copy", from: file.from } as const;
+    return { path: file.path, type: "made", recipe: { type: "signed", of, signer } };
   };
-  const kernels = new Map<string, Addition>();
-  // The kernel in a UKI is covered by its signature.
-  if (loader.name !== "uki") {
+  const kernels = new Map<string, ExtraFile>();
+  if (verifiesKernels) {
     bootableKernels(tree).kernels.forEach(({ linux }, i) => {
       const from = tree.kernels[i]!.image;
       kernels.set(linux, sign({ path: linux, type: "copy", from }));
     });
   }
-  const present = loader.name === "existing" ? programsOf(tree) : [];
+  const present = espInTree === undefined ? [] : programsOf(tree, espInTree);
   return {
-    esp: [...present, ...esp].map((addition) => /\.efi$/i.test(addition.path) ? sign(addition) : addition),
+    esp: [...present, ...esp].map((file) => /\.efi$/i.test(file.path) ? sign(file) : file),
     xbootldr: [...xbootldr.filter(({ path }) => !kernels.has(path)), ...kernels.values()],
   };
 }
 
 /** The programs on the ESP of the tree. */
-function programsOf({ nodes }: Tree): Addition[] {
-  const directory = ESP_DIRECTORIES.find((path) => countIn(nodes, path) > 0)!;
-  const found: Addition[] = [];
+function programsOf({ nodes }: Tree, directory: string): ExtraFile[] {
+  const found: ExtraFile[] = [];
   const pending = [lookup(nodes, directory)!];
   const base = pathOf(nodes, pending[0]!);
   for (let node = pending.pop(); node !== undefined; node = pending.pop()) {

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { firstFile } from "../tree/query.ts";
 import { copy, type EfiNames } from "./loader.ts";
@@ -19,7 +19,7 @@ export interface Shim {
    * as `grub<arch>.efi` beside itself, whatever it is. The fallback program (`fb<arch>.efi`) is left out: shim
    * would run it first, and it restarts the machine.
    */
-  readonly files: (directory: string, first: string, second: string) => Addition[];
+  readonly files: (directory: string, first: string, second: string) => ExtraFile[];
 }
 
 /** @returns `undefined` when the tree has no signed shim for the architecture. */

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { pathOf, typeOf } from "../tree/nodes.ts";
 import { entriesIn, firstFile } from "../tree/query.ts";
@@ -40,6 +40,7 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
     reason: `the tree has ${shim ? `${shim.path} and ` : ""}${from}`,
     signed: Boolean(shim),
     boot: "vfat",
+    verifiesKernels: true,
     readsXbootldr: true,
     files: (context) => ({
       esp: [
@@ -70,7 +71,7 @@ function unifiedImages(tree: Tree): [path: string, name: string][] {
 }
 
 /** The menu's settings, unless the tree has its own. */
-export function loaderConfiguration(tree: Tree): Addition[] {
+export function loaderConfiguration(tree: Tree): ExtraFile[] {
   const own = firstFile(tree.nodes, ESP_DIRECTORIES.map((directory) => `${directory}/loader/loader.conf`));
   return own ? [] : [file("/loader/loader.conf", "timeout 1\nconsole-mode keep\n")];
 }
@@ -84,7 +85,7 @@ export function entryToken({ osRelease }: Tree): string {
 }
 
 /** One type 1 entry per kernel. `sort-key` and `version` are what orders them, not the file's name. */
-export function bootEntries(tree: Tree, { options }: BootContext): Addition[] {
+export function bootEntries(tree: Tree, { options }: BootContext): ExtraFile[] {
   const id = entryToken(tree);
   const title = titleOf(tree);
   const { kernels, copies } = bootableKernels(tree);

@@ -21,6 +21,8 @@ export function findExisting(tree: Tree): FoundLoader | string {
     return {
       reason: `the tree has ${found}`,
       signed: false,
+      espInTree: directory,
+      verifiesKernels: true,
       boot: stubs.length ? "ext4" : "vfat",
       readsXbootldr: stubs.length === 0,
       files: (context) =>

@@ -8,7 +8,7 @@
  */
 
 import type { Recipe } from "../efi/recipes.ts";
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Kernel, Tree } from "../tree/inspect.ts";
 import { firstFile } from "../tree/query.ts";
 import { type BootContext, firmwareOf, type FoundLoader } from "./loader.ts";
@@ -22,7 +22,7 @@ export function findUki(tree: Tree): FoundLoader | string {
   if (!firstFile(tree.nodes, [stub])) return `no ${stub} (in Debian: package systemd-boot-efi)`;
   const [kernel, ...others] = tree.kernels;
   if (!kernel) return "no kernel for a UKI";
-  const image = (kernel: Kernel, context: BootContext, path: string): Addition => ({
+  const image = (kernel: Kernel, context: BootContext, path: string): ExtraFile => ({
     path,
     type: "made",
     recipe: ukiRecipe(tree, kernel, stub, context),
@@ -31,6 +31,8 @@ export function findUki(tree: Tree): FoundLoader | string {
     return {
       reason: `the tree has ${stub} and one kernel`,
       signed: false,
+      // The signature of a UKI covers its kernel.
+      verifiesKernels: false,
       boot: "vfat",
       readsXbootldr: false,
       files: (context) => ({ esp: [image(kernel, context, `/${names.path}`)], xbootldr: [] }),
@@ -43,6 +45,7 @@ export function findUki(tree: Tree): FoundLoader | string {
     ...menu,
     reason: `the tree has ${stub} and several kernels`,
     signed: false,
+    verifiesKernels: false,
     readsXbootldr: false,
     files: (context) => ({
       // On the ESP, since /boot/EFI could not be seen below the mount point /boot/efi.

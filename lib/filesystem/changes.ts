@@ -9,14 +9,14 @@ import { FILE_TYPES, isDirectoryMode, PERMISSIONS_MASK } from "../core/mode.ts";
 import { recipeSize } from "../efi/recipes.ts";
 import { childNamed, nameBytes, type Nodes, resolve, targetBytes, typeOf } from "../tree/nodes.ts";
 import { directoryAt, fileAt } from "../tree/query.ts";
-import type { Added, Addition, Contents } from "./contents.ts";
+import type { Contents, ExtraFile, ResolvedFile } from "./contents.ts";
 
 /** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
 export interface Change {
   /** The directory of the tree below which to look; `undefined`: there is none. */
   node: number | undefined;
   /** What stands at the name instead of what the tree has. */
-  added: Added | undefined;
+  added: ResolvedFile | undefined;
   omitted: boolean;
   emptied: boolean;
   readonly below: Map<string, Change>;
@@ -40,8 +40,8 @@ function newChange(node: number | undefined): Change {
 const encoder = new TextEncoder();
 const NEW_DIRECTORY = {
   mode: FILE_TYPES.directory | 0o755,
-  like: undefined,
-  copy: undefined,
+  attributesFrom: undefined,
+  contentsFrom: undefined,
   text: undefined,
 };
 
@@ -58,12 +58,12 @@ export function planChanges(nodes: Nodes, { from, omit, add }: Contents): Change
     if (path.endsWith("/")) change.emptied = true;
     else change.omitted = true;
   }
-  for (const addition of add) {
-    const names = splitPath(addition.path);
+  for (const extra of add) {
+    const names = splitPath(extra.path);
     const last = names.pop();
-    if (last === undefined) throw new BuildError(`Cannot add an entry as ${quote(addition.path)}`);
+    if (last === undefined) throw new BuildError(`Cannot add an entry as ${quote(extra.path)}`);
     const parent = enter(nodes, root, names);
-    applyAddition(nodes, step(nodes, parent, last), addition, last);
+    applyExtraFile(nodes, step(nodes, parent, last), extra, last);
   }
   return root;
 }
@@ -82,7 +82,7 @@ function step(nodes: Nodes, directory: Change, name: Uint8Array<ArrayBuffer>): C
   return change;
 }
 
-/** Goes down to the directory that an addition stands in, through symlinks as far as they stay in the subtree. */
+/** Goes down to the directory that an extra stands in, through symlinks as far as they stay in the subtree. */
 function enter(nodes: Nodes, root: Change, names: readonly Uint8Array<ArrayBuffer>[]): Change {
   const pending = [...names].reverse();
   let at = root;
@@ -133,35 +133,54 @@ function makeDirectory(
     : undefined;
   if (isPlainDirectory(nodes, change) && mode === undefined) return;
   const permissions = mode ?? (node === undefined ? 0o755 : nodes.mode[node]! & PERMISSIONS_MASK);
-  change.added = { name, mode: FILE_TYPES.directory | permissions, like: node, copy: node, text: undefined };
+  change.added = {
+    name,
+    mode: FILE_TYPES.directory | permissions,
+    attributesFrom: node,
+    contentsFrom: node,
+    text: undefined,
+  };
   change.emptied ||= change.omitted;
   change.omitted = false;
   change.node = node;
 }
 
-/** Puts one addition in its place. */
-function applyAddition(
+/** Puts one extra in its place. */
+function applyExtraFile(
   nodes: Nodes,
   change: Change,
-  addition: Addition,
+  extra: ExtraFile,
   name: Uint8Array<ArrayBuffer>,
 ): void {
-  if (addition.type === "directory") return makeDirectory(nodes, change, name, addition.mode);
+  if (extra.type === "directory") return makeDirectory(nodes, change, name, extra.mode);
   const isFile = (node: number | undefined) => node !== undefined && typeOf(nodes, node) === "file";
-  if (addition.type === "copy") {
-    const copy = fileAt(nodes, addition.from);
-    if (copy === undefined) throw new BuildError(`Cannot find the file ${quote(addition.from)} in the tree`);
-    change.added = { name, mode: nodes.mode[copy]!, like: copy, copy, text: undefined };
-  } else if (addition.type === "made") {
-    const like = isFile(change.node) ? change.node : undefined;
-    const mode = like === undefined ? FILE_TYPES.file | 0o644 : nodes.mode[like]!;
-    const made = { recipe: addition.recipe, size: recipeSize(nodes, addition.recipe) };
-    change.added = { name, mode, like, copy: undefined, text: undefined, made };
+  if (extra.type === "copy") {
+    const copy = fileAt(nodes, extra.from);
+    if (copy === undefined) throw new BuildError(`Cannot find the file ${quote(extra.from)} in the tree`);
+    change.added = {
+      name,
+      mode: nodes.mode[copy]!,
+      attributesFrom: copy,
+      contentsFrom: copy,
+      text: undefined,
+    };
+  } else if (extra.type === "made") {
+    const attributesFrom = isFile(change.node) ? change.node : undefined;
+    const mode = attributesFrom === undefined ? FILE_TYPES.file | 0o644 : nodes.mode[attributesFrom]!;
+    const made = { recipe: extra.recipe, size: recipeSize(nodes, extra.recipe) };
+    change.added = { name, mode, attributesFrom, contentsFrom: undefined, text: undefined, made };
   } else {
-    const like = isFile(change.node) ? change.node : undefined;
-    const permissions = addition.mode ?? (like === undefined ? 0o644 : nodes.mode[like]! & PERMISSIONS_MASK);
+    const attributesFrom = isFile(change.node) ? change.node : undefined;
+    const permissions = extra.mode ??
+      (attributesFrom === undefined ? 0o644 : nodes.mode[attributesFrom]! & PERMISSIONS_MASK);
     const mode = FILE_TYPES.file | permissions;
-    change.added = { name, mode, like, copy: undefined, text: encoder.encode(addition.text) };
+    change.added = {
+      name,
+      mode,
+      attributesFrom,
+      contentsFrom: undefined,
+      text: encoder.encode(extra.text),
+    };
   }
   change.omitted = false;
 }

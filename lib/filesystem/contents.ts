@@ -21,10 +21,10 @@ export interface Contents {
   /** Rows of the tree that are left out wherever they stand, with all below them. */
   readonly without?: ReadonlySet<number>;
   /** Entries that replace or join those of the subtree. Missing parents are made (0755, root:root). */
-  readonly add: readonly Addition[];
+  readonly add: readonly ExtraFile[];
 }
 
-export type Addition =
+export type ExtraFile =
   | { readonly path: string; readonly type: "directory"; readonly mode?: number }
   | { readonly path: string; readonly type: "file"; readonly mode?: number; readonly text: string }
   /** Made of files of the tree when the filesystem is. */
@@ -33,14 +33,14 @@ export type Addition =
   | { readonly path: string; readonly type: "copy"; readonly from: string };
 
 /** An entry that the tree does not have as it is. */
-export interface Added {
+export interface ResolvedFile {
   readonly name: Uint8Array<ArrayBuffer>;
   /** Type and permissions, as `st_mode`. */
   readonly mode: number;
   /** The row whose owner and xattrs it has; root's and none otherwise. */
-  readonly like: number | undefined;
+  readonly attributesFrom: number | undefined;
   /** The row whose contents and modification time it has. */
-  readonly copy: number | undefined;
+  readonly contentsFrom: number | undefined;
   /** The contents of a file that was written by the plan. */
   readonly text: Uint8Array<ArrayBuffer> | undefined;
   /** What makes the contents, and their size in bytes. */
@@ -56,11 +56,11 @@ export interface Selection {
   readonly parent: Uint32Array<ArrayBuffer>;
   readonly firstChild: Uint32Array<ArrayBuffer>;
   readonly childCount: Uint32Array<ArrayBuffer>;
-  readonly added: readonly Added[];
+  readonly added: readonly ResolvedFile[];
 }
 
 /** What was added to an entry, or `undefined` when it is a row of the tree as it is. */
-export function addedOf(selection: Selection, entry: number): Added | undefined {
+export function addedOf(selection: Selection, entry: number): ResolvedFile | undefined {
   const source = selection.source[entry]!;
   return source < 0 ? selection.added[~source] : undefined;
 }
@@ -68,13 +68,13 @@ export function addedOf(selection: Selection, entry: number): Added | undefined 
 /** The row that an entry has its owner and xattrs from. */
 export function attributesOf(selection: Selection, entry: number): number | undefined {
   const source = selection.source[entry]!;
-  return source < 0 ? selection.added[~source]!.like : source;
+  return source < 0 ? selection.added[~source]!.attributesFrom : source;
 }
 
 /** The row that an entry has its contents and modification time from. */
 export function contentsOf(selection: Selection, entry: number): number | undefined {
   const source = selection.source[entry]!;
-  return source < 0 ? selection.added[~source]!.copy : source;
+  return source < 0 ? selection.added[~source]!.contentsFrom : source;
 }
 
 /** Type and permissions, as `st_mode`. */
@@ -120,7 +120,7 @@ export function select(nodes: Nodes, contents: Contents): Selection {
   const root = planChanges(nodes, contents);
   const without: ReadonlySet<number> = contents.without ?? new Set();
   const pending: [entry: number, change: Change | undefined][] = [[0, root]];
-  const added: Added[] = [];
+  const added: ResolvedFile[] = [];
   const limit = nodes.count + countChanges(root);
   const selection = {
     nodes,

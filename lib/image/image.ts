@@ -7,7 +7,7 @@
 import { BuildError, quote } from "../core/error.ts";
 import { MiB } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
-import { takeTurn, throwIfInterrupted } from "../system/process.ts";
+import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
 import type { Target } from "./target.ts";
 import type { Image } from "./writer.ts";
 
@@ -69,7 +69,7 @@ export async function* readPieces(
       if (got === 0) break;
       yield piece.subarray(0, got);
       done += got;
-      await takeTurn();
+      await yieldToEventLoop();
       throwIfInterrupted();
     }
   } finally {

@@ -10,7 +10,7 @@ import { BuildError, quote } from "../core/error.ts";
 import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
 import { formatBytes, MiB } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
-import { takeTurn, throwIfInterrupted } from "../system/process.ts";
+import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
 import type { FormatName } from "./formats.ts";
 import { imageSize } from "./image.ts";
 
@@ -154,7 +154,7 @@ export async function allocateOutput(
   for (let offset = 0; offset < size; offset += ZERO_BYTES) {
     zero(path, offset, Math.min(ZERO_BYTES, size - offset));
     onProgress(offset);
-    await takeTurn();
+    await yieldToEventLoop();
     throwIfInterrupted();
   }
 }

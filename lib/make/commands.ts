@@ -62,10 +62,10 @@ const FEATURES = [
 ].join(",");
 
 /** Formats an ext4 without a journal and without files. */
-export function mke2fs({ path, offset, size }: Target, { layout, wish }: Ext4Plan): Command {
+export function mke2fs({ path, offset, size }: Target, { layout, request }: Ext4Plan): Command {
   const extended = [
     `offset=${offset}`,
-    `hash_seed=${wish.hashSeed}`,
+    `hash_seed=${request.hashSeed}`,
     // All tables at the front: what is left is one piece, and its place can be planned.
     "packed_meta_blocks=1",
     "lazy_itable_init=1",
@@ -74,7 +74,9 @@ export function mke2fs({ path, offset, size }: Target, { layout, wish }: Ext4Pla
   ].join(",");
   const inodes = layout.inodesPerGroup * layout.groups;
   return $`mke2fs -q -F -t ext4 -b ${BLOCK_SIZE} -I ${INODE_SIZE} -N ${inodes} -g ${layout.blocksPerGroup} -G 16 -m 0
-    -U ${wish.uuid} -L ${wish.label} -O ${FEATURES} -E ${extended} ${path} ${Math.floor(size / BLOCK_SIZE)}`;
+    -U ${request.uuid} -L ${request.label} -O ${FEATURES} -E ${extended} ${path} ${
+    Math.floor(size / BLOCK_SIZE)
+  }`;
 }
 
 /** Checks an ext4. In the argument a question mark begins the options, so that `path` must have none. */

@@ -9,7 +9,7 @@
  */
 
 import { file } from "../boot/loader.ts";
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { countIn, firstFile } from "../tree/query.ts";
 
@@ -19,7 +19,7 @@ const DEFINITIONS = ["/etc/repart.d", "/usr/lib/repart.d", "/usr/local/lib/repar
 const UNITS = "/etc/systemd/system";
 
 /** Files for the root filesystem; none when the tree cannot grow it, or does so by itself. */
-export function growFiles(tree: Tree): Addition[] {
+export function growFiles(tree: Tree): ExtraFile[] {
   const own = DEFINITIONS.some((path) => countIn(tree.nodes, path) > 0);
   if (own || !firstFile(tree.nodes, ["/usr/bin/systemd-repart", "/bin/systemd-repart"])) return [];
   const growfs = firstFile(tree.nodes, ["/usr/lib/systemd/systemd-growfs", "/lib/systemd/systemd-growfs"]);

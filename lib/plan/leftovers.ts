@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
 import { isFilled, resetMachineId } from "./machine-id.ts";
 
@@ -98,7 +98,7 @@ export interface Leftovers {
   /** Rows of the tree that are left out with all below them. */
   readonly without: ReadonlySet<number>;
   /** What stands in the place of something. */
-  readonly add: readonly Addition[];
+  readonly add: readonly ExtraFile[];
   /** Each kind that was found, with the paths in the tree. */
   readonly found: readonly { readonly kind: LeftoverName; readonly paths: readonly string[] }[];
   readonly warnings: readonly string[];
@@ -110,7 +110,7 @@ export function findLeftovers(
   keep: readonly LeftoverName[],
 ): Leftovers {
   const without = new Set<number>();
-  const add: Addition[] = [];
+  const add: ExtraFile[] = [];
   const found: { kind: LeftoverName; paths: readonly string[] }[] = [];
   const warnings: string[] = [];
   for (const kind of LEFTOVER_NAMES) {

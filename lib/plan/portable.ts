@@ -7,7 +7,7 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
-import type { Addition } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { directoryAt, exists, namesIn } from "../tree/query.ts";
@@ -23,7 +23,7 @@ const UNIT = /\.(service|socket|target|timer|path)$/;
  * What is mounted over in every service. It can be made on the way only where the filesystem is writable, and
  * not by every version of systemd.
  */
-const MOUNT_POINTS: readonly Addition[] = [
+const MOUNT_POINTS: readonly ExtraFile[] = [
   { path: "/proc", type: "directory" },
   { path: "/sys", type: "directory" },
   { path: "/dev", type: "directory" },
@@ -39,7 +39,7 @@ export interface PortableCheck {
   /** What only its author can add, for people: "os-release". */
   readonly lacks: readonly string[];
   /** The mount points that it has not. */
-  readonly add: readonly Addition[];
+  readonly add: readonly ExtraFile[];
 }
 
 /** @param name what the units' names start with. */
@@ -73,7 +73,7 @@ export function planPortable(
   name: string,
   { filesystem, outputFormat, directory }: Pick<Settings, "filesystem" | "outputFormat" | "directory">,
   tree: Tree,
-): readonly Addition[] {
+): readonly ExtraFile[] {
   const refuse = (what: string, hint: string, kind: "usage" | "build" = "usage") => {
     throw new BuildError(`Cannot make the portable service ${quote(name)}: ${what}`, { kind, hint });
   };

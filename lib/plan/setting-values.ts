@@ -31,7 +31,7 @@ export function choice<T extends string>(
 }
 
 /** Names separated by commas, or `all` or `none`. */
-export function several<T extends string>(names: readonly T[]): (text: string) => readonly T[] {
+export function listOf<T extends string>(names: readonly T[]): (text: string) => readonly T[] {
   return (text) => {
     if (text === "none") return [];
     if (text === "all") return names;

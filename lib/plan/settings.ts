@@ -12,7 +12,7 @@ import { compressorNames, parseCompression } from "../filesystem/compression.ts"
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { type FormatName, FORMATS } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
-import { choice, mebibytes, parseKernelOptions, pattern, pem, several } from "./setting-values.ts";
+import { choice, listOf, mebibytes, parseKernelOptions, pattern, pem } from "./setting-values.ts";
 
 interface Setting<T> {
   /** Name of the environment variable; the flag is the same in lower case: `EFI_MB`, `--efi-mb`. */
@@ -215,7 +215,7 @@ export const SETTINGS = {
     value: "KINDS",
     default: "none",
     help: `Leftovers of the tree that are kept: all, none, or some of ${LEFTOVER_NAMES.join(",")}`,
-    parse: several(LEFTOVER_NAMES),
+    parse: listOf(LEFTOVER_NAMES),
   },
   verify: {
     env: "VERIFY",

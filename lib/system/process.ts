@@ -67,7 +67,7 @@ const ROUNDS = 64;
  * Gives programs, signals and timers a turn within a long loop: some 0.1 ms, where a timer of 0 ms would have the
  * loop do nothing for 1 to 2 ms. Call it every few milliseconds.
  */
-export async function takeTurn(): Promise<void> {
+export async function yieldToEventLoop(): Promise<void> {
   for (let round = 0; round < ROUNDS; round++) await new Promise((resolve) => setImmediate(resolve));
 }
 

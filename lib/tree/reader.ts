@@ -16,28 +16,28 @@ export interface Reader {
   readonly nodes: Nodes;
   directory: number | undefined;
   fd: posix.Fd;
-  /** So many more reads are timed before it is believed that files are in memory. */
-  doubts: number;
-  /** One read of eight is timed. */
+  /** How many more reads count as slow: only when none is left are files taken to be in memory. */
+  readAheadCredit: number;
+  /** Every eighth read is timed. */
   reads: number;
 }
 
-/** Reads from memory are faster, and reads from a disk slower: some time for each, and some for each byte. */
+/** A read that takes longer than this, plus this for each MiB, came from a disk and not from memory. */
 const SLOW_READ_MS = 0.05, SLOW_READ_MS_PER_MIB = 0.4;
 
 /**
- * Files that were asked for ahead of time are read as fast as if they had been in memory all along: so one slow
- * read is remembered for some hundred files. To ask for one that is in memory costs 4 µs.
+ * How many fast reads it takes to forget a slow one. Files that were read ahead look as if they had always been in
+ * memory, so a slow read has to be remembered for some hundred files. Reading ahead what is in memory costs 4 µs.
  */
-const DOUBTS = 64;
+const READ_AHEAD_CREDIT = 64;
 
 export function newReader(root: Root, nodes: Nodes): Reader {
-  return { root, nodes, directory: undefined, fd: -1, doubts: 0, reads: 0 };
+  return { root, nodes, directory: undefined, fd: -1, readAheadCredit: 0, reads: 0 };
 }
 
 /** Whether files come from the disk, so that it is worth asking for them ahead of time. */
-export function isSlow({ doubts }: Reader): boolean {
-  return doubts > 0;
+export function isSlow({ readAheadCredit }: Reader): boolean {
+  return readAheadCredit > 0;
 }
 
 /** Asks the kernel to have a file in memory soon. What goes wrong here goes wrong again when it is read. */
@@ -93,7 +93,7 @@ export function readInto(
   }
   if (!timed) return;
   const slow = performance.now() - start > SLOW_READ_MS + SLOW_READ_MS_PER_MIB * bytes.length / MiB;
-  reader.doubts = slow ? DOUBTS : Math.max(0, reader.doubts - 1);
+  reader.readAheadCredit = slow ? READ_AHEAD_CREDIT : Math.max(0, reader.readAheadCredit - 1);
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import { STAT_BLOCK } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
-import { takeTurn } from "../system/process.ts";
+import { yieldToEventLoop } from "../system/process.ts";
 import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./builder.ts";
 import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
 import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts";
@@ -74,7 +74,7 @@ export async function walk(root: Root): Promise<Nodes> {
     }
     if (nodes.count - turn < ENTRIES_PER_TURN) continue;
     turn = nodes.count;
-    await takeTurn();
+    await yieldToEventLoop();
   }
   return nodes;
 }

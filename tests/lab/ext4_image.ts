@@ -6,13 +6,13 @@
 
 import * as assert from "node:assert/strict";
 import { type Contents, select } from "../../lib/filesystem/contents.ts";
-import { type Ext4Plan, type Ext4Wish, planExt4 } from "../../lib/filesystem/ext4/plan.ts";
+import { type Ext4Plan, type Ext4Request, planExt4 } from "../../lib/filesystem/ext4/plan.ts";
 import { makeExt4 } from "../../lib/make/filesystems.ts";
 import { closeRoot, openRoot } from "../../lib/tree/root.ts";
 import { walk } from "../../lib/tree/walk.ts";
 import { quiet } from "./helpers.ts";
 
-export const WISH = {
+export const REQUEST = {
   label: "root",
   uuid: "0f7a3c52-5c1b-4f0e-9f5e-6c9b9c0a1d2e",
   hashSeed: "b1c2d3e4-f5a6-4b7c-8d9e-0f1a2b3c4d5e",
@@ -21,7 +21,7 @@ export const WISH = {
 
 export const WHOLE: Contents = { from: "/", omit: [], add: [] };
 
-export interface ImageOptions extends Partial<Ext4Wish> {
+export interface ImageOptions extends Partial<Ext4Request> {
   readonly contents?: Contents;
   /** Bytes before the filesystem. */
   readonly offset?: number;
@@ -29,10 +29,10 @@ export interface ImageOptions extends Partial<Ext4Wish> {
 
 /** Walks, plans, formats and fills: the image is a file of `offset` and the filesystem's size. */
 export async function makeImage(tree: string, path: string, options: ImageOptions = {}): Promise<Ext4Plan> {
-  const { contents = WHOLE, offset = 0, ...wish } = options;
+  const { contents = WHOLE, offset = 0, ...request } = options;
   const root = openRoot(tree);
   try {
-    const plan = planExt4(select(await walk(root), contents), { ...WISH, ...wish });
+    const plan = planExt4(select(await walk(root), contents), { ...REQUEST, ...request });
     assert.ok(plan, "the tree fits");
     await Deno.writeFile(path, new Uint8Array());
     await Deno.truncate(path, offset + plan.size);

@@ -6,7 +6,7 @@ import { makeExt4 } from "../../lib/make/filesystems.ts";
 import { buildNodes } from "../../lib/tree/builder.ts";
 import type { Nodes } from "../../lib/tree/nodes.ts";
 import { closeRoot, openRoot } from "../../lib/tree/root.ts";
-import { assertClean, superblock, WHOLE, WISH } from "../lab/ext4_image.ts";
+import { assertClean, REQUEST, superblock, WHOLE } from "../lab/ext4_image.ts";
 import { missing, tempDir } from "../lab/helpers.ts";
 
 /** Entries that occupy an inode and nothing else. */
@@ -18,7 +18,7 @@ function pipes(count: number): Nodes {
 
 /** Makes a filesystem of that size; the fill itself compares every table with what mke2fs placed. */
 async function assertAsPlanned(nodes: Nodes, size: number, image: string): Promise<void> {
-  const plan = planExt4(select(nodes, WHOLE), { ...WISH, size });
+  const plan = planExt4(select(nodes, WHOLE), { ...REQUEST, size });
   assert.ok(plan, `${size} bytes are enough`);
   const root = openRoot("/");
   try {

@@ -9,7 +9,7 @@ import type { Nodes } from "../../lib/tree/nodes.ts";
 import { closeRoot, openRoot } from "../../lib/tree/root.ts";
 import { walk } from "../../lib/tree/walk.ts";
 import { assertEqualTrees } from "../lab/compare.ts";
-import { assertClean, makeImage, mounted, superblock, WHOLE, WISH } from "../lab/ext4_image.ts";
+import { assertClean, makeImage, mounted, REQUEST, superblock, WHOLE } from "../lab/ext4_image.ts";
 import { missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
 import { makeRandomTree } from "../lab/random_tree.ts";
 
@@ -18,7 +18,7 @@ const ignore = missing("mke2fs", "e2fsck", "debugfs", "dumpe2fs", "mount", "find
 
 /** Makes an image of a tree that exists only as a table, so of entries without contents. */
 async function makeFromTable(nodes: Nodes, image: string, free = 0): Promise<void> {
-  const plan = planExt4(select(nodes, WHOLE), { ...WISH, free })!;
+  const plan = planExt4(select(nodes, WHOLE), { ...REQUEST, free })!;
   const root = openRoot("/");
   try {
     await Deno.writeFile(image, new Uint8Array());
@@ -81,7 +81,7 @@ Deno.test(
       });
       list.push({ path: "/one-more", type: "fifo", linkTo: "/pipe" });
       assert.throws(
-        () => planExt4(select(buildNodes(list), WHOLE), { ...WISH }),
+        () => planExt4(select(buildNodes(list), WHOLE), { ...REQUEST }),
         (error) => error instanceof BuildError && /more than 65000 hard links/.test(error.message),
       );
     });
@@ -159,7 +159,7 @@ Deno.test(
         assert.equal(await Deno.readTextFile(`${directory}/etc/fstab`), "new\n");
         const fstab = await Deno.lstat(`${directory}/etc/fstab`);
         assert.deepEqual([fstab.uid, fstab.gid, fstab.mode! & 0o7777], [7, 70_000, 0o600]);
-        assert.equal(fstab.mtime!.getTime(), WISH.time * 1000);
+        assert.equal(fstab.mtime!.getTime(), REQUEST.time * 1000);
         assert.match(await quiet`getfattr -d ${`${directory}/etc/fstab`}`, /user\.kept="yes"/);
         const efi = await Deno.lstat(`${directory}/efi`);
         assert.deepEqual([efi.isDirectory, efi.mode! & 0o7777], [true, 0o700]);
@@ -212,15 +212,15 @@ Deno.test("all times of the filesystem itself are the given one", { ignore }, as
     await Deno.mkdir(`${dir}/tree`);
     await makeImage(`${dir}/tree`, `${dir}/image`, { free: 10 * MiB });
     const said = await superblock(`${dir}/image`);
-    const time = new Date(WISH.time * 1000).toUTCString();
+    const time = new Date(REQUEST.time * 1000).toUTCString();
     for (const field of ["Filesystem created", "Last write time", "Last checked"]) {
       assert.equal(new Date(`${said[field]} UTC`).toUTCString(), time, field);
     }
     assert.equal(said["Last mount time"], "n/a");
     assert.equal(said["Mount count"], "0");
-    assert.equal(said["Filesystem volume name"], WISH.label);
-    assert.equal(said["Filesystem UUID"], WISH.uuid);
-    assert.equal(said["Directory Hash Seed"], WISH.hashSeed);
+    assert.equal(said["Filesystem volume name"], REQUEST.label);
+    assert.equal(said["Filesystem UUID"], REQUEST.uuid);
+    assert.equal(said["Directory Hash Seed"], REQUEST.hashSeed);
     assert.equal(said["Filesystem flags"], "signed_directory_hash");
     assert.doesNotMatch(said["Filesystem features"]!, /orphan_file|metadata_csum_seed|needs_recovery/);
   });
@@ -234,10 +234,10 @@ Deno.test("SIZE: the smallest fits, less than it does not", { ignore }, async ()
     const root = openRoot(tree);
     try {
       const selection = select(await walk(root), WHOLE);
-      const smallest = planExt4(selection, { ...WISH })!.size;
-      assert.equal(planExt4(selection, { ...WISH, size: smallest - MiB }), undefined);
+      const smallest = planExt4(selection, { ...REQUEST })!.size;
+      assert.equal(planExt4(selection, { ...REQUEST, size: smallest - MiB }), undefined);
       for (let size = smallest; size < smallest + 150 * MiB; size += MiB) {
-        assert.ok(planExt4(selection, { ...WISH, size }), `${size} is enough, since ${smallest} is`);
+        assert.ok(planExt4(selection, { ...REQUEST, size }), `${size} is enough, since ${smallest} is`);
       }
     } finally {
       closeRoot(root);
@@ -265,7 +265,7 @@ Deno.test.each([
     await Deno.writeTextFile(`${tree}/restless`, "fifteen letters");
     const root = openRoot(tree);
     try {
-      const plan = planExt4(select(await walk(root), WHOLE), { ...WISH })!;
+      const plan = planExt4(select(await walk(root), WHOLE), { ...REQUEST })!;
       await Deno.writeFile(image, new Uint8Array());
       await Deno.truncate(image, plan.size);
       await change(`${tree}/restless`);
@@ -288,7 +288,7 @@ Deno.test("a fill reports its progress, leaves room for others, and can be abort
     const root = openRoot(tree);
     const abort = new AbortController();
     try {
-      const plan = planExt4(select(await walk(root), WHOLE), { ...WISH })!;
+      const plan = planExt4(select(await walk(root), WHOLE), { ...REQUEST })!;
       await Deno.writeFile(image, new Uint8Array());
       await Deno.truncate(image, plan.size);
       const steps: number[] = [];

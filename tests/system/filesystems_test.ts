@@ -13,7 +13,7 @@ import { missing, quiet, sha256, tempDir } from "../lab/helpers.ts";
 
 const OFFSET = 5 * MiB;
 
-const WISH: FilesystemRequest = {
+const REQUEST: FilesystemRequest = {
   label: "TEST",
   uuid: deriveUuid("test", "filesystem"),
   hashSeed: deriveUuid("test", "hash"),
@@ -58,7 +58,7 @@ const READERS: Record<FilesystemName, {
 async function make(
   dir: string,
   type: FilesystemName,
-  wish: FilesystemRequest,
+  request: FilesystemRequest,
   contents: Contents,
   prepare: (tree: string) => Promise<void>,
 ): Promise<{ plan: NonNullable<ReturnType<typeof FILESYSTEMS[FilesystemName]["plan"]>>; image: string }> {
@@ -70,7 +70,7 @@ async function make(
   const root = openRoot(tree);
   try {
     const nodes = await walk(root);
-    const plan = FILESYSTEMS[type].plan(select(nodes, contents), wish);
+    const plan = FILESYSTEMS[type].plan(select(nodes, contents), request);
     assert(plan);
     let done = 0;
     const { make, verify, check } = makerOf(type);
@@ -124,7 +124,7 @@ for (const type of Object.keys(FILESYSTEMS) as FilesystemName[]) {
   }, () =>
     tempDir(async (dir) => {
       const contents: Contents = { ...ALL, add: [{ path: "/added/text", type: "file", text: "added\n" }] };
-      const { plan, image } = await make(dir, type, { ...WISH, size: 40 * MiB }, contents, fill);
+      const { plan, image } = await make(dir, type, { ...REQUEST, size: 40 * MiB }, contents, fill);
       assert.equal(plan.size, 40 * MiB);
       assert.equal(plan.type, type);
       const found = await quiet`blkid -p -o export ${image}`;
@@ -144,16 +144,16 @@ for (const type of Object.keys(FILESYSTEMS) as FilesystemName[]) {
       ignore,
     }, () =>
       tempDir(async (dir) => {
-        const { plan, image } = await make(dir, type, WISH, ALL, fill);
+        const { plan, image } = await make(dir, type, REQUEST, ALL, fill);
         await check(image);
         assert(plan.size < 20 * MiB, `${plan.size / MiB} MiB`);
         const root = openRoot(`${dir}/tree`);
         try {
           const selection = select(await walk(root), ALL);
-          assert.equal(FILESYSTEMS[type].smallest(selection, WISH), plan.size);
-          assert.equal(FILESYSTEMS[type].plan(selection, { ...WISH, size: plan.size - MiB }), undefined);
+          assert.equal(FILESYSTEMS[type].smallest(selection, REQUEST), plan.size);
+          assert.equal(FILESYSTEMS[type].plan(selection, { ...REQUEST, size: plan.size - MiB }), undefined);
           assert.equal(
-            FILESYSTEMS[type].plan(selection, { ...WISH, size: FILESYSTEMS[type].largest + MiB }),
+            FILESYSTEMS[type].plan(selection, { ...REQUEST, size: FILESYSTEMS[type].largest + MiB }),
             undefined,
           );
         } finally {
@@ -170,7 +170,7 @@ for (const type of Object.keys(FILESYSTEMS) as FilesystemName[]) {
         const { image } = await make(
           `${dir}/${name}`,
           type,
-          { ...WISH, size: 40 * MiB },
+          { ...REQUEST, size: 40 * MiB },
           ALL,
           async (tree) => {
             for (const file of i ? ["x", "y", "z"] : ["z", "y", "x"]) {
@@ -187,7 +187,7 @@ for (const type of Object.keys(FILESYSTEMS) as FilesystemName[]) {
 
   Deno.test(`FILESYSTEMS.${type} makes one of an empty directory`, { ignore }, () =>
     tempDir(async (dir) => {
-      const { image } = await make(dir, type, WISH, { omit: [], add: [] }, fill);
+      const { image } = await make(dir, type, REQUEST, { omit: [], add: [] }, fill);
       await check(image);
     }));
 }

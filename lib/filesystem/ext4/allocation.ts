@@ -9,13 +9,13 @@ import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../../core/mode.ts";
 import { formatBytes } from "../../core/units.ts";
 import { compareNames, xattrsOf } from "../../tree/nodes.ts";
 import {
-  type Added,
   addedOf,
   attributesOf,
   contentsOf,
   entryPath,
   modeOf,
   nameOf,
+  type ResolvedFile,
   type Selection,
   sizeOf,
 } from "../contents.ts";
@@ -35,7 +35,7 @@ const MAX_LINKS = 65000;
 const MAX_FILE_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;
 
 /** One cell per entry of the selection. */
-export interface Demand {
+export interface Allocation {
   readonly inode: Uint32Array<ArrayBuffer>;
   /** Whether the entry is the first name of its inode, which it is read for. */
   readonly isFirst: Uint8Array<ArrayBuffer>;
@@ -51,7 +51,7 @@ export interface Demand {
 }
 
 /** Counts for a selection that has a `lost+found`. @throws {BuildError} naming the entry that ext4 cannot hold. */
-export function demandOf(selection: Selection, seed: HashSeed): Demand {
+export function allocationOf(selection: Selection, seed: HashSeed): Allocation {
   const { count, nodes } = selection;
   const lostAndFound = entryNamed(selection, LOST_AND_FOUND).entry;
   const inode = new Uint32Array(count), links = new Uint32Array(count), blocks = new Uint32Array(count);
@@ -93,8 +93,8 @@ export function isDirectory(mode: number): boolean {
 }
 
 /** What `i_links_count` says. */
-export function linkCount(demand: Demand, entry: number): number {
-  const links = demand.links[entry]!;
+export function linkCount(allocation: Allocation, entry: number): number {
+  const links = allocation.links[entry]!;
   return links > MAX_LINKS ? 1 : links;
 }
 
@@ -115,11 +115,11 @@ export function withLostAndFound(selection: Selection): Selection {
   const { entry: place, found } = entryNamed(selection, LOST_AND_FOUND);
   if (found && isDirectory(modeOf(selection, place))) return selection;
   if (found) throw cannotStore(selection, place, "only a directory can have this name");
-  const added: Added = {
+  const added: ResolvedFile = {
     name: LOST_AND_FOUND,
     mode: FILE_TYPES.directory | 0o700,
-    like: undefined,
-    copy: undefined,
+    attributesFrom: undefined,
+    contentsFrom: undefined,
     text: undefined,
   };
   const shift = (at: number) => at >= place ? at + 1 : at;
@@ -216,22 +216,22 @@ export interface EntryPlacement extends Placement {
 
 /** Takes the blocks of one entry from the space: contents, extent tree, xattrs. */
 export function placeEntry(
-  demand: Demand,
+  allocation: Allocation,
   selection: Selection,
   space: Space,
   entry: number,
 ): EntryPlacement {
-  const placement = placeFile(space, rangesOf(selection, entry, demand.blocks[entry]!));
-  return { ...placement, xattrBlock: demand.hasXattrBlock[entry]! ? takeBlock(space) : 0 };
+  const placement = placeFile(space, rangesOf(selection, entry, allocation.blocks[entry]!));
+  return { ...placement, xattrBlock: allocation.hasXattrBlock[entry]! ? takeBlock(space) : 0 };
 }
 
 /** Takes the same blocks without saying which, where that is quick: without holes, in one piece. */
-export function skipEntry(demand: Demand, selection: Selection, space: Space, entry: number): void {
-  const blocks = demand.blocks[entry]! + demand.hasXattrBlock[entry]!;
+export function skipEntry(allocation: Allocation, selection: Selection, space: Space, entry: number): void {
+  const blocks = allocation.blocks[entry]! + allocation.hasXattrBlock[entry]!;
   if (blocks === 0) return;
   const node = contentsOf(selection, entry);
   const hasHoles = node !== undefined && selection.nodes.data.has(node);
-  if (hasHoles || !skip(space, blocks)) placeEntry(demand, selection, space, entry);
+  if (hasHoles || !skip(space, blocks)) placeEntry(allocation, selection, space, entry);
 }
 
 /** What stands before the first entry. */

@@ -57,7 +57,7 @@ export interface Fill {
   readonly inodes: Writer;
   readonly reader: Reader;
   /** Opens the directories of the files that are asked for ahead of time. */
-  readonly scout: Reader;
+  readonly readAheadReader: Reader;
   /** The entry up to which files were asked for, and how many bytes of them were not read yet. */
   ahead: number;
   aheadBytes: number;
@@ -72,10 +72,10 @@ export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number):
     data: newWriter(image, DATA_BUFFER),
     inodes: newWriter(image, INODE_BUFFER),
     reader: newReader(root, plan.selection.nodes),
-    scout: newReader(root, plan.selection.nodes),
+    readAheadReader: newReader(root, plan.selection.nodes),
     ahead: 0,
     aheadBytes: 0,
-    time: { seconds: plan.wish.time, nanoseconds: 0 },
+    time: { seconds: plan.request.time, nanoseconds: 0 },
   };
 }
 
@@ -87,7 +87,7 @@ export function finishFill(fill: Fill): void {
 
 export function closeFill(fill: Fill): void {
   closeReader(fill.reader);
-  closeReader(fill.scout);
+  closeReader(fill.readAheadReader);
 }
 
 /**
@@ -95,13 +95,13 @@ export function closeFill(fill: Fill): void {
  * between the pieces of a large file.
  */
 export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
-  const { plan: { demand, selection, layout }, seed: filesystemSeed } = fill;
-  if (!demand.isFirst[entry]) return;
-  const number = demand.inode[entry]!;
+  const { plan: { allocation, selection, layout }, seed: filesystemSeed } = fill;
+  if (!allocation.isFirst[entry]) return;
+  const number = allocation.inode[entry]!;
   const seed = inodeSeed(filesystemSeed, number);
   const mode = modeOf(selection, entry), type = mode & TYPE_MASK;
-  const placement = placeEntry(demand, selection, fill.space, entry);
-  const blocks = demand.blocks[entry]!;
+  const placement = placeEntry(allocation, selection, fill.space, entry);
+  const blocks = allocation.blocks[entry]!;
   const hasExtents = type === FILE_TYPES.file || type === FILE_TYPES.directory || blocks > 0;
   if (type === FILE_TYPES.directory) fillDirectory(fill, entry, placement, seed);
   else if (blocks > 0) yield* fillFile(fill, entry, placement);
@@ -114,8 +114,8 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
     uid: owner === undefined ? 0 : selection.nodes.uid[owner]!,
     gid: owner === undefined ? 0 : selection.nodes.gid[owner]!,
     size: type === FILE_TYPES.directory ? blocks * BLOCK_SIZE : sizeOf(selection, entry),
-    links: linkCount(demand, entry),
-    blocks: blocks + placement.tree.length + demand.hasXattrBlock[entry]!,
+    links: linkCount(allocation, entry),
+    blocks: blocks + placement.tree.length + allocation.hasXattrBlock[entry]!,
     flags: (hasExtents ? EXTENTS_FL : 0) | (type === FILE_TYPES.directory && blocks > 1 ? INDEX_FL : 0),
     mtime: mtimeOf(fill, entry),
     time: fill.time,
@@ -137,7 +137,7 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   sealInode(bytes, seed);
 }
 
-function mtimeOf({ plan: { selection, wish: { latest } }, time }: Fill, entry: number): Time {
+function mtimeOf({ plan: { selection, request: { latest } }, time }: Fill, entry: number): Time {
   const node = contentsOf(selection, entry);
   // A file of the tree under another name was added like one with a text: at the time of the build.
   if (node === undefined || selection.source[entry]! < 0 && isFile(selection, entry)) return time;
@@ -165,14 +165,14 @@ function blocksOf(fill: Fill, { extents }: Placement): () => Uint8Array<ArrayBuf
 }
 
 function fillDirectory(fill: Fill, entry: number, placement: Placement, seed: number): void {
-  const { demand, selection, hashSeed } = fill.plan;
+  const { allocation, selection, hashSeed } = fill.plan;
   writeDirectory(
     selection,
     planDirectory(selection, entry, hashSeed),
     {
-      self: demand.inode[entry]!,
-      parent: demand.inode[selection.parent[entry]!]!,
-      of: (child) => demand.inode[child]!,
+      self: allocation.inode[entry]!,
+      parent: allocation.inode[selection.parent[entry]!]!,
+      of: (child) => allocation.inode[child]!,
       seed,
     },
     blocksOf(fill, placement),
@@ -217,15 +217,15 @@ function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator
 
 /** Has the disk busy with the next files while this one is written. */
 function lookAhead(fill: Fill, entry: number): void {
-  const { demand, selection } = fill.plan;
+  const { allocation, selection } = fill.plan;
   if (fill.ahead <= entry) {
     fill.ahead = entry + 1;
     fill.aheadBytes = 0;
-  } else fill.aheadBytes -= demand.blocks[entry]! * BLOCK_SIZE;
+  } else fill.aheadBytes -= allocation.blocks[entry]! * BLOCK_SIZE;
   for (; fill.aheadBytes < LOOK_AHEAD && fill.ahead < selection.count; fill.ahead++) {
     const node = contentsOf(selection, fill.ahead);
-    if (node === undefined || demand.blocks[fill.ahead] === 0 || !isFile(selection, fill.ahead)) continue;
-    readAhead(fill.scout, node);
-    fill.aheadBytes += demand.blocks[fill.ahead]! * BLOCK_SIZE;
+    if (node === undefined || allocation.blocks[fill.ahead] === 0 || !isFile(selection, fill.ahead)) continue;
+    readAhead(fill.readAheadReader, node);
+    fill.aheadBytes += allocation.blocks[fill.ahead]! * BLOCK_SIZE;
   }
 }

@@ -14,7 +14,7 @@ import { isDirectoryMode } from "../../core/mode.ts";
 import type { Target } from "../../image/target.ts";
 import { type Image, readAt, writeAt } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
-import { takeTurn } from "../../system/process.ts";
+import { yieldToEventLoop } from "../../system/process.ts";
 import type { Root } from "../../tree/root.ts";
 import { modeOf } from "../contents.ts";
 import { placeSystem } from "./allocation.ts";
@@ -64,7 +64,7 @@ async function fill(
   onProgress: (done: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { layout, selection, demand, journalBlocks } = plan;
+  const { layout, selection, allocation, journalBlocks } = plan;
   const superblock = readAt(image, 1024, SUPERBLOCK_AT);
   assertLayout(image, layout, new DataView(superblock.buffer));
   const uuid = superblock.slice(SUPER.uuid, SUPER.uuid + 16);
@@ -79,16 +79,16 @@ async function fill(
     const system = placeSystem(space, journalBlocks);
     const journal = writeSystemInodes(image, layout, system, journalBlocks, uuid, time);
     for (let entry = 0; entry < selection.count; entry++) {
-      for (const _ of fillEntry(state, entry)) if (isTime()) await yieldToEventLoop();
+      for (const _ of fillEntry(state, entry)) if (isTime()) await pause();
       if ((entry & 15) === 0 && isTime()) await yieldToEventLoop();
       if (isDirectoryMode(modeOf(selection, entry))) {
-        directories[Math.floor((demand.inode[entry]! - 1) / layout.inodesPerGroup)]!++;
+        directories[Math.floor((allocation.inode[entry]! - 1) / layout.inodesPerGroup)]!++;
       }
     }
     finishFill(state);
     onProgress(state.data.written);
     const freeBlocks = remaining(space);
-    const { lastInode } = demand;
+    const { lastInode } = allocation;
     if (freeBlocks !== plan.freeBlocks) {
       throw new Error(`${freeBlocks} blocks are free, not ${plan.freeBlocks}`);
     }
@@ -114,9 +114,9 @@ async function fill(
   }
 
   /** Gives signals, progress and other filesystems a turn. */
-  async function yieldToEventLoop(): Promise<void> {
+  async function pause(): Promise<void> {
     onProgress(state.data.written);
-    await takeTurn();
+    await yieldToEventLoop();
     signal?.throwIfAborted();
     turn = performance.now();
   }

@@ -10,7 +10,7 @@
 import { fromHex } from "../../core/bytes.ts";
 import { alignUp, KiB, MiB } from "../../core/units.ts";
 import type { Selection } from "../contents.ts";
-import { type Demand, demandOf, placeSystem, skipEntry, withLostAndFound } from "./allocation.ts";
+import { type Allocation, allocationOf, placeSystem, skipEntry, withLostAndFound } from "./allocation.ts";
 import { FULL, newSpace, remaining } from "./extents.ts";
 import type { HashSeed } from "./hash.ts";
 import { BLOCK_SIZE, type Layout, layoutOf } from "./layout.ts";
@@ -19,7 +19,7 @@ import { BLOCK_SIZE, type Layout, layoutOf } from "./layout.ts";
 export const MAX_EXT4_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;
 
 /** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */
-export interface Ext4Wish {
+export interface Ext4Request {
   /** At most 16 bytes. */
   readonly label: string;
   readonly uuid: string;
@@ -49,9 +49,9 @@ export interface Ext4Plan {
   readonly freeInodes: number;
   readonly journalBlocks: number;
   readonly layout: Layout;
-  readonly demand: Demand;
+  readonly allocation: Allocation;
   readonly selection: Selection;
-  readonly wish: Ext4Wish;
+  readonly request: Ext4Request;
   readonly hashSeed: HashSeed;
 }
 
@@ -68,18 +68,21 @@ const SPARE_INODES = 16;
  * @returns `undefined` when the selection does not fit into `size`, or the filesystem would be too large.
  * @throws {BuildError} for an entry that no ext4 can hold.
  */
-export function planExt4(contents: Selection, wish: Ext4Wish): Ext4Plan | undefined {
+export function planExt4(contents: Selection, request: Ext4Request): Ext4Plan | undefined {
   const selection = withLostAndFound(contents);
-  const hashSeed = hashSeedWords(wish.hashSeed);
-  const request = { selection, demand: demandOf(selection, hashSeed), wish, hashSeed };
-  if (wish.size !== undefined) return planSize(request, Math.floor(wish.size / BLOCK_SIZE), wish.size);
-  return planFree(request, wish.free);
+  const hashSeed = hashSeedWords(request.hashSeed);
+  const attempt = { selection, allocation: allocationOf(selection, hashSeed), request, hashSeed };
+  if (request.size !== undefined) {
+    return planSize(attempt, Math.floor(request.size / BLOCK_SIZE), request.size);
+  }
+  return planFree(attempt, request.free);
 }
 
-interface Request {
+/** What every attempt at a layout has in common. */
+interface Attempt {
   readonly selection: Selection;
-  readonly demand: Demand;
-  readonly wish: Ext4Wish;
+  readonly allocation: Allocation;
+  readonly request: Ext4Request;
   readonly hashSeed: HashSeed;
 }
 
@@ -90,12 +93,12 @@ function hashSeedWords(uuid: string): HashSeed {
 }
 
 /** A size that is given: as much journal and as many inodes as usual if they fit, fewer if not. */
-function planSize(request: Request, blocks: number, size: number): Ext4Plan | undefined {
+function planSize(attempt: Attempt, blocks: number, size: number): Ext4Plan | undefined {
   if (size > MAX_EXT4_SIZE) return undefined;
-  for (const journal of journalChoices(request.wish, blocks)) {
-    const spare = Math.max(0, blocks - request.demand.totalBlocks - journal) * BLOCK_SIZE;
-    for (const inodes of [spareInodes(spare, blocks, request.demand), SPARE_INODES]) {
-      const plan = attempt(request, blocks, size, journal, inodes);
+  for (const journal of journalChoices(attempt.request, blocks)) {
+    const spare = Math.max(0, blocks - attempt.allocation.totalBlocks - journal) * BLOCK_SIZE;
+    for (const inodes of [spareInodes(spare, blocks, attempt.allocation), SPARE_INODES]) {
+      const plan = tryLayout(attempt, blocks, size, journal, inodes);
       if (typeof plan !== "number") return plan;
     }
   }
@@ -103,18 +106,18 @@ function planSize(request: Request, blocks: number, size: number): Ext4Plan | un
 }
 
 /** The smallest size in whole MiB that leaves `free` bytes, or that just holds everything. */
-function planFree(request: Request, free: number | undefined): Ext4Plan | undefined {
+function planFree(attempt: Attempt, free: number | undefined): Ext4Plan | undefined {
   const wanted = Math.ceil((free ?? 0) / BLOCK_SIZE);
   const unit = MiB / BLOCK_SIZE;
   // Too small for its own tables: each attempt says how many blocks are missing at least.
-  let blocks = alignUp(request.demand.totalBlocks + wanted, unit);
+  let blocks = alignUp(attempt.allocation.totalBlocks + wanted, unit);
   for (;;) {
     const size = blocks * BLOCK_SIZE;
     if (size > MAX_EXT4_SIZE) return undefined;
-    const choices = journalChoices(request.wish, blocks);
+    const choices = journalChoices(attempt.request, blocks);
     const journal = free === undefined ? choices.at(-1)! : choices[0]!;
-    const inodes = free === undefined ? SPARE_INODES : spareInodes(free, blocks, request.demand);
-    const plan = attempt(request, blocks, size, journal, inodes);
+    const inodes = free === undefined ? SPARE_INODES : spareInodes(free, blocks, attempt.allocation);
+    const plan = tryLayout(attempt, blocks, size, journal, inodes);
     const missing = typeof plan === "number" ? plan : wanted - plan.available / BLOCK_SIZE;
     if (typeof plan !== "number" && missing <= 0) return plan;
     blocks += alignUp(Math.max(missing, 1), unit);
@@ -122,7 +125,7 @@ function planFree(request: Request, free: number | undefined): Ext4Plan | undefi
 }
 
 /** Inodes that stay free: by the free space, and by the whole size, since each group that is added has as many. */
-function spareInodes(free: number, blocks: number, { lastInode }: Demand): number {
+function spareInodes(free: number, blocks: number, { lastInode }: Allocation): number {
   const least = blocks * BLOCK_SIZE / BYTES_PER_INODE_AT_LEAST - lastInode;
   return Math.ceil(Math.max(SPARE_INODES, free / BYTES_PER_INODE, least));
 }
@@ -131,7 +134,7 @@ function spareInodes(free: number, blocks: number, { lastInode }: Demand): numbe
  * Sizes of the journal in blocks, by the size of the filesystem: what mke2fs chooses first
  * (`ext2fs_default_journal_size`), then what a tight filesystem can do with.
  */
-function journalChoices({ journal }: Ext4Wish, blocks: number): number[] {
+function journalChoices({ journal }: Ext4Request, blocks: number): number[] {
   if (journal !== undefined) return [Math.ceil(journal / BLOCK_SIZE)];
   const steps: readonly (readonly [from: number, journal: number])[] = [
     [32768 * KiB, 262144],
@@ -149,23 +152,23 @@ function journalChoices({ journal }: Ext4Wish, blocks: number): number[] {
 }
 
 /** Tries one layout. @returns how many blocks are missing at least, when it does not fit. */
-function attempt(
-  request: Request,
+function tryLayout(
+  attempt: Attempt,
   blocks: number,
   size: number,
   journalBlocks: number,
   spare: number,
 ): Ext4Plan | number {
-  const { selection, demand } = request;
-  const layout = layoutOf(blocks, demand.lastInode + spare);
+  const { selection, allocation } = attempt;
+  const layout = layoutOf(blocks, allocation.lastInode + spare);
   if (!layout) return Math.ceil(blocks / 64);
-  const least = demand.totalBlocks + journalBlocks + 1;
+  const least = allocation.totalBlocks + journalBlocks + 1;
   if (layout.freeBlocks < least) return least - layout.freeBlocks;
   const space = newSpace(layout.free);
   try {
     placeSystem(space, journalBlocks);
     for (let entry = 0; entry < selection.count; entry++) {
-      if (demand.isFirst[entry]) skipEntry(demand, selection, space, entry);
+      if (allocation.isFirst[entry]) skipEntry(allocation, selection, space, entry);
     }
   } catch (error) {
     if (error === FULL) return 1;
@@ -174,17 +177,17 @@ function attempt(
   const freeBlocks = remaining(space);
   return {
     size,
-    available: Math.max(0, freeBlocks - withheld(layout.blocks)) * BLOCK_SIZE,
-    bytes: demand.totalBlocks * BLOCK_SIZE,
+    available: Math.max(0, freeBlocks - kernelReservedBlocks(layout.blocks)) * BLOCK_SIZE,
+    bytes: allocation.totalBlocks * BLOCK_SIZE,
     freeBlocks,
-    freeInodes: layout.inodesPerGroup * layout.groups - demand.lastInode,
+    freeInodes: layout.inodesPerGroup * layout.groups - allocation.lastInode,
     journalBlocks,
     layout,
-    ...request,
+    ...attempt,
   };
 }
 
 /** Blocks that the kernel keeps for itself, so that `df` does not show them (`ext4_calculate_resv_clusters`). */
-function withheld(blocks: number): number {
+function kernelReservedBlocks(blocks: number): number {
   return Math.min(Math.floor(blocks / 50), 4096);
 }

@@ -18,7 +18,7 @@ import { SUPER, SUPERBLOCK_AT } from "./super.ts";
  */
 export function ext4Fault(
   target: Target,
-  { layout, freeBlocks, freeInodes, wish }: Ext4Plan,
+  { layout, freeBlocks, freeInodes, request }: Ext4Plan,
 ): string | undefined {
   const superblock = readTarget(target, SUPERBLOCK_AT, 1024);
   const view = new DataView(superblock.buffer);
@@ -27,7 +27,7 @@ export function ext4Fault(
     return "the checksum of the superblock";
   }
   const uuid = superblock.slice(SUPER.uuid, SUPER.uuid + 16);
-  if (toHex(uuid) !== wish.uuid.replaceAll("-", "")) return "its UUID";
+  if (toHex(uuid) !== request.uuid.replaceAll("-", "")) return "its UUID";
   const expected = {
     blocksCount: layout.blocks,
     inodesCount: layout.groups * layout.inodesPerGroup,

@@ -68,7 +68,7 @@ export function fatGeometry(
   entries: readonly FatEntry[],
   sector: number = SECTOR,
 ): FatGeometry | undefined {
-  return layOut(size, sector, demandOf(entries));
+  return layOut(size, sector, allocationOf(entries));
 }
 
 /**
@@ -77,9 +77,9 @@ export function fatGeometry(
  * @throws {BuildError} when that would be more than {@link MAX_FAT_SIZE}.
  */
 export function smallestFat(entries: readonly FatEntry[], sector: number = SECTOR): number {
-  const demand = demandOf(entries);
+  const allocation = allocationOf(entries);
   let [low, high] = [0, MAX_FAT_SIZE / MiB];
-  if (!layOut(high * MiB, sector, demand)) {
+  if (!layOut(high * MiB, sector, allocation)) {
     const bytes = entries.reduce((sum, { size }) => sum + size, 0);
     throw new BuildError(
       `Cannot fit ${formatBytes(bytes)} in ${entries.length} entries into a FAT filesystem`,
@@ -88,7 +88,7 @@ export function smallestFat(entries: readonly FatEntry[], sector: number = SECTO
   }
   while (low + 1 < high) {
     const middle = (low + high) >>> 1;
-    if (layOut(middle * MiB, sector, demand)) high = middle;
+    if (layOut(middle * MiB, sector, allocation)) high = middle;
     else low = middle;
   }
   return high * MiB;
@@ -98,7 +98,7 @@ export function smallestFat(entries: readonly FatEntry[], sector: number = SECTO
 function layOut(
   size: number,
   sector: number,
-  { rootSlots, clusters: needed }: Demand,
+  { rootSlots, clusters: needed }: Allocation,
 ): FatGeometry | undefined {
   if (size > MAX_FAT_SIZE) return undefined;
   for (const { bits, reserved, min, max, clusters: choices } of VARIANTS) {
@@ -119,7 +119,7 @@ function layOut(
 }
 
 /** What entries need of a filesystem, whatever its size. */
-interface Demand {
+interface Allocation {
   /** Slots of the root directory, which FAT12 and FAT16 keep apart from the clusters. */
   readonly rootSlots: number;
   /** Clusters of that many bytes for everything else. */
@@ -127,7 +127,7 @@ interface Demand {
 }
 
 /** Counts what the entries need. */
-function demandOf(entries: readonly FatEntry[]): Demand {
+function allocationOf(entries: readonly FatEntry[]): Allocation {
   const slots = directorySlots(entries);
   const rootSlots = slots.get("/")!;
   slots.delete("/");

@@ -6,7 +6,7 @@
 
 import { openImageFile } from "../../image/image.ts";
 import type { Target } from "../../image/target.ts";
-import { takeTurn } from "../../system/process.ts";
+import { yieldToEventLoop } from "../../system/process.ts";
 import type { Nodes } from "../../tree/nodes.ts";
 import type { Root } from "../../tree/root.ts";
 import type { FatPlan } from "../types.ts";
@@ -39,7 +39,7 @@ export async function fillVfat(
   for (written of fillFat({ ...file, offset }, size, plan, tree)) {
     if (performance.now() - turn < TURN_MS) continue;
     onProgress(written);
-    await takeTurn();
+    await yieldToEventLoop();
     signal?.throwIfAborted();
     turn = performance.now();
   }

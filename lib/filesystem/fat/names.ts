@@ -17,11 +17,12 @@ export const MAX_NAME = 255;
  * What a short name is made of here. Others than ASCII would depend on a code page that no filesystem names;
  * so none begins with 0xE5 either, which marks what was deleted.
  */
-const MARKS = "0-9!#$%&'()@^_`{}~-";
-const MARK = new RegExp(`[A-Za-z${MARKS}]`);
+const SHORT_NAME_CHARACTERS = "0-9!#$%&'()@^_`{}~-";
+const MARK = new RegExp(`[A-Za-z${SHORT_NAME_CHARACTERS}]`);
 const PLAIN = new RegExp(`^(${MARK.source}{1,8})(?:\\.(${MARK.source}{1,3}))?$`);
 /** So many marks, with small letters or capital ones. */
-const upTo = (count: number) => `(?:[a-z${MARKS}]{1,${count}}|[A-Z${MARKS}]{1,${count}})`;
+const upTo = (count: number) =>
+  `(?:[a-z${SHORT_NAME_CHARACTERS}]{1,${count}}|[A-Z${SHORT_NAME_CHARACTERS}]{1,${count}})`;
 /** A name that needs no long one. */
 const SHORT = new RegExp(`^${upTo(8)}(?:\\.${upTo(3)})?$`);
 

@@ -7,7 +7,7 @@
 import { BuildError, quote } from "../../core/error.ts";
 import { KiB } from "../../core/units.ts";
 import * as posix from "../../system/posix.ts";
-import { takeTurn, throwIfInterrupted } from "../../system/process.ts";
+import { throwIfInterrupted, yieldToEventLoop } from "../../system/process.ts";
 import type { Image } from "../writer.ts";
 import { CLUSTER } from "./header.ts";
 
@@ -43,7 +43,7 @@ export async function* dataClusters({ image, host, size }: Piece): AsyncGenerato
     for (const last = Math.min(end, hole); at < last; at += CLUSTER) {
       if (!isZero(image, at, Math.min(CLUSTER, end - at))) yield at;
       if (++seen % CLUSTERS_PER_TURN > 0) continue;
-      await takeTurn();
+      await yieldToEventLoop();
       throwIfInterrupted();
     }
   }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { BOOT_LOADER_CHOICES, type BootLoaderName, BOOTLOADERS } from "../../../lib/boot/bootloaders.ts";
 import { type BootFiles, firmwareOf, type FoundLoader } from "../../../lib/boot/loader.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../../../lib/core/dps.ts";
-import type { Addition } from "../../../lib/filesystem/contents.ts";
+import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
 import { lookup, typeOf } from "../../../lib/tree/nodes.ts";
@@ -32,7 +32,7 @@ function files(name: BootLoaderName, tree: Tree): BootFiles {
   return found(name, tree).files({ options: OPTIONS, bootUuid: "0" });
 }
 
-function text(additions: readonly Addition[], path: string): string {
+function text(additions: readonly ExtraFile[], path: string): string {
   const addition = additions.find((addition) => addition.path === path);
   assert(addition?.type === "file", `${path} is not written, but ${additions.map(({ path }) => path)}`);
   return addition.text;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { BOOTLOADERS, chooseLoader } from "../../../lib/boot/bootloaders.ts";
 import { grubDefaults, quoteGrub, splitOptions } from "../../../lib/boot/grub.ts";
-import type { Addition } from "../../../lib/filesystem/contents.ts";
+import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
 import { buildNodes } from "../../../lib/tree/builder.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
 import { quiet } from "../../lab/helpers.ts";
@@ -23,7 +23,7 @@ function treeOf(...paths: string[]): Tree {
 }
 
 /** The text of an addition. */
-function textOf(addition: Addition | undefined): string {
+function textOf(addition: ExtraFile | undefined): string {
   return addition?.type === "file" ? addition.text : "";
 }
 

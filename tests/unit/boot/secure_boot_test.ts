@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { chooseLoader } from "../../../lib/boot/bootloaders.ts";
 import { signFiles } from "../../../lib/boot/secure-boot.ts";
 import { readPe } from "../../../lib/efi/pe.ts";
-import type { Addition } from "../../../lib/filesystem/contents.ts";
+import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
 import { factsOf, kernel, LOADER } from "../../lab/facts.ts";
 
@@ -29,7 +29,7 @@ function signedOf(name: "existing" | "systemd-boot" | "grub" | "uki", list: read
   const loader = chooseLoader({ bootloader: name, sectorSize: 512 }, tree);
   assert.ok(!Array.isArray(loader));
   const files = signFiles(loader.files({ options: "rw", bootUuid: "0" }), loader, tree, SIGNER);
-  const signed = (additions: readonly Addition[]) =>
+  const signed = (additions: readonly ExtraFile[]) =>
     additions.filter((addition) => addition.type === "made" && addition.recipe.type === "signed")
       .map(({ path }) => path).sort();
   const paths = [...files.esp, ...files.xbootldr].map(({ path }) => path);

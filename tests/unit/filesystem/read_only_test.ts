@@ -14,7 +14,7 @@ import { buildNodes } from "../../../lib/tree/builder.ts";
 /** No later than now, so that programs that cut times at now change none. */
 const TIME = 1_750_000_000;
 
-const WISH: FilesystemRequest = { label: "", uuid: "", hashSeed: "", seed: "", time: TIME };
+const REQUEST: FilesystemRequest = { label: "", uuid: "", hashSeed: "", seed: "", time: TIME };
 
 Deno.test.each([
   {
@@ -37,7 +37,7 @@ Deno.test.each([
   },
 ])("planReadOnly() refuses $name", { permissions: "none" }, ({ type, list, message }) => {
   const selection = select(buildNodes(list), { from: "/", omit: [], add: [] });
-  assert.throws(() => planReadOnly(type as ReadOnlyName, selection, WISH), (error) => {
+  assert.throws(() => planReadOnly(type as ReadOnlyName, selection, REQUEST), (error) => {
     assert(error instanceof BuildError);
     assert.match(error.message, message);
     return true;

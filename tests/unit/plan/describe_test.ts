@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { renderTable } from "../../../lib/core/table.ts";
 import { MiB } from "../../../lib/core/units.ts";
-import type { Addition } from "../../../lib/filesystem/contents.ts";
+import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
 import { plainPlan, renderPlan } from "../../../lib/plan/describe.ts";
 import { type PartitionPlan, planDisk, planPart } from "../../../lib/plan/plan.ts";
 import { DEBIAN, factsOf, kernel, NEWEST, settingsOf } from "../../lab/facts.ts";
@@ -38,7 +38,7 @@ Deno.test("plainPlan() is the plan of a disk, as JSON that says all of it", pure
     [545 * MiB, 1454 * MiB],
   ]);
   assert.deepEqual(partitions.map(({ contents }: PartitionPlan) => contents.from), [undefined, "/boot", "/"]);
-  const added = partitions[2].contents.add.map(({ path }: Addition) => path);
+  const added = partitions[2].contents.add.map(({ path }: ExtraFile) => path);
   assert(added.includes("/etc/fstab"));
   assert.match(partitions[0].filesystem.notices[0], /FAT16/);
   assert.equal(plainPlan(disk({ BOOTLOADER: "none" })).bootLoader, undefined);

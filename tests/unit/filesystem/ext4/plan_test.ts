@@ -3,7 +3,7 @@ import { GiB, MiB } from "../../../../lib/core/units.ts";
 import { select } from "../../../../lib/filesystem/contents.ts";
 import { planExt4 } from "../../../../lib/filesystem/ext4/plan.ts";
 import { buildNodes, type NodeInput } from "../../../../lib/tree/builder.ts";
-import { WHOLE, WISH } from "../../../lab/ext4_image.ts";
+import { REQUEST, WHOLE } from "../../../lab/ext4_image.ts";
 
 Deno.test("FREE is never less and at most 2 % or 2 MiB more, from nothing to 50,000 files", {
   permissions: "none",
@@ -18,7 +18,7 @@ Deno.test("FREE is never less and at most 2 % or 2 MiB more, from nothing to 50,
   for (const tree of trees) {
     const selection = select(buildNodes(tree), WHOLE);
     for (const free of [0, 1, 10, 100, 512, 3000, 50_000]) {
-      const plan = planExt4(selection, { ...WISH, free: free * MiB })!;
+      const plan = planExt4(selection, { ...REQUEST, free: free * MiB })!;
       const more = plan.available - free * MiB;
       assert.ok(
         more >= 0 && more <= Math.max(2 * MiB, 0.02 * free * MiB),
@@ -38,5 +38,5 @@ Deno.test.each([
   },
   { name: "called lost+found", entry: { path: "/lost+found", size: 1 }, said: /only a directory/ },
 ])("an entry that ext4 cannot hold is named: $name", { permissions: "none" }, ({ entry, said }) => {
-  assert.throws(() => planExt4(select(buildNodes([entry as NodeInput]), WHOLE), { ...WISH }), said);
+  assert.throws(() => planExt4(select(buildNodes([entry as NodeInput]), WHOLE), { ...REQUEST }), said);
 });
