@@ -79,64 +79,68 @@ export function prepareToCompress(): void {
   if (idle.length === 0) idle.push(...startWorkers());
 }
 
+/** Batches that each worker has: one that it compresses, and one that waits while results are written. */
+const PER_WORKER = 2;
+
 /** Has the batches compressed side by side, and calls `take` with the results in their order. */
 async function inOrder(
   batches: AsyncGenerator<Batch, undefined>,
   take: (batch: Batch, result: Compressed) => void,
 ): Promise<void> {
-  const workers = idle.length ? idle.splice(0) : startWorkers();
-  let last: Promise<void> = Promise.resolve();
+  const workers = (idle.length ? idle.splice(0) : startWorkers()).map(askable);
+  const pending: { batch: Batch; result: Promise<Compressed> }[] = [];
   // Goes back and forth: garbage would pile up faster than it is collected.
   const rooms: Uint8Array<ArrayBuffer>[] = [];
-  const work = async (worker: Worker) => {
-    let written: Promise<void> = Promise.resolve();
-    for (;;) {
-      const before = last, { promise, resolve, reject } = Promise.withResolvers<void>();
-      last = promise;
-      // Noticed at the end; until then it is no mistake that nobody waits for it.
-      promise.catch(() => {});
-      try {
-        const { value: batch } = await batches.next();
-        if (!batch) return void before.then(resolve, reject);
-        const room = rooms.pop() ?? new Uint8Array(BATCH * CLUSTER);
-        const result = await ask(worker, batch, room);
-        // At most one result of each worker waits for those before it.
-        await written;
-        written = promise;
-        const finish = () => {
-          take(batch, result);
-          rooms.push(result.bytes);
-        };
-        before.then(finish).then(resolve, reject);
-      } catch (error) {
-        reject(error);
-        throw error;
-      }
-    }
-  };
   const stopped = Promise.withResolvers<never>();
   const stop = () => stopped.reject(interrupted.reason);
   interrupted.addEventListener("abort", stop);
+  const takeOldest = async () => {
+    const { batch, result } = pending.shift()!;
+    const compressed = await Promise.race([result, stopped.promise]);
+    take(batch, compressed);
+    rooms.push(compressed.bytes);
+  };
   try {
-    await Promise.race([stopped.promise, Promise.all(workers.map(work))]);
-    await last;
+    let count = 0;
+    for await (const batch of batches) {
+      if (pending.length === PER_WORKER * workers.length) await takeOldest();
+      const room = rooms.pop() ?? new Uint8Array(BATCH * CLUSTER);
+      const result = workers[count++ % workers.length]!.ask({ batch, room });
+      // An error is thrown in its turn; until then nobody waits for it.
+      result.catch(() => {});
+      pending.push({ batch, result });
+    }
+    while (pending.length > 0) await takeOldest();
   } finally {
     interrupted.removeEventListener("abort", stop);
-    workers.forEach((worker) => worker.terminate());
+    workers.forEach(({ worker }) => worker.terminate());
   }
 }
 
-/** Has a worker compress one batch. */
-function ask(worker: Worker, batch: Batch, room: Uint8Array<ArrayBuffer>): Promise<Compressed> {
-  return new Promise((resolve, reject) => {
-    worker.onmessage = ({ data }: MessageEvent<Compressed | string>) => {
-      if (typeof data !== "string") return resolve(data);
-      reject(new BuildError(`Cannot compress the image: ${data}`));
-    };
-    worker.onerror = (event) => {
-      event.preventDefault();
-      reject(new Error(event.message));
-    };
-    worker.postMessage({ batch, room } satisfies Task, [room.buffer]);
-  });
+interface Askable {
+  readonly worker: Worker;
+  readonly ask: (task: Task) => Promise<Compressed>;
+}
+
+/** A worker that is asked by calling a function. It answers in the order in which it was asked. */
+function askable(worker: Worker): Askable {
+  const asked: PromiseWithResolvers<Compressed>[] = [];
+  worker.onmessage = ({ data }: MessageEvent<Compressed | string>) => {
+    const { resolve, reject } = asked.shift()!;
+    if (typeof data === "string") reject(new BuildError(`Cannot compress the image: ${data}`));
+    else resolve(data);
+  };
+  worker.onerror = (event) => {
+    event.preventDefault();
+    asked.splice(0).forEach(({ reject }) => reject(new Error(event.message)));
+  };
+  return {
+    worker,
+    ask(task) {
+      const answer = Promise.withResolvers<Compressed>();
+      asked.push(answer);
+      worker.postMessage(task, [task.room.buffer]);
+      return answer.promise;
+    },
+  };
 }

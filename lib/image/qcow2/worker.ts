@@ -1,5 +1,5 @@
 /**
- * Compresses clusters on a processor of its own: see qcow2-compress.ts.
+ * Compresses clusters on a processor of its own: see compress.ts.
  *
  * @module
  */
