@@ -113,7 +113,7 @@ export async function run<P extends Plan>(
 }
 
 /** The values of `--output` in arguments that may be wrong elsewhere. */
-export function outputsIn(args: readonly string[]): string[] {
+function outputsIn(args: readonly string[]): string[] {
   return args.flatMap((arg, i) =>
     arg.startsWith("--output=") ? [arg.slice("--output=".length)] : args[i - 1] === "--output" ? [arg] : []
   );

@@ -14,10 +14,10 @@ import { CACHE } from "./cli.ts";
 import { type Job, moduleName, type Project } from "./raptor.ts";
 
 /** What a tree is called beside `Raptor.toml`, in the order in which it is looked for. */
-export const TREE_SUFFIXES = ["", ".tar", ".tar.gz", ".tar.zst", ".tar.xz"] as const;
+const TREE_SUFFIXES = ["", ".tar", ".tar.gz", ".tar.zst", ".tar.xz"] as const;
 
 /** The tree of a job, and the candidates that exist beside it and were not taken. */
-export interface FoundTree {
+interface FoundTree {
   readonly path: string;
   readonly ignored: readonly string[];
 }
@@ -82,7 +82,7 @@ export async function isUpToDate(output: string, sources: readonly string[]): Pr
 }
 
 /** How the jobs are run. */
-export interface JobOptions {
+interface JobOptions {
   /** Builds images that are up to date too. */
   readonly force: boolean;
   /** Paths of trees by the name of their input. */
@@ -94,7 +94,7 @@ export interface JobOptions {
 }
 
 /** Runs a builder by name and returns its exit code; `cache` is the directory that it has for `/cache`. */
-export type RunBuilder = (
+type RunBuilder = (
   name: string,
   args: string[],
   env: Record<string, string>,

@@ -221,7 +221,7 @@ export const PARTITION_TYPES = {
 } as const;
 
 /** The type of the partition that GRUB for BIOS is in, which the DPS does not know. */
-export const BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649";
+const BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649";
 
 /** The partition types that each architecture has its own GUID for. */
 const ROOT_TYPES = {

@@ -5,9 +5,9 @@
  */
 
 /** `usage`: asked wrongly (exit code 2). `build`: asked rightly, and it failed (exit code 1). */
-export type ErrorKind = "usage" | "build";
+type ErrorKind = "usage" | "build";
 
-export interface BuildErrorOptions {
+interface BuildErrorOptions {
   readonly kind?: ErrorKind;
   /** What the person can do about it: one sentence, no final period. */
   readonly hint?: string | undefined;

@@ -15,7 +15,7 @@ type Style = Parameters<typeof styleText>[0];
 /** How the log is written. */
 export const LOG_FORMATS = ["text", "json"] as const;
 
-export type LogFormat = (typeof LOG_FORMATS)[number];
+type LogFormat = (typeof LOG_FORMATS)[number];
 
 /** What a JSON line has besides `level` and `message`, e.g. `{ step: "root", bytes: 4096, seconds: 0.1 }`. */
 export type Fields = Readonly<Record<string, unknown>>;

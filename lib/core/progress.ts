@@ -8,7 +8,7 @@ import * as log from "./log.ts";
 import { formatBytes } from "./units.ts";
 
 /** One long step. Call `update` as often as you like; it decides itself when to draw. */
-export interface Progress {
+interface Progress {
   /** `done` in the unit of the total: bytes. */
   readonly update: (done: number) => void;
   /** Ends the step and logs what it took. */
@@ -59,7 +59,7 @@ export function startProgress(label: string, total: number): Progress {
     },
     fail() {
       remove();
-      if (log.isJson()) log.detail(`${label}: failed`, { step: label, event: "fail" });
+      logFailure(label);
     },
   };
 }
@@ -78,10 +78,20 @@ export async function timeStep<T>(label: string, step: () => T | Promise<T>): Pr
   if (!log.isJson()) return await step();
   const start = performance.now();
   log.detail(`${label}: start`, { step: label, event: "start" });
-  const result = await step();
-  const end = performance.now();
-  log.detail(`${label}: ${((end - start) / 1000).toFixed(2)} s`, endOf(label, start, end));
-  return result;
+  try {
+    const result = await step();
+    const end = performance.now();
+    log.detail(`${label}: ${((end - start) / 1000).toFixed(2)} s`, endOf(label, start, end));
+    return result;
+  } catch (error) {
+    logFailure(label);
+    throw error;
+  }
+}
+
+/** A step that failed does not end: its error says why. */
+function logFailure(step: string): void {
+  if (log.isJson()) log.detail(`${step}: failed`, { step, event: "fail" });
 }
 
 /** Runs a step of `total` bytes under a progress bar; without bytes there is none. */

@@ -30,11 +30,6 @@ export function alignUp(bytes: number, unit: number): number {
   return Math.ceil(bytes / unit) * unit;
 }
 
-/** Rounds `bytes` down to a multiple of `unit` (both in bytes). Exact up to 2^53. */
-export function alignDown(bytes: number, unit: number): number {
-  return Math.floor(bytes / unit) * unit;
-}
-
 /** Writes a size for people, in the largest unit that makes it 1 or more: `612 MiB`, `1.5 GiB`, `20 KiB`, `512 B`. */
 export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

@@ -21,7 +21,7 @@ export type Recipe =
   | { readonly type: "signed"; readonly of: Recipe; readonly signer: Signer };
 
 /** A section of a UKI, from a text or from files of the tree, one behind the other. */
-export interface UkiSection {
+interface UkiSection {
   readonly name: ".osrel" | ".cmdline" | ".uname" | ".initrd" | ".linux";
   readonly content: string | readonly string[];
 }

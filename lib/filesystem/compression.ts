@@ -16,7 +16,7 @@ export interface Compression {
 }
 
 /** One way of compressing: the arguments of the program that makes the filesystem. */
-export interface Compressor {
+interface Compressor {
   /** The levels that it has, from the fastest to the smallest. */
   readonly levels?: readonly [number, number];
   readonly args: (level: number | undefined) => readonly string[];

@@ -20,7 +20,7 @@ const EXTENDED = "x";
 const encoder = new TextEncoder();
 
 /** What a filesystem keeps of the attributes of an entry. */
-export interface HeaderLimits {
+interface HeaderLimits {
   /** Seconds since 1970: later modification times become this one; what was added has it. */
   readonly time: number;
   /** Whether times have nanoseconds. */
@@ -40,7 +40,7 @@ export interface PaxOptions extends HeaderLimits {
 }
 
 /** Where the data of a file with holes is, as the first blocks of its contents say it. */
-export interface SparseMap {
+interface SparseMap {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Bytes of data. */
   readonly data: number;
@@ -61,7 +61,7 @@ export function sparseMap(ranges: Float64Array<ArrayBuffer>, size: number): Spar
   return { bytes, data };
 }
 
-export interface HeaderOptions {
+interface HeaderOptions {
   readonly name: Uint8Array<ArrayBuffer>;
   readonly flag: string;
   readonly link?: Uint8Array<ArrayBuffer> | undefined;

@@ -29,7 +29,7 @@ export interface FilesystemRequest {
 }
 
 /** What is known of every filesystem. */
-export interface CommonFilesystemPlan {
+interface CommonFilesystemPlan {
   /** Bytes. */
   readonly size: number;
   /**

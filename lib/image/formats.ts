@@ -8,7 +8,7 @@
  * How an image comes about: `direct`: the output is the disk. `wrapped`: the largest filesystem is made in the output,
  * and the format is written around it. `converted`: a raw disk in a scratch file is converted.
  */
-export type Strategy = "direct" | "wrapped" | "converted";
+type Strategy = "direct" | "wrapped" | "converted";
 
 interface Format {
   readonly summary: string;

@@ -105,7 +105,7 @@ export async function convertRaw(
 }
 
 /** Checks with qemu-img that an image is sound and of a disk of `size` bytes. @throws {BuildError} */
-export async function verifyFormat(image: string, format: FormatName, size: number): Promise<void> {
+async function verifyFormat(image: string, format: FormatName, size: number): Promise<void> {
   const { driver, check, own } = formatOf(format);
   const [info] = await Promise.all([
     commands.qemuImgInfo(image, driver).json(),

@@ -41,7 +41,7 @@ export interface MakeContext {
 }
 
 /** How a filesystem is made and checked. */
-export interface Maker<Writer> {
+interface Maker<Writer> {
   /** The programs that make it. */
   readonly programs: readonly ProgramName[];
   /** The program that checks one. */

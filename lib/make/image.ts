@@ -65,7 +65,7 @@ export async function openImage(output: string, plan: Plan, tree: OpenTree): Pro
 }
 
 /** The programs that a build runs. */
-export function programsFor({ builder, partitions, format, verity, settings }: Plan): ProgramName[] {
+function programsFor({ builder, partitions, format, verity, settings }: Plan): ProgramName[] {
   const types = partitions.map(({ filesystem }) => filesystem.type);
   return [
     ...new Set<ProgramName>([

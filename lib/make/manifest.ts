@@ -36,7 +36,7 @@ export async function hashImage(
 }
 
 /** The files that are asked for beside the image. */
-export type SideFiles = Pick<Settings, "manifest" | "sbom">;
+type SideFiles = Pick<Settings, "manifest" | "sbom">;
 
 /**
  * Empties the files, so that none describes another image than the one that is made now.

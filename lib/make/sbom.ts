@@ -18,7 +18,7 @@ import { countIn, entriesIn } from "../tree/query.ts";
 import { readFile, type Root } from "../tree/root.ts";
 
 /** A package that is installed in a tree. */
-export interface InstalledPackage {
+interface InstalledPackage {
   /** The type of its package URL: `deb`, `apk`. */
   readonly type: string;
   readonly name: string;

@@ -48,7 +48,7 @@ const TABLE_ROOM = 64 * KiB;
  * Writes the table into an image of `size` bytes that is full of data. sfdisk waits until all that its file holds is
  * on the disk below: it gets an empty one, `scratch`, where there is nothing to wait for, and the table is copied.
  */
-export async function insertTable(
+async function insertTable(
   image: string,
   table: Table,
   { size, sector, scratch }: { readonly size: number; readonly sector: number; readonly scratch: string },

@@ -69,7 +69,7 @@ export interface PartitionPlan extends PlacedVolume {
  * the first plan is preliminary, since its filesystem is as large as it becomes: planning again with what was measured
  * gives the final one.
  */
-export interface CommonPlan {
+interface CommonPlan {
   readonly format: FormatName;
   /** Bytes of the raw image. */
   readonly size: number;

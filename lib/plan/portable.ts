@@ -35,7 +35,7 @@ const MOUNT_POINTS: readonly ExtraFile[] = [
 ];
 
 /** What a tree lacks for a portable service. */
-export interface PortableCheck {
+interface PortableCheck {
   /** What only its author can add, for people: "os-release". */
   readonly lacks: readonly string[];
   /** The mount points that it has not. */

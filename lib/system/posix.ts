@@ -140,7 +140,7 @@ export function openInside(root: Fd, path: Uint8Array<ArrayBuffer>, flags: numbe
 }
 
 /** Like {@link openInside}, with one openat for each component, none of which may be a symlink or `..`. */
-export function openStepwise(root: Fd, path: Uint8Array<ArrayBuffer>, flags: number): Fd {
+function openStepwise(root: Fd, path: Uint8Array<ArrayBuffer>, flags: number): Fd {
   for (let at = root, from = 0;;) {
     const slash = path.indexOf(0x2f, from);
     const name = new Uint8Array(slash < 0 ? path.length - from : slash - from + 1);

@@ -80,7 +80,7 @@ export function throwIfInterrupted(): void {
 export type Stdin = string | Iterable<Uint8Array<ArrayBuffer>>;
 
 /** What goes into a program and what is done with what comes out. */
-export interface Streams {
+interface Streams {
   /** For its stdin, which is closed otherwise. */
   readonly stdin: Stdin | undefined;
   readonly stdout: Sink;
@@ -162,7 +162,7 @@ async function feed(child: Deno.ChildProcess, stdin: Stdin | undefined): Promise
 }
 
 /** What is done with the pieces of a pipe, and at its end. */
-export interface Sink {
+interface Sink {
   readonly write: (bytes: Uint8Array) => void;
   readonly close: () => void;
 }

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { FILE_TYPES, type FileType, PERMISSIONS_MASK, TYPE_MASK } from "../core/mode.ts";
+import { FILE_TYPES, type FileType, TYPE_MASK } from "../core/mode.ts";
 
 const TYPE_NAMES: Readonly<Record<number, FileType>> = Object.fromEntries(
   Object.entries(FILE_TYPES).map(([name, bits]) => [bits, name as FileType]),
@@ -56,11 +56,6 @@ export interface Xattr {
 
 export function typeOf(nodes: Nodes, node: number): FileType {
   return TYPE_NAMES[nodes.mode[node]! & TYPE_MASK]!;
-}
-
-/** Permissions with setuid, setgid and sticky: the lower 12 bits of `st_mode`. */
-export function permissionsOf(nodes: Nodes, node: number): number {
-  return nodes.mode[node]! & PERMISSIONS_MASK;
 }
 
 /** Modification time in nanoseconds since 1970. */

@@ -40,7 +40,7 @@ export function countIn(nodes: Nodes, path: string): number {
 }
 
 /** An entry of a directory, with its name as text. */
-export interface NamedEntry {
+interface NamedEntry {
   readonly name: string;
   readonly node: number;
 }

@@ -25,10 +25,10 @@ import type { HashSeed } from "./hash.ts";
 import { BLOCK_SIZE, FIRST_INODE } from "./layout.ts";
 import { planXattrs } from "./xattr.ts";
 
-export const ROOT_INODE = 2;
+const ROOT_INODE = 2;
 const LOST_AND_FOUND = new TextEncoder().encode("lost+found");
 /** A link's target below this size stands in the inode itself. */
-export const FAST_SYMLINK_SIZE = 60;
+const FAST_SYMLINK_SIZE = 60;
 /** `EXT4_LINK_MAX`. A directory with more subdirectories has a link count of 1 (`dir_nlink`). */
 const MAX_LINKS = 65000;
 /** Logical blocks are numbered with 32 bits. */
@@ -178,7 +178,7 @@ function blocksOf(selection: Selection, entry: number): number {
 }
 
 /** The logical blocks of an entry that hold data, as pairs of start and end; `blocks` when it has no holes. */
-export function rangesOf(selection: Selection, entry: number, blocks: number): number[] {
+function rangesOf(selection: Selection, entry: number, blocks: number): number[] {
   const node = contentsOf(selection, entry);
   const data = node === undefined || addedOf(selection, entry)?.text
     ? undefined
@@ -209,7 +209,7 @@ function needsXattrBlock(selection: Selection, entry: number, known: Map<number,
 }
 
 /** Where one inode stands. */
-export interface EntryPlacement extends Placement {
+interface EntryPlacement extends Placement {
   /** 0: none. */
   readonly xattrBlock: number;
 }

@@ -35,7 +35,7 @@ const FILE_TYPE: Readonly<Record<number, number>> = {
 };
 
 /** The entries of one directory, block by block. */
-export interface DirectoryPlan {
+interface DirectoryPlan {
   /** All blocks of the directory, those of the index included. */
   readonly blocks: number;
   /** Entries of the selection in the order in which they are stored. */
@@ -97,7 +97,7 @@ export function planDirectory(selection: Selection, directory: number, seed: Has
 }
 
 /** What the blocks of a directory say besides its entries. */
-export interface DirectoryInodes {
+interface DirectoryInodes {
   readonly self: number;
   readonly parent: number;
   /** The inode of an entry of the selection. */

@@ -25,7 +25,7 @@ export interface Time {
 }
 
 /** What an inode says about a file besides where it is. */
-export interface InodeFields {
+interface InodeFields {
   /** Type and permissions, as `st_mode`. */
   readonly mode: number;
   readonly uid: number;

@@ -21,7 +21,7 @@ const INODES_PER_BLOCK = BLOCK_SIZE / INODE_SIZE;
 export const DESCRIPTOR_SIZE = 64;
 const DESCRIPTORS_PER_BLOCK = BLOCK_SIZE / DESCRIPTOR_SIZE;
 /** One bitmap is one block. */
-export const BITS_PER_BLOCK = BLOCK_SIZE * 8;
+const BITS_PER_BLOCK = BLOCK_SIZE * 8;
 /** The resize inode has one pointer per reserved descriptor block, all in one block. */
 const POINTERS_PER_BLOCK = BLOCK_SIZE / 4;
 /** The first inode that is not reserved. */

@@ -29,7 +29,7 @@ import { writeSystemInodes } from "./system.ts";
 /** The event loop gets a turn this often. */
 const TURN_MS = 8;
 
-export interface Ext4Options {
+interface Ext4Options {
   /** Told how many bytes of contents are written. */
   readonly onProgress?: (done: number) => void;
   /** Ends the fill at the next opportunity. */

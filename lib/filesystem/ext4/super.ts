@@ -66,7 +66,7 @@ const VALID_FS = 1;
 const INODE_ZEROED = 0x4;
 
 /** What the counts of the finished filesystem are made of. */
-export interface Finished {
+interface Finished {
   /** As mke2fs wrote it. */
   readonly superblock: Uint8Array<ArrayBuffer>;
   readonly layout: Layout;

@@ -12,7 +12,7 @@ import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
 
 const MAGIC = 0xea020000;
 /** Inode fields end here (`i_extra_isize` is 32); the xattrs behind them start with the magic number. */
-export const INODE_XATTRS_AT = 160;
+const INODE_XATTRS_AT = 160;
 const BLOCK_HEADER_SIZE = 32;
 const ENTRY_SIZE = 16;
 /** Four zero bytes end the entries. */
@@ -35,7 +35,7 @@ interface Entry {
 }
 
 /** Which attributes go where. */
-export interface XattrPlan {
+interface XattrPlan {
   readonly inode: readonly Entry[];
   readonly block: readonly Entry[];
 }

@@ -26,7 +26,7 @@ import { fatNames } from "./names.ts";
 import { type Directory, type Placed, placeEntries } from "./place.ts";
 
 /** What goes into a filesystem. */
-export interface FatContents {
+interface FatContents {
   readonly geometry: FatGeometry;
   /** Sorted by path. */
   readonly entries: readonly FatEntry[];

@@ -24,7 +24,7 @@ const SECTORS_SHIFT = BigInt(62 - (CLUSTER_BITS - 8));
 const INCOMPATIBLE_COMPRESSION_TYPE = 1n << 3n, COMPRESSION_ZSTD = 1, HEADER_LENGTH = 112;
 
 /** Which cluster of the disk is where in the file, ascending by `guests`; the others read as zeros. */
-export interface Mapping {
+interface Mapping {
   /** Numbers of clusters of the disk. */
   readonly guests: readonly number[];
   /** Offsets in the file, in bytes: whole clusters, unless compressed. */

@@ -100,3 +100,17 @@ Deno.test("timeStep() logs start and end of what has no bar, and only as JSON", 
     },
   ]);
 });
+
+Deno.test("a step that failed is logged as failed, with a bar or without", async () => {
+  const lines = await logged(`
+    log.setLogFormat("json");
+    const fail = () => { throw new Error("no"); };
+    await lib.timeStep("table", fail).catch(() => {});
+    await lib.withProgress("root", ${MiB}, fail).catch(() => {});`);
+  assert.deepEqual(lines.map((line) => JSON.parse(line)).map(({ step, event }) => [step, event]), [
+    ["table", "start"],
+    ["table", "fail"],
+    ["root", "start"],
+    ["root", "fail"],
+  ]);
+});
