@@ -16,7 +16,7 @@ import {
   qemuCommand,
 } from "../../tasks/qemu.ts";
 import { quiet, tempDir } from "./helpers.ts";
-import { exclusively, unpack } from "./trees.ts";
+import { unpack } from "./trees.ts";
 
 /** The lines between which the init of every tree of trees.ts reports. */
 const BEGIN = "=== begin";
@@ -52,7 +52,7 @@ const PATIENCE = 1800;
 
 /**
  * Boots a disk image until the guest powers off, and returns what it wrote on the serial console, without
- * control codes. Only one guest runs at a time, whichever test starts it.
+ * control codes.
  *
  * @throws when the guest's report is not complete; the message has the last lines of its console.
  */
@@ -64,20 +64,19 @@ export async function bootQemu(image: string, options: QemuOptions = {}): Promis
   const format = options.format ?? found!.format;
   const architecture = options.architecture ?? found!.architecture;
   checkInstalled(architecture, firmware);
-  return await exclusively("qemu", () =>
-    tempDir(async (dir) => {
-      const variables = `${dir}/variables.fd`;
-      const files = firmwareFiles(architecture, firmware);
-      if (files?.variables) {
-        await Deno.copyFile(files.variables, variables);
-        await Deno.chmod(variables, 0o600);
-      }
-      const guest = { architecture, image, format, disk, memory, snapshot, firmware, variables };
-      const output = await runGuest(qemuCommand({ ...guest, accel: "tcg", serial: "stdio" }));
-      if (output.includes(END)) return output;
-      const tail = output.trimEnd().split("\n").slice(-60).join("\n");
-      throw new Error(`The guest of ${image} did not report; its last lines:\n${tail}`);
-    }));
+  return await tempDir(async (dir) => {
+    const variables = `${dir}/variables.fd`;
+    const files = firmwareFiles(architecture, firmware);
+    if (files?.variables) {
+      await Deno.copyFile(files.variables, variables);
+      await Deno.chmod(variables, 0o600);
+    }
+    const guest = { architecture, image, format, disk, memory, snapshot, firmware, variables };
+    const output = await runGuest(qemuCommand({ ...guest, accel: "tcg", serial: "stdio" }));
+    if (output.includes(END)) return output;
+    const tail = output.trimEnd().split("\n").slice(-60).join("\n");
+    throw new Error(`The guest of ${image} did not report; its last lines:\n${tail}`);
+  });
 }
 
 /** Runs QEMU until the guest powers off, is dead, or has had its time; returns its console. */
