@@ -8,7 +8,7 @@
 
 import { PERMISSIONS_MASK } from "../core/mode.ts";
 import { alignUp } from "../core/units.ts";
-import { xattrsOf } from "../tree/nodes.ts";
+import { decodeDevice, xattrsOf } from "../tree/nodes.ts";
 import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
 
 /** Bytes of a block of a tar archive. */
@@ -16,6 +16,8 @@ export const TAR_BLOCK = 512;
 
 export const HARD_LINK = "1";
 const EXTENDED = "x";
+/** GNU tar's: its contents are the link target of the next header. */
+const LONG_LINK = "K";
 
 const encoder = new TextEncoder();
 
@@ -35,30 +37,6 @@ interface HeaderLimits {
 export interface PaxOptions extends HeaderLimits {
   /** Whether an entry `./` describes the root. */
   readonly root: boolean;
-  /** Whether holes are left out, and not written as zeros. */
-  readonly sparse: boolean;
-}
-
-/** Where the data of a file with holes is, as the first blocks of its contents say it. */
-interface SparseMap {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Bytes of data. */
-  readonly data: number;
-}
-
-export function sparseMap(ranges: Float64Array<ArrayBuffer>, size: number): SparseMap {
-  const pairs: number[] = [];
-  let data = 0;
-  for (let i = 0; i < ranges.length; i += 2) {
-    pairs.push(ranges[i]!, ranges[i + 1]! - ranges[i]!);
-    data += ranges[i + 1]! - ranges[i]!;
-  }
-  // An empty range at the end says how long the file is.
-  if (ranges.length === 0 || ranges.at(-1)! < size) pairs.push(size, 0);
-  const text = encoder.encode(`${[pairs.length / 2, ...pairs].join("\n")}\n`);
-  const bytes = new Uint8Array(alignUp(text.length, TAR_BLOCK));
-  bytes.set(text);
-  return { bytes, data };
 }
 
 interface HeaderOptions {
@@ -66,18 +44,31 @@ interface HeaderOptions {
   readonly flag: string;
   readonly link?: Uint8Array<ArrayBuffer> | undefined;
   readonly size?: number;
-  readonly map?: SparseMap | undefined;
 }
 
 /** The largest numbers that fit into the octal fields of a header. */
 const MAX_ID = 0o7777777, MAX_SIZE = 0o77777777777;
 
-/** The header of an entry, with an extended one before it for all that does not fit. */
+/** The longest name and the longest target that fit into a header. */
+const MAX_NAME = 100;
+
+/**
+ * The header of an entry, with an extended one before it for what does not fit.
+ *
+ * The stream is one that every program reads alike. What POSIX allows and they get wrong is avoided:
+ *
+ * - `linkpath`: mksquashfs 4.5 drops `/`, `./` and `../` at its start. GNU tar's `K` is right everywhere, if it stands after
+ *   the extended header, where tar2sqfs does not forget it.
+ * - An extended header that fills its last block: mksquashfs before 4.7 and mkfs.erofs before 1.9.2 look for the end of a
+ *   number with sscanf(), and need a NUL. A `comment` is ignored by all.
+ * - A fraction of a second before 1970: POSIX's `-1.5` is -0.5 s to mkfs.erofs before 1.9.2.
+ * - Holes: mksquashfs reads beyond the map of a sparse file whose size is no multiple of 512. They are zeros.
+ */
 export function header(
   selection: Selection,
   entry: number,
   { time, nanoseconds, acls, firstTime }: HeaderLimits,
-  { name, flag, link, size = 0, map }: HeaderOptions,
+  { name, flag, link, size = 0 }: HeaderOptions,
 ): Uint8Array<ArrayBuffer> {
   const { nodes } = selection;
   const records: Uint8Array[] = [];
@@ -89,60 +80,75 @@ export function header(
   const seconds = timeOf === undefined ? time : nodes.mtimeSeconds[timeOf]!;
   const fraction = timeOf === undefined ? 0 : nodes.mtimeNanoseconds[timeOf]!;
   const late = seconds > time || (seconds === time && fraction > 0);
-  const stored = map ? map.bytes.length + map.data : size;
   if (uid > MAX_ID) record("uid", String(uid));
   if (gid > MAX_ID) record("gid", String(gid));
-  if (stored > MAX_SIZE) record("size", String(stored));
+  if (size > MAX_SIZE) record("size", String(size));
   const [at, rest] = late
     ? [time, 0]
     : seconds < firstTime
     ? [firstTime, 0]
-    : [seconds, nanoseconds ? fraction : 0];
+    : [seconds, nanoseconds && seconds >= 0 ? fraction : 0];
   // Always written, since a header knows neither nanoseconds nor times before 1970.
   record("mtime", `${at}.${String(rest).padStart(9, "0")}`);
-  if (map) {
-    record("GNU.sparse.major", "1");
-    record("GNU.sparse.minor", "0");
-    record("GNU.sparse.name", name);
-    record("GNU.sparse.realsize", String(size));
-  } else if (name.length > 100) record("path", name);
-  if (link && link.length > 100) record("linkpath", link);
-  let mode = modeOf(selection, entry) & PERMISSIONS_MASK;
+  if (name.length > MAX_NAME) record("path", name);
   for (const { name, value } of attributes === undefined ? [] : xattrsOf(nodes, attributes)) {
-    if (!acls && name.startsWith(ACL)) mode = withoutAcl(mode, name, value);
-    else if (flag !== HARD_LINK) record(`SCHILY.xattr.${name}`, value);
+    if (acls || !name.startsWith(ACL)) {
+      if (flag !== HARD_LINK) record(`SCHILY.xattr.${name}`, value);
+    }
   }
-  const extended = concat(records);
-  const padded = alignUp(extended.length, TAR_BLOCK);
-  const bytes = new Uint8Array(TAR_BLOCK + padded + TAR_BLOCK);
+  if (records.reduce((sum, { length }) => sum + length, 0) % TAR_BLOCK === 0) record("comment", "");
   const common = { uid: 0, gid: 0, mode: 0o644, device: 0 };
-  ustar(bytes, { ...common, name: encoder.encode("pax"), flag: EXTENDED, size: extended.length });
-  bytes.set(extended, TAR_BLOCK);
+  const parts = [member({ ...common, name: encoder.encode("pax"), flag: EXTENDED }, concat(records))];
+  if (link && link.length > MAX_NAME) {
+    const name = encoder.encode("././@LongLink");
+    parts.push(member({ ...common, name, flag: LONG_LINK }, concat([link, new Uint8Array(1)])));
+  }
   const isDevice = flag === "3" || flag === "4";
-  ustar(bytes.subarray(TAR_BLOCK + padded), {
-    name: map ? encoder.encode("sparse") : name.subarray(0, 100),
+  const own = new Uint8Array(TAR_BLOCK);
+  ustar(own, {
+    name: name.subarray(0, MAX_NAME),
     flag,
-    link: link?.subarray(0, 100),
-    mode,
+    link: link?.subarray(0, MAX_NAME),
+    mode: permissionsIn(selection, entry, acls),
     uid: Math.min(uid, MAX_ID),
     gid: Math.min(gid, MAX_ID),
-    size: Math.min(stored, MAX_SIZE),
+    size: Math.min(size, MAX_SIZE),
     device: isDevice ? nodes.special[contentsOf(selection, entry)!]! : 0,
   });
+  return concat([...parts, own]);
+}
+
+/** A header with its contents behind it, which fill whole blocks. */
+function member(fields: Omit<Ustar, "size">, contents: Uint8Array): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(TAR_BLOCK + alignUp(contents.length, TAR_BLOCK));
+  ustar(bytes, { ...fields, size: contents.length });
+  bytes.set(contents, TAR_BLOCK);
   return bytes;
+}
+
+/** The permissions of an entry in a filesystem with or without ACLs; without them nobody gets more than they gave. */
+export function permissionsIn(selection: Selection, entry: number, acls: boolean): number {
+  const mode = modeOf(selection, entry) & PERMISSIONS_MASK;
+  const node = attributesOf(selection, entry);
+  if (acls || node === undefined) return mode;
+  const acl = xattrsOf(selection.nodes, node).find(({ name }) => name === `${ACL}access`);
+  return acl ? withoutAcl(mode, acl.value) : mode;
 }
 
 /** What the names of the xattrs begin with that are ACLs. */
 export const ACL = "system.posix_acl_";
 
-/** The permissions of a file without its ACL: the group's bits were the most that the ACL gives to anybody. */
-function withoutAcl(mode: number, name: string, value: Uint8Array): number {
-  if (name !== `${ACL}access`) return mode;
+/**
+ * The permissions of a file without its ACL, as `setfacl --remove-all` leaves them. With an ACL the group's bits are the
+ * mask, the most that anybody but owner and others gets: the group keeps what both the mask and its own entry give it.
+ */
+function withoutAcl(mode: number, acl: Uint8Array): number {
   const GROUP_OBJ = 0x04;
-  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  const view = new DataView(acl.buffer, acl.byteOffset, acl.byteLength);
   // After a version, entries of eight bytes: tag, permissions, ID (include/uapi/linux/posix_acl_xattr.h).
-  for (let at = 4; at + 8 <= value.length; at += 8) {
-    if (view.getUint16(at, true) === GROUP_OBJ) return (mode & ~0o070) | view.getUint16(at + 2, true) << 3;
+  for (let at = 4; at + 8 <= acl.length; at += 8) {
+    if (view.getUint16(at, true) !== GROUP_OBJ) continue;
+    return mode & (~0o070 | (view.getUint16(at + 2, true) & 0o7) << 3);
   }
   return mode;
 }
@@ -188,9 +194,9 @@ function ustar(block: Uint8Array, { name, flag, link, mode, uid, gid, size, devi
   if (link) block.set(link, 157);
   text(257, "ustar");
   text(263, "00");
-  // As Linux keeps a device number in 32 bits: new_decode_dev() of include/linux/kdev_t.h.
-  octal(329, 8, (device >>> 8) & 0xfff);
-  octal(337, 8, (device & 0xff) | ((device >>> 12) & 0xfff00));
+  const [major, minor] = decodeDevice(device);
+  octal(329, 8, major);
+  octal(337, 8, minor);
   const sum = block.subarray(0, TAR_BLOCK).reduce((total, byte) => total + byte, 0);
   text(148, sum.toString(8).padStart(6, "0") + "\0 ");
 }

@@ -3,8 +3,7 @@
  * so that nothing is copied or mounted first.
  *
  * - https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_03
- * - xattrs as `SCHILY.xattr.NAME`, with the value as bytes; files with holes as GNU tar's sparse format 1.0:
- *   https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html
+ * - xattrs as `SCHILY.xattr.NAME`, with the value as bytes; holes as zeros
  *
  * @module
  */
@@ -17,7 +16,7 @@ import { targetBytes } from "../tree/nodes.ts";
 import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "../tree/reader.ts";
 import type { Root } from "../tree/root.ts";
 import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
-import { HARD_LINK, header, type PaxOptions, sparseMap, TAR_BLOCK } from "./pax-header.ts";
+import { HARD_LINK, header, type PaxOptions, TAR_BLOCK } from "./pax-header.ts";
 
 /** The type flag of a header, by file type. A socket has none: the caller leaves it out. */
 const TYPE_FLAGS: Readonly<Record<number, string>> = {
@@ -73,24 +72,12 @@ export function* paxStream(
       const node = contentsOf(selection, entry);
       const link = type === FILE_TYPES.symlink ? targetBytes(nodes, node!) : undefined;
       const size = type === FILE_TYPES.file ? sizeOf(selection, entry) : 0;
-      const ranges = node === undefined ? undefined : nodes.data.get(node);
-      const map = options.sparse && ranges && type === FILE_TYPES.file ? sparseMap(ranges, size) : undefined;
-      yield* put(
-        output,
-        header(selection, entry, options, { name, flag: TYPE_FLAGS[type]!, link, size, map }),
-      );
+      yield* put(output, header(selection, entry, options, { name, flag: TYPE_FLAGS[type]!, link, size }));
       if (text) {
         yield* put(output, text);
         yield* put(output, new Uint8Array(alignUp(text.length, TAR_BLOCK) - text.length));
       } else if (size > 0) {
-        if (map) yield* put(output, map.bytes);
-        yield* contentsOfFile(
-          output,
-          reader,
-          node!,
-          ranges ?? Float64Array.of(0, size),
-          map ? undefined : size,
-        );
+        yield* contentsOfFile(output, reader, node!, nodes.data.get(node!) ?? Float64Array.of(0, size), size);
       }
       onProgress(done += size);
     }
@@ -118,20 +105,20 @@ function* flush(output: Output): Pieces {
   output.used = 0;
 }
 
-/** Appends the data of a file, with zeros between its ranges up to `size` unless it is sparse. */
+/** Appends a file of `size` bytes, whole blocks: what lies between the `ranges` of its data are zeros. */
 function* contentsOfFile(
   output: Output,
   reader: Reader,
   node: number,
   ranges: Float64Array<ArrayBuffer>,
-  size: number | undefined,
+  size: number,
 ): Pieces {
   const fd = openFile(reader, node);
   try {
-    let position = 0, written = 0;
+    let position = 0;
     for (let i = 0; i < ranges.length; i += 2) {
       const start = ranges[i]!, end = ranges[i + 1]!;
-      if (size !== undefined) yield* zeros(output, start - position);
+      yield* zeros(output, start - position);
       for (let at = start; at < end;) {
         const length = Math.min(end - at, output.buffer.length - output.used);
         readInto(reader, node, fd, output.buffer.subarray(output.used, output.used + length), at);
@@ -140,11 +127,8 @@ function* contentsOfFile(
         if (output.used === output.buffer.length) yield* flush(output);
       }
       position = end;
-      written += end - start;
     }
-    if (size !== undefined) yield* zeros(output, size - position);
-    const length = size ?? written;
-    yield* zeros(output, alignUp(length, TAR_BLOCK) - length);
+    yield* zeros(output, alignUp(size, TAR_BLOCK) - position);
     assertUnchanged(reader, node, fd);
   } finally {
     posix.close(fd);

@@ -10,9 +10,10 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
-import { FILE_TYPES, PERMISSIONS_MASK, TYPE_MASK } from "../core/mode.ts";
+import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
 import { alignUp, KiB, MiB } from "../core/units.ts";
-import { xattrsOf } from "../tree/nodes.ts";
+import type { ProgramName } from "../system/programs.ts";
+import { decodeDevice, type Xattr, xattrsOf } from "../tree/nodes.ts";
 import {
   type Compression,
   compressionArgs,
@@ -20,12 +21,20 @@ import {
   EROFS_COMPRESSORS,
   SQUASHFS_COMPRESSORS,
 } from "./compression.ts";
-import { attributesOf, entryPath, modeOf, nameLengthOf, type Selection, sizeOf } from "./contents.ts";
-import { ACL, type PaxOptions } from "./pax-header.ts";
-import type { FilesystemPlan, FilesystemRequest } from "./types.ts";
+import {
+  attributesOf,
+  contentsOf,
+  entryPath,
+  modeOf,
+  nameLengthOf,
+  type Selection,
+  sizeOf,
+} from "./contents.ts";
+import { ACL, type PaxOptions, permissionsIn } from "./pax-header.ts";
+import type { FilesystemPlan, FilesystemRequest, VersionNeed } from "./types.ts";
 
 /** What one of them can hold. */
-interface ReadOnlyFilesystem {
+export interface ReadOnlyFilesystem {
   readonly compressors: Compressors;
   /** What it uses when nothing else is asked. */
   readonly compression: Compression;
@@ -33,6 +42,23 @@ interface ReadOnlyFilesystem {
   readonly lastTime: number;
   /** Whether the root is an entry of the stream, which can have xattrs. */
   readonly rootEntry: boolean;
+  /** Whether zeros take no space in it, even without compression. */
+  readonly holes: boolean;
+  /** How many user and group IDs there may be together. */
+  readonly maxIds: number;
+  /** Bytes of the value of one xattr, and of all xattrs of an entry as it stores them. */
+  readonly maxXattr: number;
+  readonly maxXattrs: number;
+  /** What an older version of its program gets wrong. */
+  readonly old?: {
+    readonly program: ProgramName;
+    /** The first that is right. */
+    readonly version: string;
+    /** The largest minor number of a device. */
+    readonly maxMinor: number;
+    /** Bytes of an extended header. */
+    readonly maxHeader: number;
+  };
   /** What the stream has. */
   readonly pax: Omit<PaxOptions, "time" | "root">;
   readonly uuid: boolean;
@@ -48,7 +74,12 @@ export const READ_ONLY = {
     compression: { name: "zstd" },
     lastTime: 2 ** 32 - 1,
     rootEntry: false,
-    pax: { sparse: true, nanoseconds: false, acls: false, firstTime: 0 },
+    holes: true,
+    // The superblock counts them in 16 bits: with 65,536 mksquashfs makes an image that cannot be mounted.
+    maxIds: 2 ** 16 - 1,
+    maxXattr: Infinity,
+    maxXattrs: Infinity,
+    pax: { nanoseconds: false, acls: false, firstTime: 0 },
     uuid: false,
     label: false,
   },
@@ -57,7 +88,13 @@ export const READ_ONLY = {
     compression: { name: "lz4hc" },
     lastTime: Number.MAX_SAFE_INTEGER,
     rootEntry: true,
-    pax: { sparse: false, nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
+    holes: false,
+    maxIds: Infinity,
+    // The length of a value, and that of all in words, have 16 bits, which mkfs.erofs does not check.
+    maxXattr: 2 ** 16 - 1,
+    maxXattrs: 4 * (2 ** 16 - 1),
+    old: { program: "mkfs.erofs", version: "1.9.2", maxMinor: 2 ** 19 - 1, maxHeader: 32 * KiB },
+    pax: { nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
     uuid: true,
     label: true,
   },
@@ -88,6 +125,9 @@ const SHOWN = 5;
 /** The longest path that the programs take, with its NUL. */
 const PATH_MAX = 4096;
 
+/** From so many entries on it is said that the programs, which look names up one by one, take long. */
+const LARGE_DIRECTORY = 20_000;
+
 /** More than any entry takes besides its contents: inode, name, pax header's worth of xattrs. */
 const ENTRY_ESTIMATE = KiB;
 
@@ -99,7 +139,7 @@ export function planReadOnly(
 ): FilesystemPlan {
   const row: ReadOnlyFilesystem = READ_ONLY[type];
   const compression = compressionArgs(type, row.compressors, request.compression ?? row.compression);
-  const { notices, bytes, inodes } = checkEntries(type, row, selection);
+  const { notices, bytes, inodes, needs } = checkEntries(type, row, selection);
   notices.push(`FREE_MB has no meaning for ${type}: it is read-only, and as large as its contents become`);
   const { time } = request;
   if (time > row.lastTime) {
@@ -115,6 +155,7 @@ export function planReadOnly(
     entries: selection.count,
     bytes,
     notices,
+    needs,
     writer: {
       selection,
       pax: { ...row.pax, root: row.rootEntry, time },
@@ -131,23 +172,27 @@ export function planReadOnly(
 function rootOf(selection: Selection, time: number): StreamPlan["root"] {
   const node = attributesOf(selection, 0);
   return {
-    mode: modeOf(selection, 0) & PERMISSIONS_MASK,
+    mode: permissionsIn(selection, 0, false),
     uid: node === undefined ? 0 : selection.nodes.uid[node]!,
     gid: node === undefined ? 0 : selection.nodes.gid[node]!,
     time: node === undefined ? time : Math.max(0, Math.min(selection.nodes.mtimeSeconds[node]!, time)),
   };
 }
 
-/** Counts the bytes of contents, and finds what would be lost. */
-function checkEntries(
-  type: string,
-  { rootEntry, pax }: ReadOnlyFilesystem,
-  selection: Selection,
-): { notices: string[]; bytes: number; inodes: number } {
+/** Counts the bytes of contents, and finds what would be lost. @throws {BuildError} for what it cannot hold. */
+function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selection) {
   const { nodes } = selection;
+  const { pax } = row;
   const seen = new Set<number>();
-  const withAcl = new Set<number>();
+  const ids = new Set<number>();
+  const found: { [kind in "acl" | "early" | "fraction" | "large"]: number[] } = {
+    acl: [],
+    early: [],
+    fraction: [],
+    large: [],
+  };
   const notices: string[] = [];
+  let need: VersionNeed | undefined;
   const paths = new Uint32Array(selection.count);
   let bytes = 0;
   for (let entry = 0; entry < selection.count; entry++) {
@@ -167,31 +212,94 @@ function checkEntries(
       notices.push(`Leaving out the socket ${quote(entryPath(selection, entry))}: no process listens on it`);
     }
     if (mode === FILE_TYPES.file) {
-      const holes = pax.sparse ? nodes.data.get(source) : undefined;
-      const data = holes?.reduce((sum, at, i) => sum + (i % 2 ? at : -at), 0);
+      const ranges = row.holes ? nodes.data.get(source) : undefined;
+      const data = ranges?.reduce((sum, at, i) => sum + (i % 2 ? at : -at), 0);
       bytes += data ?? sizeOf(selection, entry);
     }
-    for (const { name } of node === undefined ? [] : xattrsOf(nodes, node)) {
-      if (!pax.acls && name.startsWith(ACL)) {
-        withAcl.add(entry);
-        continue;
-      }
-      const problem = entry === 0 && !rootEntry
-        ? `the root has the extended attribute ${quote(name)}`
-        : name.includes("=")
-        ? `it has an extended attribute with "=" in its name`
-        : undefined;
-      if (problem) throw cannotHold(type, quote(entryPath(selection, entry)), problem);
+    ids.add(node === undefined ? 0 : nodes.uid[node]!).add(node === undefined ? 0 : nodes.gid[node]!);
+    if (ids.size > row.maxIds) {
+      throw cannotHold(
+        type,
+        quote(entryPath(selection, entry)),
+        `there are more than ${row.maxIds} different user and group IDs`,
+      );
+    }
+    const timeOf = contentsOf(selection, entry);
+    if (timeOf !== undefined && nodes.mtimeSeconds[timeOf]! < 0) {
+      if (nodes.mtimeSeconds[timeOf]! < pax.firstTime) found.early.push(entry);
+      else if (nodes.mtimeNanoseconds[timeOf]! > 0) found.fraction.push(entry);
+    }
+    if (selection.childCount[entry]! >= LARGE_DIRECTORY) found.large.push(entry);
+    const xattrs = node === undefined ? [] : xattrsOf(nodes, node);
+    const kept = pax.acls ? xattrs : xattrs.filter(({ name }) => !name.startsWith(ACL));
+    if (kept.length < xattrs.length) found.acl.push(entry);
+    const problem = xattrProblem(row, entry, kept);
+    if (problem) throw cannotHold(type, quote(entryPath(selection, entry)), problem);
+    need ??= versionNeed(row, selection, entry, paths[entry]!, kept);
+  }
+  const say = (entries: readonly number[], text: (paths: string) => string) => {
+    if (entries.length === 0) return;
+    const shown = entries.slice(0, SHOWN).map((entry) => quote(entryPath(selection, entry))).join(", ");
+    notices.push(text(entries.length > SHOWN ? `${shown} and ${entries.length - SHOWN} others` : shown));
+  };
+  say(
+    found.acl,
+    (paths) => `Leaving out the ACLs of ${paths}: ${type} has none; the groups keep their rights`,
+  );
+  say(found.early, (paths) => `Dating ${paths} 1970-01-01: the times of ${type} begin there`);
+  say(found.fraction, (paths) => `Dating ${paths} to the second: ${type} has no fractions before 1970`);
+  say(
+    found.large,
+    (paths) => `Filling ${paths} may take minutes: ${type} is slow with directories of this size`,
+  );
+  return { notices, bytes, inodes: seen.size, needs: need ? [need] : [] };
+}
+
+/** Why an entry cannot have these xattrs. */
+function xattrProblem(
+  { rootEntry, maxXattr, maxXattrs }: ReadOnlyFilesystem,
+  entry: number,
+  xattrs: readonly Xattr[],
+): string | undefined {
+  for (const { name, value } of xattrs) {
+    if (entry === 0 && !rootEntry) return `the root has the extended attribute ${quote(name)}`;
+    if (name.includes("=")) return `it has an extended attribute with "=" in its name`;
+    if (value.length > maxXattr) {
+      return `its extended attribute ${quote(name)} has ${value.length} bytes, more than ${maxXattr}`;
     }
   }
-  if (withAcl.size > 0) {
-    const shown = [...withAcl].slice(0, SHOWN).map((entry) => quote(entryPath(selection, entry)));
-    const more = withAcl.size > SHOWN ? ` and ${withAcl.size - SHOWN} others` : "";
-    notices.push(
-      `Leaving out the ACLs of ${shown.join(", ")}${more}: ${type} has none; the groups keep their rights`,
-    );
-  }
-  return { notices, bytes, inodes: seen.size };
+  // As erofs stores them: a header, then each with 4 bytes before it and without the prefix of its name.
+  const stored = ({ name, value }: Xattr) =>
+    alignUp(4 + name.length - name.indexOf(".") - 1 + value.length, 4);
+  const total = xattrs.reduce((sum, xattr) => sum + stored(xattr), 12);
+  if (total > maxXattrs) return `its extended attributes take ${total} bytes, more than ${maxXattrs}`;
+}
+
+/** The version of the program that an entry needs, if not any one will do. */
+function versionNeed(
+  { old }: ReadOnlyFilesystem,
+  selection: Selection,
+  entry: number,
+  pathLength: number,
+  xattrs: readonly Xattr[],
+): VersionNeed | undefined {
+  if (!old) return undefined;
+  const { program, version } = old;
+  const need = (problem: string) => ({
+    program,
+    version,
+    problem: `${problem} of ${quote(entryPath(selection, entry))}`,
+  });
+  // A record has its length, the key's prefix and three more characters besides name and value; the others are short.
+  const length = xattrs.reduce(
+    (sum, { name, value }) => sum + 24 + name.length + value.length,
+    pathLength + 128,
+  );
+  if (length > old.maxHeader) return need("the extended attributes");
+  const mode = modeOf(selection, entry) & TYPE_MASK;
+  if (mode !== FILE_TYPES.char && mode !== FILE_TYPES.block) return undefined;
+  const [, minor] = decodeDevice(selection.nodes.special[contentsOf(selection, entry)!]!);
+  return minor > old.maxMinor ? need(`the minor number ${minor}`) : undefined;
 }
 
 function cannotHold(type: string, what: string, reason: string): BuildError {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { ProgramName } from "../system/programs.ts";
 import type { Compression } from "./compression.ts";
 import type { Ext4Plan } from "./ext4/plan.ts";
 import type { FatEntry, FatGeometry } from "./fat/geometry.ts";
@@ -28,6 +29,15 @@ export interface FilesystemRequest {
   readonly compression?: Compression;
 }
 
+/** What a tree needs of a program beyond what any tree does. */
+export interface VersionNeed {
+  readonly program: ProgramName;
+  /** The first version that can. */
+  readonly version: string;
+  /** What needs it: `the minor number 600000 of "/dev/x"`. */
+  readonly problem: string;
+}
+
 /** What is known of every filesystem. */
 interface CommonFilesystemPlan {
   /** Bytes. */
@@ -50,6 +60,7 @@ interface CommonFilesystemPlan {
   /** Bytes of contents that will be written. */
   readonly bytes: number;
   readonly notices: readonly string[];
+  readonly needs?: readonly VersionNeed[];
 }
 
 /** What the writer of a filesystem needs besides, and nobody else looks at. */

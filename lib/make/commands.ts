@@ -107,11 +107,15 @@ export function fsckVfat(path: string): Command {
 /**
  * Makes a squashfs from a pax stream.
  *
+ * -no-tailends: without it, as -tar has it, a file can get the contents of another one. If a file is the end of a larger
+ * one, all versions up to 4.7.5 may take a third file for it; before 4.7 threads race for the place in the image, too.
+ *
  * https://manpages.debian.org/trixie/squashfs-tools/mksquashfs.1.en.html
  */
 export function mksquashfs(path: string, { compression, root, time }: StreamPlan, stream: Chunks): Command {
-  return $`mksquashfs - ${path} -tar -noappend -exit-on-error -quiet -no-progress -reproducible ${compression}
-    -root-mode ${root.mode.toString(8)} -root-uid ${root.uid} -root-gid ${root.gid} -root-time ${root.time}`
+  return $`mksquashfs - ${path} -tar -no-tailends -noappend -exit-on-error -quiet -no-progress -reproducible
+    ${compression} -root-mode ${root.mode.toString(8)} -root-uid ${root.uid} -root-gid ${root.gid}
+    -root-time ${root.time}`
     .env({ SOURCE_DATE_EPOCH: String(time) }).stdin(stream);
 }
 
@@ -123,6 +127,8 @@ export function unsquashfs(path: string, offset: number): Command {
 /**
  * Makes an erofs from a pax stream.
  *
+ * Without SOURCE_DATE_EPOCH: with it, every time before 1970 becomes that one. The stream has no later times.
+ *
  * @param scratch where it keeps what it cannot stream.
  *
  * https://manpages.debian.org/trixie/erofs-utils/mkfs.erofs.1.en.html
@@ -130,7 +136,7 @@ export function unsquashfs(path: string, offset: number): Command {
 export function mkfsErofs(path: string, plan: StreamPlan, stream: Chunks, scratch: string): Command {
   const { compression, uuid, label, time } = plan;
   return $`mkfs.erofs --quiet --tar=f -b4096 -T${time} --mkfs-time -U${uuid} -L${label} ${compression} ${path}`
-    .env({ SOURCE_DATE_EPOCH: String(time), TMPDIR: scratch }).stdin(stream);
+    .env({ TMPDIR: scratch }).stdin(stream);
 }
 
 /** Reads all of an erofs. */

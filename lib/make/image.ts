@@ -32,7 +32,7 @@ import {
 import type { OpenTree } from "../tree/inspect.ts";
 import { programsOf } from "./filesystems.ts";
 import { clearSideFiles, hashImage } from "./manifest.ts";
-import { checkPrograms } from "./programs.ts";
+import { checkNeeds, checkPrograms } from "./programs.ts";
 import { checkSectors } from "./table.ts";
 import { removeVerity, verityDirectory } from "./verity.ts";
 
@@ -47,6 +47,7 @@ import { removeVerity, verityDirectory } from "./verity.ts";
 export async function openImage(output: string, plan: Plan, tree: OpenTree): Promise<BuildImage> {
   const start = performance.now();
   const versions = await timeStep("tools", () => checkPrograms(programsFor(plan)));
+  plan.partitions.forEach(({ filesystem: { type, needs } }) => checkNeeds(type, needs, versions));
   if (plan.builder === "disk-image") checkSectors(plan.sectorSize, versions.get("sfdisk"));
   const path = resolve(output);
   const checked = await checkFor(path, plan, tree.path);

@@ -4,7 +4,10 @@
  * @module
  */
 
+import { BuildError } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import { compareNumerically } from "../core/units.ts";
+import type { VersionNeed } from "../filesystem/types.ts";
 import { checkVersion, type ProgramName, requirePrograms, versionedPrograms } from "../system/programs.ts";
 import * as commands from "./commands.ts";
 
@@ -22,4 +25,19 @@ export async function checkPrograms(programs: readonly ProgramName[]): Promise<R
   );
   if (asked.length) log.detail(asked.map((program, i) => `${program} ${versions[i]}`).join(", "));
   return new Map(asked.map((program, i) => [program, versions[i]!]));
+}
+
+/** Checks that the programs are new enough for what the tree holds. @throws {BuildError} naming what is in the way. */
+export function checkNeeds(
+  filesystem: string,
+  needs: readonly VersionNeed[] = [],
+  versions: ReadonlyMap<string, string>,
+): void {
+  for (const { program, version, problem } of needs) {
+    const found = versions.get(program)!;
+    if (compareNumerically(found, version) >= 0) continue;
+    throw new BuildError(`Cannot make ${filesystem} with ${program} ${found}: it damages ${problem}`, {
+      hint: `Install ${program} ${version} or later, change the tree, or set FILESYSTEM to another one`,
+    });
+  }
 }

@@ -39,6 +39,8 @@ interface Version {
   readonly tested: string;
   /** The oldest version that works. */
   readonly required?: string;
+  /** Versions that must not be used: from this one until the one in which it was mended. */
+  readonly broken?: { readonly from: string; readonly until: string; readonly why: string };
 }
 
 export const PROGRAMS = {
@@ -70,7 +72,14 @@ export const PROGRAMS = {
     purpose: "build",
     package: "squashfs-tools",
     why: "to make squashfs filesystems",
-    version: { ask: "-version", tested: "4.5" },
+    version: {
+      ask: "-version",
+      tested: "4.5",
+      // Files of nothing but zeros: https://github.com/plougher/squashfs-tools/issues/339
+      broken: { from: "4.7", until: "4.7.5", why: "it may write wrong contents" },
+    },
+    // Before 4.7 it takes large numbers for negative ones, and then writes them as they are.
+    chatter: /^(Major|Minor) -\d+ out of range in device node /,
   },
   "unsquashfs": { purpose: "build", package: "squashfs-tools", why: "to check squashfs filesystems" },
   "mkfs.erofs": {
@@ -271,7 +280,7 @@ export function versionedPrograms(programs: readonly ProgramName[]): ProgramName
  * @throws {BuildError} when it cannot be found, or is too old.
  */
 export function checkVersion(program: ProgramName, printed: string): string {
-  const { tested, required } = (PROGRAMS[program] as Program).version!;
+  const { tested, required, broken } = (PROGRAMS[program] as Program).version!;
   const version = /\b(\d+(?:\.\d+)+)\b/.exec(printed)?.[1];
   if (!version) {
     throw new BuildError(`Cannot determine the version of ${program}`, { hint: packageHint(program) });
@@ -279,6 +288,13 @@ export function checkVersion(program: ProgramName, printed: string): string {
   if (required && compareNumerically(version, required) < 0) {
     throw new BuildError(`Cannot use ${program} ${version}: ${required} or later is needed`, {
       hint: "Debian 13 has it, and so has this suite's container",
+    });
+  }
+  const isBroken = broken && compareNumerically(version, broken.from) >= 0 &&
+    compareNumerically(version, broken.until) < 0;
+  if (isBroken) {
+    throw new BuildError(`Cannot use ${program} ${version}: ${broken.why}`, {
+      hint: `Install ${broken.until} or later, or one before ${broken.from}`,
     });
   }
   if (compareNumerically(version, tested) < 0) {

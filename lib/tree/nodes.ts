@@ -94,6 +94,11 @@ export function targetBytes(nodes: Nodes, node: number): Uint8Array<ArrayBuffer>
   return nodes.bytes.subarray(at, at + nodes.size[node]!);
 }
 
+/** Major and minor number of a device, as Linux keeps them in 32 bits: `new_decode_dev()` of include/linux/kdev_t.h. */
+export function decodeDevice(device: number): [major: number, minor: number] {
+  return [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
+}
+
 /** The children of a directory, sorted by the bytes of their names. */
 export function* children(nodes: Nodes, node: number): Generator<number, void> {
   const first = nodes.firstChild[node]!, end = first + nodes.childCount[node]!;

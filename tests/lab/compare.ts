@@ -13,11 +13,19 @@ import { bytesOf } from "./libc.ts";
 export interface CompareOptions {
   /** Paths (Latin-1, without a slash at their start) that are left out on both sides, with all below them. */
   readonly omit?: readonly string[];
-  /** Times of which only the whole seconds count, none of them before 1970: as squashfs keeps them. */
-  readonly wholeSeconds?: boolean;
+  /** What the filesystem makes of a time, whose fraction is what follows the point. Default: it keeps it. */
+  readonly time?: (seconds: number, fraction: string) => string;
+  /** Whether sockets are left out on both sides. */
+  readonly noSockets?: boolean;
   /** Files of which only the contents count: zeros may stand for holes, and holes for zeros. */
   readonly anyHoles?: boolean;
 }
+
+/** What read-only filesystems make of a time: whole seconds from 1970 on, or whole seconds only before. */
+export const KEPT_TIMES = {
+  squashfs: (seconds, _) => String(Math.max(0, seconds)),
+  erofs: (seconds, fraction) => seconds < 0 ? String(seconds) : `${seconds}.${fraction}`,
+} as const satisfies Record<string, NonNullable<CompareOptions["time"]>>;
 
 /** What `find` says about one entry. */
 interface Listed {
@@ -31,14 +39,18 @@ interface Listed {
 export function assertEqualTrees(
   expected: string,
   actual: string,
-  { omit = [], wholeSeconds = false, anyHoles = false }: CompareOptions = {},
+  { omit = [], noSockets = false, time, anyHoles = false }: CompareOptions = {},
 ): void {
   const skips = (path: string) => omit.some((one) => path === one || path.startsWith(`${one}/`));
-  const [left, right] = [list(expected, skips, wholeSeconds), list(actual, skips, wholeSeconds)];
+  const [left, right] = [expected, actual].map((root) => list(root, { skips, noSockets, time })) as [
+    Listed[],
+    Listed[],
+  ];
   assert.ok(left.length > 0);
   assertEqualLines(left.map(({ facts }) => facts), right.map(({ facts }) => facts));
   assertEqualLines(devices(expected, skips), devices(actual, skips));
-  assertEqualLines(xattrs(expected, skips), xattrs(actual, skips));
+  const tests = noSockets ? ["!", "-type", "s"] : [];
+  assertEqualLines(xattrs(expected, skips, tests), xattrs(actual, skips, tests));
   for (const { path, type } of left) {
     if (type === "f") assertEqualFiles(`${expected}/${path}`, `${actual}/${path}`, anyHoles);
   }
@@ -80,13 +92,19 @@ function run(cwd: string, program: string, args: string[], stdin?: string): stri
   }
 }
 
-function list(root: string, skips: (path: string) => boolean, wholeSeconds: boolean): Listed[] {
+interface ListOptions {
+  readonly skips: (path: string) => boolean;
+  readonly noSockets: boolean;
+  readonly time: CompareOptions["time"] | undefined;
+}
+
+function list(root: string, { skips, noSockets, time: kept }: ListOptions): Listed[] {
   const fields = ["%P", "%y", "%m", "%U", "%G", "%s", "%T@", "%l", "%n", "%D:%i"];
   const words = run(root, "find", [".", "-printf", fields.join("\\0") + "\\0"]).split("\0");
   const rows: string[][] = [];
   for (let at = 0; at + fields.length <= words.length; at += fields.length) {
     const row = words.slice(at, at + fields.length);
-    if (!skips(row[0]!)) rows.push(row);
+    if (!skips(row[0]!) && !(noSockets && row[1] === "s")) rows.push(row);
   }
   rows.sort(([a], [b]) => a! < b! ? -1 : 1);
   const firstOf = new Map<string, string>();
@@ -94,7 +112,9 @@ function list(root: string, skips: (path: string) => boolean, wholeSeconds: bool
     if (!firstOf.has(inode!)) firstOf.set(inode!, path!);
     // The size of a directory is the filesystem's affair; so is its link count when there are over 65000.
     const own = type === "d" ? [] : [size, target, links, `= ${firstOf.get(inode!)}`];
-    const shown = wholeSeconds ? Math.max(0, Math.floor(Number(time!.replace(/\..*/, "")))) : time;
+    // find prints -1.5 as -2.5: both parts as the inode has them.
+    const [seconds, fraction] = time!.split(".");
+    const shown = kept ? kept(Number(seconds), fraction!) : time;
     return { path: path!, type: type!, facts: [path, type, mode, uid, gid, shown, ...own].join("|") };
   });
 }
@@ -111,8 +131,8 @@ function devices(root: string, skips: (path: string) => boolean): string[] {
   return run(root, "stat", ["--printf=%n|%t:%T\\0"], found).split("\0");
 }
 
-function xattrs(root: string, skips: (path: string) => boolean): string[] {
-  const found = paths(root, skips) + ".\0";
+function xattrs(root: string, skips: (path: string) => boolean, tests: readonly string[]): string[] {
+  const found = paths(root, skips, ...tests) + ".\0";
   const dump = run(root, "getfattr", ["-h", "-d", "-m", "-", "-e", "hex", "--absolute-names"], found);
   return dump.split("\n\n").map((record) => record.split("\n").sort().join("\n"));
 }

@@ -54,6 +54,7 @@ export function newRandom(seed: number): Random {
 }
 
 const KiB = 1024, GiB = 1024 ** 3, TiB = 1024 ** 4;
+const BLOCK = 128 * KiB;
 const S_IFIFO = 0o010000, S_IFCHR = 0o020000, S_IFBLK = 0o060000, S_IFSOCK = 0o140000;
 const IDS = [0, 0, 1000, 65534, 65535, 65536, 70000, 1_000_000, 2 ** 32 - 2];
 
@@ -62,10 +63,26 @@ interface Entry {
   readonly type: "directory" | "file" | "symlink" | "special";
 }
 
+/** What a random tree must not have, since the filesystem that it lies on or becomes has no place for it. */
+export interface RandomTreeOptions {
+  /** The largest file, in bytes; default: 15 TiB of hole. */
+  readonly largest?: number;
+  /** The largest minor number of a device; default: what Linux has. */
+  readonly maxMinor?: number;
+  /** Whether the root directory keeps the owner, mode and xattrs that it has. */
+  readonly plainRoot?: boolean;
+}
+
 /** Fills an empty directory with about `count` entries. */
-export function makeRandomTree(root: string, seed: number, count: number): void {
+export function makeRandomTree(
+  root: string,
+  seed: number,
+  count: number,
+  { largest = 15 * TiB, maxMinor = 0xfffff, plainRoot = false }: RandomTreeOptions = {},
+): void {
   const random = newRandom(seed);
-  const entries: Entry[] = [{ path: root, type: "directory" }];
+  const entries: Entry[] = plainRoot ? [] : [{ path: root, type: "directory" }];
+  const pool = [newContents(random, 4), newContents(random, 1), newContents(random, 0)];
   const directories = [root];
   const taken = new Set<string>();
   // One directory gets a third of all, so that it is indexed; a chain of others is deep.
@@ -87,31 +104,77 @@ export function makeRandomTree(root: string, seed: number, count: number): void 
       directories.push(path);
       entries.push({ path, type: "directory" });
     } else if (kind < 24) {
-      const length = random.pick([1, 10, 59, 60, 61, 1000, 4095]);
-      makeSymlink(Array.from({ length }, () => String.fromCharCode(1 + random.below(255))).join(""), path);
+      makeSymlink(randomTarget(random), path);
       entries.push({ path, type: "symlink" });
     } else if (kind < 32) {
       const type = random.pick([S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK]);
       const isDevice = type === S_IFCHR || type === S_IFBLK;
       const [major, minor] = isDevice
-        ? [random.pick([0, 1, 255, 256, 4095]), random.pick([0, 3, 255, 256, 0xfffff])]
+        ? [random.pick([0, 1, 255, 256, 4095]), random.pick([0, 3, 255, 256, 65_535, 0x7ffff, maxMinor])]
         : [];
       makeNode(path, type | 0o644, major, minor);
       entries.push({ path, type: "special" });
     } else if (kind < 40) {
-      const other = random.pick(entries);
-      if (other.type === "directory") continue;
+      const other = entries.length > 0 ? random.pick(entries) : undefined;
+      if (!other || other.type === "directory") continue;
       makeLink(other.path, path);
     } else {
-      makeRandomFile(random, path);
+      makeRandomFile(random, path, largest, pool);
       entries.push({ path, type: "file" });
     }
   }
   for (const entry of entries.reverse()) randomizeAttributes(random, entry);
 }
 
+/** Names that mean something to a program or a format. */
+const ODD_NAMES = [
+  ...[
+    "-tar",
+    "-e",
+    "--help",
+    "...",
+    "..a",
+    ". ",
+    "*",
+    "?",
+    "~",
+    "=",
+    "\\n",
+    '"',
+    "'",
+    "\n",
+    " ",
+    "%41",
+    ".wh.x",
+  ],
+  "# START OF DATA - DO NOT MODIFY",
+];
+
 function randomName(random: Random): string {
-  const length = random.pick([1, 2, 3, 5, 8, 8, 12, 12, 20, 20, 31, 32, 33, 60, 120, 254, 255]);
+  if (random.chance(4)) return random.pick(ODD_NAMES);
+  const length = random.pick([
+    1,
+    2,
+    3,
+    5,
+    8,
+    8,
+    12,
+    12,
+    20,
+    20,
+    31,
+    32,
+    33,
+    60,
+    99,
+    100,
+    101,
+    120,
+    155,
+    254,
+    255,
+  ]);
   const alphabets = [
     "abcdefghijklmnopqrstuvwxyz0123456789-_",
     "Az09 .'\"\\$&;|\n\t",
@@ -122,9 +185,63 @@ function randomName(random: Random): string {
   return name === "." || name === ".." ? "dots" : name;
 }
 
-function makeRandomFile(random: Random, path: string): void {
+/** Targets of links, with lengths around the limits of tar's headers and of inodes. */
+function randomTarget(random: Random): string {
+  const length = random.pick([
+    1,
+    10,
+    59,
+    60,
+    61,
+    98,
+    99,
+    100,
+    101,
+    155,
+    156,
+    255,
+    256,
+    257,
+    511,
+    512,
+    513,
+    1000,
+    4095,
+  ]);
+  const head = random.pick(["", "", "/", "./", "../", "../../", "//", "./../", "/../"]);
+  return `${head}${Array.from({ length }, () => String.fromCharCode(1 + random.below(255))).join("")}`.slice(
+    0,
+    length,
+  );
+}
+
+/** Blocks of 128 KiB, as squashfs compares them, and what is behind the last. */
+function newContents(random: Random, blocks: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(blocks * BLOCK + 1 + random.below(BLOCK - 1));
+  for (let at = 0; at < bytes.length; at += BLOCK) {
+    bytes.set(random.bytes(16).subarray(0, bytes.length - at), at);
+  }
+  return bytes;
+}
+
+function makeRandomFile(
+  random: Random,
+  path: string,
+  largest: number,
+  pool: readonly Uint8Array<ArrayBuffer>[],
+): void {
+  if (random.chance(15)) {
+    // Files that begin or end like others, with and without an end of their own.
+    const whole = random.pick(pool), end = random.pick(pool);
+    const cut = Math.floor(whole.length / BLOCK) * BLOCK;
+    const [from, to] = random.pick([[0, whole.length], [0, cut], [cut, whole.length]]);
+    const part = whole.subarray(from, to);
+    const tail = random.chance(40) ? end.subarray(Math.floor(end.length / BLOCK) * BLOCK) : new Uint8Array();
+    return writeSparse(path, part.length + tail.length, [[0, part], [part.length, tail]]);
+  }
   if (random.chance(6)) {
-    const size = random.pick([100 * KiB, 3 * 1024 * KiB, 5 * GiB, 15 * TiB]) + random.below(5000);
+    const sizes = [100 * KiB, 3 * 1024 * KiB, 5 * GiB, 15 * TiB].filter((size) => size <= largest);
+    const size = random.pick(sizes) + random.below(5000);
     const count = random.pick([0, 1, 3, 4, 5, 6, 40]);
     const pieces = Array.from(
       { length: count },
@@ -138,7 +255,10 @@ function makeRandomFile(random: Random, path: string): void {
     const pieces = Array.from({ length: count }, (_, i) => [i * 8192, random.bytes(16)] as const);
     return writeSparse(path, count * 8192, pieces);
   }
-  const size = random.pick([0, 1, 100, 1000, 4095, 4096, 4097, 8192, 20000, random.below(300_000)]);
+  const size = random.pick([
+    ...[0, 1, 100, 511, 512, 513, 1000, 4095, 4096, 4097, 8192, 20000, BLOCK - 1, BLOCK, BLOCK + 1],
+    random.below(300_000),
+  ]);
   writeSparse(
     path,
     size,
@@ -170,7 +290,7 @@ function randomizeAttributes(random: Random, { path, type }: Entry): void {
 }
 
 function randomizeXattrs(random: Random, path: string, type: Entry["type"]): void {
-  const set = (name: string, length: number) => setXattr(path, name, random.bytes(length));
+  const set = (name: string, length: number) => tryXattr(path, name, random.bytes(length));
   const plain = type === "file" || type === "directory";
   if (plain && random.chance(50)) {
     for (let i = random.below(4); i >= 0; i--) {
@@ -179,16 +299,25 @@ function randomizeXattrs(random: Random, path: string, type: Entry["type"]): voi
     }
   }
   if (random.chance(30)) set("trusted.t", random.pick([1, 20, 60, 80]));
-  if (random.chance(30)) setXattr(path, "security.selinux", bytesOf("system_u:object_r:bin_t:s0\0"));
+  if (random.chance(30)) tryXattr(path, "security.selinux", bytesOf("system_u:object_r:bin_t:s0\0"));
   if (type === "file" && random.chance(30)) {
     const capability = Uint8Array.of(1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-    setXattr(path, "security.capability", capability);
+    tryXattr(path, "security.capability", capability);
   }
-  if (plain && random.chance(30)) setXattr(path, "system.posix_acl_access", randomAcl(random));
+  if (plain && random.chance(30)) tryXattr(path, "system.posix_acl_access", randomAcl(random));
   if (type === "directory" && random.chance(30)) {
-    setXattr(path, "system.posix_acl_default", randomAcl(random));
+    tryXattr(path, "system.posix_acl_default", randomAcl(random));
   }
   if (plain && random.chance(3)) set("user.large", 2500);
+}
+
+/** Sets an xattr if there is room: ext4 with small blocks has little. */
+function tryXattr(path: string, name: string, value: Uint8Array<ArrayBuffer>): void {
+  try {
+    setXattr(path, name, value);
+  } catch (error) {
+    if (!/No space left on device$/.test((error as Error).message)) throw error;
+  }
 }
 
 /** An access control list as the system call takes it: include/uapi/linux/posix_acl_xattr.h. */
@@ -208,7 +337,7 @@ function randomAcl(random: Random): Uint8Array<ArrayBuffer> {
     ...named(USER),
     [GROUP_OBJ, random.below(8), NO_ID],
     ...named(GROUP),
-    [MASK, 7, NO_ID],
+    [MASK, random.chance(50) ? 7 : random.below(8), NO_ID],
     [OTHER, random.below(8), NO_ID],
   ] as const;
   const view = new DataView(new ArrayBuffer(4 + entries.length * 8));

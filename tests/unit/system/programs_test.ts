@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { packageHint, packagesFor, searchPath } from "../../../lib/system/programs.ts";
+import { checkVersion, packageHint, packagesFor, searchPath } from "../../../lib/system/programs.ts";
 import { evaluate, stubProgram, tempDir } from "../../lab/helpers.ts";
 
 Deno.test("packagesFor() grows with the purpose and is sorted", { permissions: "none" }, () => {
@@ -53,3 +53,18 @@ Deno.test("isInstalled() wants a program that can be run, or a file", () =>
     const { stdout } = await evaluate("system/programs.ts", script, { PATH: `/nonexistent:${dir}` });
     assert.deepEqual(JSON.parse(stdout), [true, false, false, true, false]);
   }));
+
+Deno.test("checkVersion() refuses versions that are known to write wrong contents", {
+  permissions: { env: true },
+}, () => {
+  const printed = (version: string) => `mksquashfs version ${version} (2025/01/01)\n`;
+  for (const version of ["4.7", "4.7.4"]) {
+    assert.throws(() => checkVersion("mksquashfs", printed(version)), {
+      message: `Cannot use mksquashfs ${version}: it may write wrong contents`,
+      hint: "Install 4.7.5 or later, or one before 4.7",
+    });
+  }
+  for (const version of ["4.6.1", "4.7.5", "5.0"]) {
+    assert.equal(checkVersion("mksquashfs", printed(version)), version);
+  }
+});
