@@ -11,8 +11,9 @@
  */
 
 import { resolve } from "node:path";
-import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { ParseArgsConfig } from "node:util";
 import { identifyType } from "../lib/core/dps.ts";
+import { readFlags } from "../lib/cli/flags.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
 import { MiB } from "../lib/core/units.ts";
@@ -27,7 +28,7 @@ import {
   MACHINES,
   qemuCommand,
 } from "./qemu.ts";
-import { choose, parseFlags, print, runTask } from "./task.ts";
+import { choose, print, runTask } from "./task.ts";
 
 /** What an image is: QEMU's name of its format, and the architecture of its root partition. */
 export async function inspectImage(
@@ -123,10 +124,11 @@ Usage: deno task boot [OPTION…] IMAGE
 `;
 
 async function main(): Promise<void> {
-  const { values, positionals: [path, ...more] } = parseFlags(
-    "boot",
-    () => parseArgs({ args: Deno.args, options: OPTIONS, allowPositionals: true }),
-  );
+  const { values, positionals: [path, ...more] } = readFlags({
+    args: Deno.args,
+    options: OPTIONS,
+    allowPositionals: true,
+  });
   if (values.help) return await print(HELP);
   if (path === undefined || more.length > 0) {
     throw new BuildError(`Cannot boot ${more.length ? "several images at once" : "without an image"}`, {

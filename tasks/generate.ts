@@ -7,14 +7,14 @@
  */
 
 import { relative } from "node:path";
-import { parseArgs } from "node:util";
 import config from "../deno.json" with { type: "json" };
+import { readFlags } from "../lib/cli/flags.ts";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
 import { packagesFor, startedPrograms } from "../lib/system/programs.ts";
 import { $ } from "../lib/system/sh.ts";
 import { renderTables } from "./tables.ts";
-import { parseFlags, print, runTask } from "./task.ts";
+import { print, runTask } from "./task.ts";
 
 const HELP = `Write what follows from the code: permissions, package lists, file lists, tables
 
@@ -120,14 +120,10 @@ async function generate(write: boolean): Promise<string[]> {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseFlags(
-    "generate",
-    () =>
-      parseArgs({
-        args: Deno.args,
-        options: { check: { type: "boolean" }, help: { type: "boolean", short: "h" } },
-      }),
-  );
+  const { values } = readFlags({
+    args: Deno.args,
+    options: { check: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+  });
   if (values.help) return await print(HELP);
   const stale = await generate(!values.check);
   if (values.check && stale.length) {

@@ -5,12 +5,13 @@
  * @module
  */
 
-import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { ParseArgsConfig } from "node:util";
+import { readFlags } from "../lib/cli/flags.ts";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
 import { isInstalled, missingPackages, type Package, type Purpose } from "../lib/system/programs.ts";
 import { $ } from "../lib/system/sh.ts";
-import { choose, parseFlags, print, runTask } from "./task.ts";
+import { choose, print, runTask } from "./task.ts";
 
 const OPTIONS = {
   for: { type: "string" },
@@ -82,7 +83,7 @@ function contents({ names, has }: Package): string {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseFlags("setup", () => parseArgs({ args: Deno.args, options: OPTIONS }));
+  const { values } = readFlags({ args: Deno.args, options: OPTIONS });
   if (values.help) return await print(HELP);
   const purpose = values.for ?? (Deno.env.get("CI") ? "test" : "demo");
   await setUp(choose("for", purpose, ["build", "demo", "test", "bench"]));

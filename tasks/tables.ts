@@ -36,9 +36,11 @@ export const TABLES: Readonly<Record<string, () => string[][]>> = {
     ];
   },
   formats: () => [
-    ["`OUTPUT_FORMAT`", "Also called", "For"],
-    ...Object.entries<{ summary: string; driver?: string; aliases?: readonly string[] }>(FORMATS)
-      .map(([name, { summary, aliases = [] }]) => [code(name), aliases.map(code).join(", "), summary]),
+    ["`OUTPUT_FORMAT`", "Also called", "Suffix", "For"],
+    ...Object.entries<{ summary: string; suffix: string; aliases?: readonly string[] }>(FORMATS)
+      .map(([name, { summary, suffix, aliases = [] }]) => [
+        ...[code(name), aliases.map(code).join(", "), code(`.${suffix}`), summary],
+      ]),
   ],
   filesystems: () => [
     ["Filesystem", "Made with", "For"],

@@ -7,6 +7,7 @@
 
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
+import { oneOf } from "../lib/core/suggest.ts";
 
 /** The one of `choices` that `value` of a flag is, or a usage error that names them. */
 export function choose<T extends string>(flag: string, value: string, choices: readonly T[]): T {
@@ -14,20 +15,8 @@ export function choose<T extends string>(flag: string, value: string, choices: r
   if (choice !== undefined) return choice;
   throw new BuildError(`Cannot use --${flag}=${value}`, {
     kind: "usage",
-    hint: `Accepted are ${choices.join(", ")}`,
+    hint: `Accepted: ${oneOf(choices, value)}`,
   });
-}
-
-/** Calls `parseArgs` of `node:util`; what it does not understand is a usage error. */
-export function parseFlags<T>(task: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw new BuildError(error instanceof Error ? error.message : String(error), {
-      kind: "usage",
-      hint: `Run "deno task ${task} --help" for the options`,
-    });
-  }
 }
 
 /** Writes a text that was asked for to stdout. */
@@ -35,7 +24,7 @@ export async function print(text: string): Promise<void> {
   await new Blob([text]).stream().pipeTo(Deno.stdout.writable, { preventClose: true });
 }
 
-/** Runs a script; an expected failure ends it with its message and exit code 1, or 2 when asked wrongly. */
+/** Runs a script; an expected failure ends it with its message and exit code 1, or 2 for a usage error. */
 export async function runTask(task: () => Promise<void>): Promise<void> {
   try {
     await task();

@@ -1,19 +1,21 @@
 /**
  * What every builder shares: flags, `--help`, `--dry-run`, exit codes, signals.
  *
- * Exit codes: 0 done, 1 the build failed, 2 asked wrongly, 130 and 143 interrupted by SIGINT and SIGTERM.
+ * Exit codes: 0 done, 1 the build failed, 2 usage error, 130 and 143 interrupted by SIGINT and SIGTERM.
  *
  * @module
  */
 
 import { basename, dirname, join, resolve } from "node:path";
-import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { ParseArgsConfig } from "node:util";
 import config from "../../deno.json" with { type: "json" };
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { timeStep } from "../core/progress.ts";
+import { oneOf } from "../core/suggest.ts";
 import { renderTable } from "../core/table.ts";
-import { dateEmptyOutputs } from "../image/output.ts";
+import { contradiction, promisedFormats } from "../image/formats.ts";
+import { dateEmptyOutputs, followLinks, refuseStream } from "../image/output.ts";
 import { openInput } from "../make/input.ts";
 import { plainPlan, renderPlan } from "../plan/describe.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -38,6 +40,7 @@ import {
 } from "../system/process.ts";
 import { inspectTree, type OpenTree, type Tree } from "../tree/inspect.ts";
 import { closeRoot } from "../tree/root.ts";
+import { readFlags } from "./flags.ts";
 
 /** A kind of image. */
 export interface Builder<P extends Plan = Plan> {
@@ -83,19 +86,24 @@ export async function main<P extends Plan>(builder: Builder<P>): Promise<never> 
   Deno.exit(await run(builder, Deno.args, Deno.env.toObject()));
 }
 
+/** How a builder is run for a job of a `Raptor.toml`. */
+export interface JobContext {
+  /** Where the log of a build that failed, or that warned, is kept; by default {@link CACHE} if it is mounted. */
+  readonly cache?: string | undefined;
+}
+
 /**
  * Runs a builder and returns the exit code. Never throws: what goes wrong is logged.
  *
  * While it runs, SIGINT and SIGTERM end the programs it started, and then it.
  *
- * @param cache where the log of a build that failed, or that warned, is kept; by default {@link CACHE} if
- * something is mounted there.
+ * @param job given when it is run for one: then it is as in Raptor's container, which does not see the output's name.
  */
 export async function run<P extends Plan>(
   builder: Builder<P>,
   args: readonly string[],
   env: Environment,
-  cache?: string,
+  job?: JobContext,
 ): Promise<number> {
   const outputs = [builder.output, ...outputsIn(args)];
   await dateEmptyOutputs(outputs);
@@ -103,9 +111,9 @@ export async function run<P extends Plan>(
   const mounts: Mount[] = [];
   const code = await report(async () => {
     mounts.push(...readMounts());
-    await runBuilder(builder, args, env, mounts);
+    await runBuilder(builder, args, env, mounts, job);
   });
-  const directory = cache ?? (mountAt(CACHE, mounts) && CACHE);
+  const directory = job?.cache ?? (mountAt(CACHE, mounts) && CACHE);
   if (directory) {
     await keepLog(join(directory, `${nameOf(resolve(outputs.at(-1)!), mounts)}.log`), code !== 0);
   }
@@ -179,25 +187,35 @@ async function runBuilder<P extends Plan>(
   args: readonly string[],
   env: Environment,
   mounts: readonly Mount[],
+  job?: JobContext,
 ): Promise<void> {
   const flags = parseFlags(builder, args);
   if (flags.help) return print(helpText(builder));
   if (flags.version) return print(`${builder.name} ${VERSION}\n`);
+  const given = flags.output as string | undefined ?? builder.output;
+  refuseStream(given);
   // Absolute, since programs take "-x" for an option and qemu-img "nbd:x" for a network.
-  const output = resolve(flags.output as string | undefined ?? builder.output);
+  const output = await followLinks(resolve(given));
   const form = log.LOG_FORMATS.find((form) => form === (flags.log ?? "text"));
   if (!form) {
     throw new BuildError(`Cannot use --log=${quote(String(flags.log))}`, {
       kind: "usage",
-      hint: `Accepted: one of ${log.LOG_FORMATS.join(", ")}`,
+      hint: `Accepted: ${oneOf(log.LOG_FORMATS, String(flags.log))}`,
     });
   }
   log.setLogFormat(form);
   if (flags.json && !flags["dry-run"]) {
     throw new BuildError("Cannot use --json alone", { kind: "usage", hint: "Add --dry-run" });
   }
-  const settings = readSettings(builder.settings, flags as Record<string, string>, env);
+  // A mounted output is called as the container wants it.
+  const isNamed = !job && !mountAt(output, mounts);
+  const [promised] = isNamed ? promisedFormats(basename(output)) ?? [] : [];
+  const settings = readSettings(builder.settings, flags as Record<string, string>, {
+    ...env,
+    OUTPUT_FORMAT: env.OUTPUT_FORMAT || promised,
+  });
   const outputName = settings.outputName ?? nameOf(output, mounts);
+  checkName(isNamed ? basename(output) : outputName, settings.outputFormat, isNamed);
   for (const name of ignoredSettings(builder.settings, env)) {
     log.warn(`${name} has no meaning for ${builder.name} and is ignored`);
   }
@@ -224,6 +242,21 @@ async function runBuilder<P extends Plan>(
   } finally {
     closeRoot(tree.root);
   }
+}
+
+/**
+ * Holds the name of the image against its format. As the output of a job, or of a container, it is only warned of: the
+ * builder does not see it in all of Raptor's containers, and must give the same result there.
+ *
+ * @throws {BuildError} (usage) with both ways out.
+ */
+function checkName(name: string, format: Settings["outputFormat"], isNamed: boolean): void {
+  const wrong = contradiction(name, format);
+  if (!wrong) return;
+  const { problem, hint } = wrong;
+  if (isNamed) throw new BuildError(`Cannot write ${quote(name)}: ${problem}`, { kind: "usage", hint });
+  log.warn(`${quote(name)} will hold another format: ${problem}`);
+  log.warn(hint);
 }
 
 /**
@@ -263,22 +296,18 @@ function requireKept(
 type Flags = Readonly<Record<string, string | boolean | undefined>>;
 
 /** @throws {BuildError} (usage) naming the flag that is unknown or lacks a value. */
-function parseFlags(builder: Pick<Builder, "settings">, args: readonly string[]): Flags {
+function parseFlags(builder: Pick<Builder, "name" | "settings">, args: readonly string[]): Flags {
   const options: NonNullable<ParseArgsConfig["options"]> = {};
   for (const [name, { type }] of Object.entries(FLAGS)) options[name] = { type };
   for (const name of builder.settings) options[flagOf(name)] = { type: "string" };
-  try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values as Flags;
-  } catch (cause) {
-    const names = Object.keys(options).map((name) => `--${name}`).join(" ");
-    // Only the first sentence: the rest is advice about "--" that fits no builder.
-    const message = (cause as Error).message.split(". ")[0]!;
-    throw new BuildError(`Cannot use these arguments: ${quote(message)}`, {
-      kind: "usage",
-      hint: `Accepted: ${names}`,
-      cause,
-    });
-  }
+  const explain = (flag: string) =>
+    isSettingFlag(flag) ? `It is a setting, but means nothing to ${builder.name}: leave it out` : undefined;
+  return readFlags({ args: [...args], options }, explain).values as Flags;
+}
+
+/** Whether a flag, without its dashes, is that of a setting, of whichever builder. */
+export function isSettingFlag(flag: string): boolean {
+  return (Object.keys(SETTINGS) as SettingName[]).some((name) => flagOf(name) === flag);
 }
 
 /** Writes to stdout, all of it. */
@@ -309,7 +338,7 @@ export function helpText(builder: Pick<Builder, "name" | "summary" | "output" | 
     "",
     ...renderTable(settings),
     "",
-    "Exit codes: 0 done, 1 the build failed, 2 asked wrongly, 130 and 143 interrupted",
+    "Exit codes: 0 done, 1 the build failed, 2 usage error, 130 and 143 interrupted",
     "",
   ].join("\n");
 }

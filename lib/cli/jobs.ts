@@ -8,9 +8,10 @@
 import { resolve } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import { nearest } from "../core/suggest.ts";
 import { findNewer } from "../make/commands.ts";
 import { flagOf, type SettingName, SETTINGS } from "../plan/settings.ts";
-import { CACHE } from "./cli.ts";
+import { CACHE, type JobContext } from "./cli.ts";
 import { type Job, moduleName, type Project } from "./raptor.ts";
 
 /** What a tree is called beside `Raptor.toml`, in the order in which it is looked for. */
@@ -41,9 +42,12 @@ export async function findTree(
   const { root, parts } = moduleName(job.input);
   const link = root ? project.links.get(root) : "";
   if (link === undefined) {
+    const meant = nearest(root!, [...project.links.keys()]);
     throw new BuildError(`Cannot find the link ${quote(`$${root}`)} of input ${quote(job.input)}`, {
       kind: "usage",
-      hint: `Add it to [raptor.link] of ${project.path}, or give --input '${job.input}=PATH'`,
+      hint: meant
+        ? `Did you mean $${meant}?`
+        : `Add it to [raptor.link] of ${project.path}, or give --input '${job.input}=PATH'`,
     });
   }
   const base = resolve(project.folder, link, ...parts);
@@ -93,12 +97,12 @@ interface JobOptions {
   readonly sources: readonly string[];
 }
 
-/** Runs a builder by name and returns its exit code; `cache` is the directory that it has for `/cache`. */
+/** Runs a builder by name and returns its exit code. */
 type RunBuilder = (
   name: string,
   args: string[],
   env: Record<string, string>,
-  cache?: string,
+  job: JobContext,
 ) => Promise<number>;
 
 /**
@@ -131,9 +135,9 @@ export async function runJobs(
     const code = await run(
       job.builder,
       // The last of a flag counts: paths of the container, such as --input=/input, mean what the job says.
-      [...call.args, "--input", path, "--output", job.output, ...options.flags],
+      [...call.args, "--input", path, "--output", resolve(job.output), ...options.flags],
       { ...(epoch ? { SOURCE_DATE_EPOCH: epoch } : {}), ...call.env },
-      job.cache,
+      { cache: job.cache },
     );
     if (code !== 0) {
       const left = jobs.slice(index + 1).map((job) => job.name);

@@ -151,13 +151,20 @@ export function parseProject(text: string, path: string, builders: readonly stri
     }),
   );
 
+  const noLink = (key: string, value: string, link: string, hint: string | undefined) => {
+    const meant = nearest(link, [...links.keys()]);
+    return problem(
+      `${key} = ${quote(value)} names no link of [raptor.link]`,
+      meant === undefined ? hint : `Did you mean $${meant}?`,
+    );
+  };
   const folder = dirname(path);
   /** A path of which components such as `$rbuild` are links. */
   const logical = (file: string, key: string): string => {
     const parts = file.split("/").map((part) => {
       if (!part.startsWith("$")) return part;
       const link = links.get(part.slice(1));
-      if (link === undefined) throw problem(`${key} = ${quote(file)} names no link of [raptor.link]`);
+      if (link === undefined) throw noLink(key, file, part.slice(1), undefined);
       return link;
     });
     // Raptor joins them as it joins paths: an absolute one begins anew.
@@ -186,6 +193,8 @@ export function parseProject(text: string, path: string, builders: readonly stri
 
     const builder = builders.find((known) => known === parts.at(-1));
     if (!builder) {
+      const meant = nearest(parts.at(-1) ?? "", builders);
+      if (meant) warnings.push(`${path}: ${key}.target = ${quote(target)}: did you mean ${meant}?`);
       others.set(name, `${quote(target)} is not one of our builders`);
       continue;
     }
@@ -195,10 +204,8 @@ export function parseProject(text: string, path: string, builders: readonly stri
     }
     const link = root === undefined ? "" : links.get(root);
     if (link === undefined) {
-      throw problem(
-        `${key}.target = ${quote(target)} names no link of [raptor.link]`,
-        `Write ${showKey(root!)} = "raptor-builders" below [raptor.link]`,
-      );
+      const hint = `Write ${showKey(root!)} = "raptor-builders" below [raptor.link]`;
+      throw noLink(`${key}.target`, target, root!, hint);
     }
     const output = logical(required(outputs, `${key}.output`, '"disk.img"'), `${key}.output`);
     const twin = jobs.find((job) => job.output === output);
@@ -227,8 +234,14 @@ function showKey(name: string): string {
 /**
  * The jobs that are asked for: by name (`disk1`, or `run.disk1` as in the file), by group (`%all`), or all of
  * ours when nothing is named.
+ *
+ * @param builders the names of ours, in case that one is meant by a name that no job has.
  */
-export function selectJobs(project: Project, names: readonly string[]): Job[] {
+export function selectJobs(
+  project: Project,
+  names: readonly string[],
+  builders: readonly string[] = [],
+): Job[] {
   const file = quote(project.path);
   const known = project.jobs.map((job) => job.name);
   const hint = known.length ? `Its jobs are ${known.join(", ")}` : undefined;
@@ -245,7 +258,7 @@ export function selectJobs(project: Project, names: readonly string[]): Job[] {
     if (job) return selected.add(job);
     const reason = project.others.get(name.replace(/^run\./, ""));
     if (reason === undefined) {
-      const meant = nearest(name, known);
+      const meant = nearest(name, [...known, ...builders]);
       throw new BuildError(`Cannot find the job ${quote(name)} in ${file}`, {
         kind: "usage",
         hint: meant ? `Did you mean ${meant}?` : hint,
@@ -263,9 +276,11 @@ export function selectJobs(project: Project, names: readonly string[]): Job[] {
     }
     const group = project.groups.get(name.slice(1));
     if (!group) {
+      const groups = [...project.groups.keys()].map((group) => `%${group}`);
+      const meant = nearest(name, groups);
       throw new BuildError(`Cannot find the group ${quote(name)} in ${file}`, {
         kind: "usage",
-        hint: `Its groups are ${[...project.groups.keys()].map((group) => `%${group}`).join(", ") || "none"}`,
+        hint: meant ? `Did you mean ${meant}?` : `Its groups are ${groups.join(", ") || "none"}`,
       });
     }
     if (group.build.length) {

@@ -7,12 +7,13 @@
  * @module
  */
 
-import { parseArgs } from "node:util";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import { nearest } from "../core/suggest.ts";
 import { renderTable } from "../core/table.ts";
 import { misspelledSettings, SETTINGS } from "../plan/settings.ts";
-import { type Builder, run, VERSION } from "./cli.ts";
+import { type Builder, isSettingFlag, print, run, VERSION } from "./cli.ts";
+import { readFlags } from "./flags.ts";
 import { runJobs } from "./jobs.ts";
 import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
 
@@ -42,7 +43,7 @@ const FLAGS = {
  *
  * @param env the environment, from which a builder by its name reads its settings.
  * @param sources files and directories of the suite itself: an image older than they are is out of date.
- * @returns the exit code: 0 done, 1 failed, 2 asked wrongly, 130 or 143 interrupted.
+ * @returns the exit code: 0 done, 1 failed, 2 usage error, 130 or 143 interrupted.
  * @throws {BuildError} when the jobs cannot be found or read; what goes wrong in a builder is its exit code.
  */
 export async function runSuite(
@@ -54,17 +55,20 @@ export async function runSuite(
   const [first = "", ...rest] = args;
   if (Object.hasOwn(builders, first)) return await run(builders[first]!, rest, env);
 
-  const { values, positionals } = readFlags(args);
-  if (values.help) return await print(helpText(builders));
-  if (values.version) return await print(`raptor-builders ${VERSION}\n`);
+  const names = Object.keys(builders);
+  const { values, positionals } = readArguments(args, names);
+  if (values.help || values.version) {
+    await print(values.help ? helpText(builders) : `raptor-builders ${VERSION}\n`);
+    return 0;
+  }
   // A wrong one is the builder's to explain.
   const form = log.LOG_FORMATS.find((form) => form === values.log);
   if (form) log.setLogFormat(form);
-  const names = Object.keys(builders);
   const file = values.file ?? "Raptor.toml";
-  const project = await leaveOutForeign(parseProject(await readProject(file, names), file, names));
+  const text = await readProject(file, names, positionals[0]);
+  const project = await leaveOutForeign(parseProject(text, file, names));
   project.warnings.forEach((warning) => log.warn(warning));
-  const jobs = pick(selectJobs(project, positionals), values.index);
+  const jobs = pick(selectJobs(project, positionals, names), values.index);
   for (const [name, reason] of positionals.length ? [] : project.others) {
     log.detail(`${name} is left out: ${reason}`);
   }
@@ -85,38 +89,43 @@ export async function runSuite(
     jobs,
     options,
     env,
-    (name, args, env, cache) => run(builders[name]!, args, env, cache),
+    (name, args, env, job) => run(builders[name]!, args, env, job),
   );
 }
 
-async function print(text: string): Promise<number> {
-  const bytes = new TextEncoder().encode(text);
-  for (let done = 0; done < bytes.length;) done += await Deno.stdout.write(bytes.subarray(done));
-  return 0;
-}
-
-function readFlags(args: readonly string[]) {
+/** @throws {BuildError} (usage) */
+function readArguments(args: readonly string[], builders: readonly string[]) {
+  const explain = (flag: string) =>
+    isSettingFlag(flag)
+      ? "It is a setting: write it into the env table of a job, or name a builder before it"
+      : undefined;
   try {
-    return parseArgs({ args: [...args], options: FLAGS, allowPositionals: true });
-  } catch (cause) {
-    // Node's message has the flag, and a hint of its own after the first sentence.
-    const message = cause instanceof Error ? cause.message.split(". ")[0] : String(cause);
-    throw new BuildError(`Cannot read the command line: ${message}`, {
+    return readFlags({ args: [...args], options: FLAGS, allowPositionals: true }, explain);
+  } catch (error) {
+    // Flags of a builder whose name is misspelt.
+    const meant = nearest(args[0]!, builders);
+    if (meant === undefined) throw error;
+    throw new BuildError(`Cannot find the builder ${quote(args[0]!)}`, {
       kind: "usage",
-      hint: 'See "deno task build --help"; the settings of a job stand in its env table',
-      cause,
+      hint: `Did you mean ${meant}?`,
+      cause: error,
     });
   }
 }
 
-async function readProject(path: string, builders: readonly string[]): Promise<string> {
+/** @param wanted the first word of the command line: a job, or what should have been a builder. */
+async function readProject(path: string, builders: readonly string[], wanted?: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);
   } catch (cause) {
     if (!(cause instanceof Deno.errors.NotFound)) throw cause;
-    throw new BuildError(`Cannot find ${quote(path)}`, {
+    const meant = wanted && nearest(wanted, builders);
+    const what = wanted ? `${quote(wanted)}: it is no builder, and there is no ${quote(path)}` : quote(path);
+    throw new BuildError(`Cannot find ${what}`, {
       kind: "usage",
-      hint: `Give a Raptor.toml with --file, or the name of a builder: ${builders.join(", ")}`,
+      hint: meant
+        ? `Did you mean ${meant}?`
+        : `Give a Raptor.toml with --file, or the name of a builder: ${builders.join(", ")}`,
       cause,
     });
   }
@@ -160,7 +169,9 @@ function readInputs(given: readonly string[], jobs: readonly Job[]): Map<string,
     if (!name || !path || !names.includes(name)) {
       throw new BuildError(`Cannot use --input ${quote(text)}`, {
         kind: "usage",
-        hint: `Write --input ${names[0] ?? "test"}=PATH; the inputs of these jobs are ${names.join(", ")}`,
+        hint: `Write --input ${
+          nearest(name ?? "", names) ?? names[0] ?? "test"
+        }=PATH; the inputs of these jobs are ${names.join(", ")}`,
       });
     }
     inputs.set(name, path);
@@ -176,8 +187,7 @@ function warnOfSettings(builders: Builders, jobs: readonly Job[]): void {
     const misspelled = misspelledSettings(taken, job.env).map(([name]) => name);
     for (const name of Object.keys(job.env)) {
       if (known.includes(name) || misspelled.includes(name)) continue;
-      const names = taken.map((setting) => SETTINGS[setting].env).join(", ");
-      log.warn(`${job.name}: ${job.builder} has no setting ${quote(name)}; it has ${names}`);
+      log.warn(`${job.name}: ${job.builder} has no setting ${quote(name)}: ${job.builder} --help shows them`);
     }
   }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-/** `usage`: asked wrongly (exit code 2). `build`: asked rightly, and it failed (exit code 1). */
+/** `usage`: what was asked for cannot be done (exit code 2). `build`: it failed (exit code 1). */
 type ErrorKind = "usage" | "build";
 
 interface BuildErrorOptions {

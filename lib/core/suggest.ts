@@ -19,6 +19,12 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   return best?.name;
 }
 
+/** What is accepted in place of a word that is not among these: `one of raw, qcow2; did you mean raw?` */
+export function oneOf(names: readonly string[], word: string): string {
+  const meant = nearest(word, names);
+  return `one of ${names.join(", ")}${meant === undefined ? "" : `; did you mean ${meant}?`}`;
+}
+
 /** Optimal string alignment: how many letters have to be changed, removed, added, or swapped with the next. */
 function editDistance(a: string, b: string): number {
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];

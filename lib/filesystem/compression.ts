@@ -8,6 +8,7 @@
  */
 
 import { BuildError } from "../core/error.ts";
+import { nearest } from "../core/suggest.ts";
 
 /** What was asked. */
 export interface Compression {
@@ -53,12 +54,15 @@ export function compressionArgs(
   if (compressor && (level === undefined || (level >= lowest! && level <= highest!))) {
     return compressor.args(level);
   }
+  const meant = compressor ? undefined : nearest(name, Object.keys(compressors));
   throw new BuildError(
     `Cannot make ${filesystem} with COMPRESSION=${name}${level === undefined ? "" : `:${level}`}`,
     {
       kind: "usage",
       hint: Object.keys(compressors).length
-        ? `Accepted: one of ${compressorNames(compressors).join(", ")}`
+        ? `Accepted: one of ${compressorNames(compressors).join(", ")}${
+          meant === undefined ? "" : `; did you mean ${meant}?`
+        }`
         : `${filesystem} has no compression: leave COMPRESSION out, or set FILESYSTEM to one that has`,
     },
   );

@@ -18,6 +18,8 @@ interface Format {
   /** Driver options for `qemu-img -o`. */
   readonly options?: string;
   readonly aliases?: readonly string[];
+  /** How the names of such files end. `.img` is said of all kinds of images, and promises nothing. */
+  readonly suffix: string;
   /** Whether `qemu-img check` knows the format. */
   readonly check?: boolean;
   /** Whether we write it ourselves, and qemu-img only checks it. */
@@ -33,12 +35,14 @@ export const FORMATS = {
     summary: "The bytes of the disk, sparse; for every use",
     strategy: "direct",
     driver: "raw",
+    suffix: "raw",
     aliases: ["img"],
   },
   "qcow2": {
     summary: "QEMU, libvirt, Proxmox VE",
     strategy: "wrapped",
     driver: "qcow2",
+    suffix: "qcow2",
     check: true,
     own: true,
   },
@@ -46,21 +50,24 @@ export const FORMATS = {
     summary: "the same, compressed with zstd; QEMU 5.1 and later",
     strategy: "converted",
     driver: "qcow2",
+    suffix: "qcow2",
     check: true,
     own: true,
   },
-  "vdi": { summary: "VirtualBox", strategy: "converted", driver: "vdi", check: true },
-  "vhdx": { summary: "Hyper-V", strategy: "converted", driver: "vhdx", check: true },
+  "vdi": { summary: "VirtualBox", strategy: "converted", driver: "vdi", suffix: "vdi", check: true },
+  "vhdx": { summary: "Hyper-V", strategy: "converted", driver: "vhdx", suffix: "vhdx", check: true },
   "vmdk": {
     summary: "VMware, stream-optimized as in an OVA",
     strategy: "converted",
     driver: "vmdk",
+    suffix: "vmdk",
     options: "subformat=streamOptimized,adapter_type=lsilogic",
   },
   "vpc": {
     summary: "Azure, Hyper-V: a fixed VHD",
     strategy: "converted",
     driver: "vpc",
+    suffix: "vhd",
     // Without force_size the size is rounded up to a CHS geometry, which Azure refuses.
     options: "subformat=fixed,force_size=on",
     aliases: ["vhd"],
@@ -72,4 +79,36 @@ export type FormatName = keyof typeof FORMATS;
 /** The row of a format. */
 export function formatOf(format: FormatName): Format {
   return FORMATS[format];
+}
+
+/** Suffixes of what no format here is: compressed once more, packed, or of another kind. */
+const OTHER_SUFFIXES = ["bz2", "gz", "iso", "lz4", "ova", "qcow", "qed", "xz", "zip", "zst"];
+
+/** The formats that a file name promises by its suffix, the usual one first; `undefined` if it promises nothing. */
+export function promisedFormats(fileName: string): readonly FormatName[] | undefined {
+  const [, suffix] = /.\.([^.]+)$/.exec(fileName.toLowerCase()) ?? [];
+  const names = Object.keys(FORMATS) as FormatName[];
+  const formats = names.filter((name) => FORMATS[name].suffix === suffix);
+  return formats.length || suffix !== undefined && OTHER_SUFFIXES.includes(suffix) ? formats : undefined;
+}
+
+/** What is wrong with a file name for an image of that format, and the ways out; `undefined` if nothing is. */
+export function contradiction(
+  fileName: string,
+  format: FormatName,
+): { readonly problem: string; readonly hint: string } | undefined {
+  const promised = promisedFormats(fileName);
+  if (!promised || promised.includes(format)) return undefined;
+  const suffix = fileName.slice(fileName.lastIndexOf("."));
+  const rename = `end the name in .${FORMATS[format].suffix} or .img`;
+  const [usual] = promised;
+  return usual
+    ? {
+      problem: `${suffix} means ${usual}, not ${format}`,
+      hint: `Set OUTPUT_FORMAT to ${usual}, or ${rename}`,
+    }
+    : {
+      problem: `${suffix} is none of the formats that are made here`,
+      hint: `E${rename.slice(1)}, and pack the finished image`,
+    };
 }

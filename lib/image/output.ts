@@ -5,7 +5,7 @@
  * @module
  */
 
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
 import { formatBytes, MiB } from "../core/units.ts";
@@ -45,7 +45,7 @@ export async function checkOutput(
   }
   if (type === FILE_TYPES.directory) throw refuse(path, "it is a directory");
   if (type !== undefined && type !== FILE_TYPES.file) {
-    throw refuse(path, "it is no regular file and no block device");
+    throw refuse(path, "it is no regular file and no block device", NO_STREAM);
   }
   try {
     (await Deno.open(path, { create: true, read: true, write: true })).close();
@@ -57,6 +57,28 @@ export async function checkOutput(
     throw cause instanceof BuildError ? cause : cannotWrite(path, cause);
   }
   return { path, isDevice: false, size };
+}
+
+/** As many symlinks the kernel follows, too: https://man7.org/linux/man-pages/man7/path_resolution.7.html */
+const MAX_SYMLINKS = 40;
+
+/**
+ * The file that an output really is: itself, or what it leads to as a symlink, which need not exist yet. What is beside
+ * the image and what is named after it belongs there.
+ */
+export async function followLinks(path: string): Promise<string> {
+  const type = typeOf(path);
+  // A device is reached by any of its names; a pipe has none.
+  if (type !== undefined && type !== FILE_TYPES.file) return path;
+  for (let followed = 0; followed < MAX_SYMLINKS; followed++) {
+    try {
+      path = resolve(await Deno.realPath(dirname(path)), await Deno.readLink(path));
+    } catch {
+      // No symlink, or nothing at all: checkOutput() says what is wrong with it.
+      break;
+    }
+  }
+  return path;
 }
 
 /** The type of what is there, as in `FILE_TYPES`. Asked of libc: Deno only looks at devices with `--allow-all`. */
@@ -85,6 +107,22 @@ function checkDevice(path: string, size: number, format: FormatName): number {
   if (fd < 0) throw refuse(path, posix.errorText(fd), "Unmount it and all its partitions");
   posix.close(fd);
   return room;
+}
+
+/** The partition table is written last, and is at the front. */
+const NO_STREAM = "An image is not written from front to back: name a file with --output, and send that on";
+
+/** What stands for an open file: `-` for stdout to other programs, to the kernel what Deno does not let us open. */
+const OPEN_FILES = /^(-|\/dev\/(stdin|stdout|stderr|fd\/.*)|\/proc\/.*)$/;
+
+/** Refuses an output that is a stream, or an open file. @throws {BuildError} (usage) */
+export function refuseStream(output: string): void {
+  if (!OPEN_FILES.test(output)) return;
+  const hint = output === "-" ? `${NO_STREAM} (a file of this name is ./-)` : NO_STREAM;
+  throw new BuildError(`Cannot write the image to ${output === "-" ? "stdout" : quote(output)}`, {
+    kind: "usage",
+    hint,
+  });
 }
 
 function refuse(path: string, reason: string, hint = "Name a file with --output"): BuildError {

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { nearest, oneOf } from "../core/suggest.ts";
+
 /** 2^30 MiB are 1 PiB: all sums of such sizes in bytes are exact, and no filesystem here is larger. */
 const MAX_MB = 2 ** 30;
 
@@ -25,7 +27,7 @@ export function choice<T extends string>(
 ): (text: string) => T {
   return (text) => {
     const name = aliases.get(text) ?? names.find((name) => name === text);
-    if (name === undefined) throw new Error(`one of ${names.join(", ")}`);
+    if (name === undefined) throw new Error(oneOf(names, text));
     return name;
   };
 }
@@ -36,8 +38,10 @@ export function listOf<T extends string>(names: readonly T[]): (text: string) =>
     if (text === "none") return [];
     if (text === "all") return names;
     const chosen = text.split(",");
-    if (!chosen.every((word) => names.some((name) => name === word))) {
-      throw new Error(`none, all, or some of ${names.join(",")}`);
+    const wrong = chosen.find((word) => !names.some((name) => name === word));
+    if (wrong !== undefined) {
+      const meant = nearest(wrong, names);
+      throw new Error(`none, all, or some of ${names.join(",")}${meant ? `; did you mean ${meant}?` : ""}`);
     }
     return names.filter((name) => chosen.includes(name));
   };

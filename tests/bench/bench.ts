@@ -8,11 +8,12 @@
  * @module
  */
 
-import { parseArgs, type ParseArgsConfig } from "node:util";
+import type { ParseArgsConfig } from "node:util";
+import { readFlags } from "../../lib/cli/flags.ts";
 import { BuildError } from "../../lib/core/error.ts";
 import * as log from "../../lib/core/log.ts";
 import { isInstalled } from "../../lib/system/programs.ts";
-import { choose, parseFlags, print, runTask } from "../../tasks/task.ts";
+import { choose, print, runTask } from "../../tasks/task.ts";
 import { renderChart } from "./chart.ts";
 import { CONTENDERS, type Layout, REFERENCE, type Work } from "./contenders.ts";
 import { type Input, type InputName, INPUTS } from "./inputs.ts";
@@ -87,7 +88,7 @@ const QUICK: readonly Heat[] = [{ input: "debian", rounds: 3 }];
 const QUICK_ENOUGH_SECONDS = 5;
 
 async function main(): Promise<void> {
-  const { values } = parseFlags("bench", () => parseArgs({ args: Deno.args, options: OPTIONS }));
+  const { values } = readFlags({ args: Deno.args, options: OPTIONS });
   if (values.help) return await print(HELP);
   const inputs = (values.input ?? []).map((name) =>
     choose("input", name, Object.keys(INPUTS) as InputName[])

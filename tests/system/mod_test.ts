@@ -76,19 +76,38 @@ Deno.test.each([
   { args: ["--file", "other.toml"], message: 'Cannot find "other.toml"' },
   {
     args: ["--efi-mb=64"],
-    message: "Cannot read the command line: Unknown option '--efi-mb'",
-    hint: 'See "deno task build --help"; the settings of a job stand in its env table',
+    message: 'Cannot use "--efi-mb": there is no such flag',
+    hint: "It is a setting: write it into the env table of a job, or name a builder before it",
   },
-  { args: ["--file"], message: /^Cannot read the command line: .*--file/ },
+  { args: ["--file"], message: "Cannot use --file without a value" },
+  { args: ["--fiel=x"], message: 'Cannot use "--fiel": there is no such flag', hint: "Did you mean --file?" },
+  {
+    args: ["disk-imgae", "--input=x", "--output=y"],
+    message: 'Cannot find the builder "disk-imgae"',
+    hint: "Did you mean disk-image?",
+  },
+  {
+    args: ["prat-image"],
+    message: 'Cannot find "prat-image": it is no builder, and there is no "Raptor.toml"',
+    hint: "Did you mean part-image?",
+  },
+  {
+    args: ["part-image", "--bootloader=none"],
+    message: 'Cannot use "--bootloader": there is no such flag',
+    hint: "It is a setting, but means nothing to part-image: leave it out",
+  },
   { args: ["-C", "/nowhere"], message: 'Cannot run in the directory "/nowhere"' },
   { args: ["part-image", "--nonsense"], message: /--nonsense/ },
-])("mod.ts $args is asked wrongly", async ({ args, message, hint }) => {
+])("mod.ts $args is a usage error of a line and a hint", async ({ args, message, hint }) => {
   await tempDir(async (cwd) => {
     const { code, out, err } = await suite(args, { cwd });
-    const [first = "", second] = err.trimEnd().split("\n").map((line) => line.replace(/^\[E\] /, ""));
+    const [first = "", second, ...more] = err.trimEnd().split("\n").map((line) =>
+      line.replace(/^\[E\] /, "")
+    );
     if (typeof message === "string") assert.equal(first, message);
     else assert.match(first, message);
     if (hint) assert.equal(second, hint);
+    assert.deepEqual(more, []);
     assert.deepEqual([code, out], [2, ""]);
   });
 });
@@ -104,7 +123,10 @@ Deno.test("mod.ts builds the jobs of a Raptor.toml, once", async (t) => {
       assert.equal(code, 0, err);
       assert.equal(out, "");
       assert.match(err, /^\[\|\] live is left out: "\$rbuild\.deblive" is not one of our builders$/m);
-      assert.match(err, /^\[W\] part-image: part-image has no setting "NONSENSE"; it has OUTPUT_FORMAT, /m);
+      assert.match(
+        err,
+        /^\[W\] part-image: part-image has no setting "NONSENSE": part-image --help shows them$/m,
+      );
       assert.match(err, /^\[W\] FREE_MD is no setting: did you mean FREE_MB\?$/m);
       assert.ok(await size("small.img") > 0);
       assert.equal(await size("named.img"), await size("small.img"));
@@ -157,6 +179,32 @@ Deno.test("mod.ts builds the jobs of a Raptor.toml, once", async (t) => {
       assert.equal(code, 0, err);
       assert.equal(await size("direct.img"), 16 * 2 ** 20);
     });
+  });
+});
+
+Deno.test("a job's output is what Raptor makes it, whatever its name promises, with a warning", async () => {
+  await tempDir(async (dir) => {
+    await makeTree(`${dir}/test`);
+    await Deno.writeTextFile(`${dir}/Raptor.toml`, JOBS.replace("small.img", "small.qcow2"));
+    const { code, err } = await suite(["small"], { cwd: dir });
+    assert.equal(code, 0, err);
+    assert.match(err, /^\[W\] "small\.qcow2" will hold another format: \.qcow2 means qcow2, not raw$/m);
+    assert.match(err, /^\[W\] Set OUTPUT_FORMAT to qcow2, or end the name in \.raw or \.img$/m);
+    // Outside of a job the same name chooses the format.
+    const args = ["part-image", "--input=test", "--output=direct.qcow2", "--free-mb=1"];
+    const direct = await suite(args, { cwd: dir });
+    assert.equal(direct.code, 0, direct.err);
+    const magic = async (name: string) => (await Deno.readFile(`${dir}/${name}`)).subarray(0, 4).toHex();
+    assert.deepEqual([await magic("small.qcow2"), await magic("direct.qcow2")], ["00000000", "514649fb"]);
+    // A name that is nearly that of a job or of a builder.
+    for (const [word, meant] of [["samll", "small"], ["prat-image", "part-image"]]) {
+      const wrong = await suite([word!], { cwd: dir });
+      assert.equal(wrong.code, 2);
+      assert.match(
+        wrong.err,
+        new RegExp(`Cannot find the job "${word}" in .*\\n\\[E\\] Did you mean ${meant}\\?\\n$`),
+      );
+    }
   });
 });
 

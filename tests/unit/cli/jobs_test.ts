@@ -136,7 +136,7 @@ async function calls(
     project(dir).jobs,
     { force: options.force ?? false, given: NONE, flags: options.flags ?? [], sources: [] },
     options.env ?? {},
-    async (name, args, env, cache) => {
+    async (name, args, env, { cache }) => {
       const output = args[args.indexOf("--output") + 1]!;
       await Deno.writeTextFile(output, "image");
       await date(output, 60);

@@ -169,9 +169,15 @@ Deno.test.each([
   },
   {
     name: "a link that is not there",
+    text: file({ target: '"$ours.disk-image"' }),
+    message: /: run\.disk1\.target = "\$ours\.disk-image" names no link of \[raptor\.link\]$/,
+    hint: 'Write ours = "raptor-builders" below [raptor.link]',
+  },
+  {
+    name: "a link that is misspelt",
     text: file({ target: '"$rbuilt.disk-image"' }),
     message: /: run\.disk1\.target = "\$rbuilt\.disk-image" names no link of \[raptor\.link\]$/,
-    hint: 'Write rbuilt = "raptor-builders" below [raptor.link]',
+    hint: "Did you mean $rbuild?",
   },
   {
     name: "no input",

@@ -7,7 +7,9 @@ import {
   dateEmptyOutputs,
   discardOutput,
   finishOutput,
+  followLinks,
   type Output,
+  refuseStream,
 } from "../../../lib/image/output.ts";
 import { tempDir } from "../../lab/helpers.ts";
 
@@ -88,3 +90,44 @@ Deno.test("dateEmptyOutputs() dates empty files 1970, and changes nothing else",
     assert.deepEqual((await Deno.stat(`${dir}/full`)).mtime, old);
     await assert.rejects(Deno.stat(`${dir}/none`), Deno.errors.NotFound);
   }));
+
+Deno.test("followLinks() leads to the file that is written, whether it exists or not", () =>
+  tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/deep/er`, { recursive: true });
+    await Deno.symlink("deep/er", `${dir}/folder`);
+    await Deno.writeTextFile(`${dir}/deep/real`, "");
+    const links = {
+      one: "deep/real",
+      two: "one",
+      // From the folder that it really lies in.
+      "folder/up": "../real",
+      dangling: "deep/new",
+      device: "/dev/null",
+      nowhere: "none/image",
+    };
+    for (const [name, target] of Object.entries(links)) await Deno.symlink(target, `${dir}/${name}`);
+    await Deno.symlink("loop", `${dir}/loop`);
+    const real = await Deno.realPath(dir);
+    const led = {
+      ...{ one: "deep/real", two: "deep/real", "folder/up": "deep/real", dangling: "deep/new" },
+      ...{ "deep/real": "deep/real", none: "none", nowhere: "none/image", loop: "loop" },
+    };
+    for (const [name, target] of Object.entries(led)) {
+      assert.equal(await followLinks(`${real}/${name}`), `${real}/${target}`);
+    }
+    // Known by its name, not by what it stands for.
+    assert.equal(await followLinks(`${real}/device`), `${real}/device`);
+    await refused(check(dir, `${dir}/loop`));
+  }));
+
+Deno.test("refuseStream() takes - for stdout, and a path for a path", { permissions: "none" }, () => {
+  assert.throws(() => refuseStream("-"), (error: BuildError) => {
+    assert.equal(error.kind, "usage");
+    assert.match(error.hint!, /name a file with --output.*\.\/-/);
+    return true;
+  });
+  for (const path of ["/dev/stdout", "/dev/fd/3", "/proc/self/fd/1"]) {
+    assert.throws(() => refuseStream(path), { message: `Cannot write the image to "${path}"` });
+  }
+  for (const path of ["./-", "-x", "/dev/sda", "/dev/stdout.img", ""]) refuseStream(path);
+});
