@@ -47,6 +47,10 @@ const FILES: Readonly<Record<string, readonly Render[]>> = {
   "builders/suite.rinc": [sources],
   ".ci/run": [deno],
   "README.md": [renderTables, deno],
+  ...Object.fromEntries(
+    ["boot", "contents", "formats", "requirements", "settings", "speed"]
+      .map((name) => [`docs/${name}.md`, [renderTables]]),
+  ),
 };
 
 /** The programs that the builders may start. */

@@ -17,19 +17,47 @@ import { packagesFor } from "../lib/system/programs.ts";
 import results from "../tests/bench/bench.json" with { type: "json" };
 import { benchmarkTable, type Results } from "../tests/bench/results.ts";
 
-/** What the benchmark found when it was run last for the README. */
+/** What the benchmark found when it was run last for the docs. */
 export const RESULTS: Results = results as unknown as Results;
+
+/** What a row of {@link SETTINGS} says for people. */
+interface SettingRow {
+  readonly env: string;
+  readonly help: string;
+  readonly default?: string;
+  readonly computed?: string;
+}
+
+/** The settings that the README shows. */
+const MAIN_SETTINGS = [
+  ...[
+    "outputFormat",
+    "filesystem",
+    "freeMb",
+    "sizeMb",
+    "bootloader",
+    "kernelCmdline",
+    "secureBootKey",
+    "keep",
+  ],
+] as const satisfies readonly SettingName[];
 
 /** The rows of each table; the first one is its head. */
 export const TABLES: Readonly<Record<string, () => string[][]>> = {
+  "main-settings": () => [
+    ["Variable", "Default", "Meaning"],
+    ...MAIN_SETTINGS.map((name) => {
+      const { env, help, default: value, computed = "" }: SettingRow = SETTINGS[name];
+      return [code(env), value === undefined ? computed : code(value), help];
+    }),
+  ],
   settings() {
     const builders = Object.values(BUILDERS);
     const names = Object.keys(SETTINGS) as SettingName[];
     return [
       ["Variable", "Default", ...builders.map(({ name }) => code(name)), "Meaning"],
       ...settingRows(names).map(({ env, help }, i) => {
-        const { default: value, computed = "" }: { env: string; default?: string; computed?: string } =
-          SETTINGS[names[i]!];
+        const { default: value, computed = "" }: SettingRow = SETTINGS[names[i]!];
         const takes = builders.map(({ settings }) => settings.includes(names[i]!) ? "yes" : "");
         return [code(env), value === undefined ? computed : code(value), ...takes, help];
       }),

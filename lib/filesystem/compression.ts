@@ -32,7 +32,7 @@ export function parseCompression(text: string): Compression {
   return { name, ...level !== undefined && { level: Number(level) } };
 }
 
-/** As `--help` and the README show it: `zstd[:1-22]`. */
+/** As `--help` and the docs show it: `zstd[:1-22]`. */
 export function compressorNames(compressors: Compressors): string[] {
   return Object.entries(compressors).map(([name, { levels }]) =>
     name + (levels ? `[:${levels.join("-")}]` : "")

@@ -14,7 +14,7 @@ import { isFilled, resetMachineId } from "./machine-id.ts";
 
 interface Leftover {
   readonly what: string;
-  /** Why it is left out, for the README. */
+  /** Why it is left out, for the docs. */
   readonly why: string;
   /** Paths in the tree, with `*` for any part of a name. */
   readonly paths: readonly string[];
@@ -24,7 +24,7 @@ interface Leftover {
   readonly warning?: string;
 }
 
-/** In the order of the README's table. */
+/** In the order of the table in the docs. */
 export const LEFTOVERS = {
   "whiteouts": {
     what: "whiteouts of container layers",

@@ -1,7 +1,7 @@
 /**
  * All decisions: what an image will be, from what was asked and what the tree holds.
  *
- * The policy, with the reasons in the README and the sources:
+ * The policy, with the reasons in the docs and the sources:
  *
  * - Exactly one ESP, one XBOOTLDR and one root partition, in this order: the root comes last, so that it can
  *   grow. Types after the DPS; the root's architecture is that of the tree's programs.

@@ -1,6 +1,6 @@
 /**
  * The settings: one row each gives the environment variable, the flag, the default, the parser, `--help`
- * and the table in the README.
+ * and the tables in the docs.
  *
  * @module
  */

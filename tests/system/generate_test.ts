@@ -4,7 +4,18 @@ import { quiet, tempDir } from "../lab/helpers.ts";
 const ROOT = new URL("../..", import.meta.url).pathname;
 
 const FILES = [
-  ...["builders", "lib", "tasks", "tests", "README.md", "Containerfile", ".ci", "deno.json", "deno.lock"],
+  ...[
+    "builders",
+    "lib",
+    "tasks",
+    "tests",
+    "README.md",
+    "docs",
+    "Containerfile",
+    ".ci",
+    "deno.json",
+    "deno.lock",
+  ],
   ...["disk-image.rapt", "part-image.rapt"],
 ];
 
@@ -28,7 +39,8 @@ Deno.test("generate --check names what is stale, and generate mends it", () =>
       "builders/base.rapt": [/ e2fsprogs/, " e2fsprogs-static"],
       "builders/suite.rinc": [/^COPY .*error\.ts\n/m, ""],
       ".ci/run": [/deno@[\d.]+/, "deno@1.0.0"],
-      "README.md": [/\| `EFI_MB`.*\n/, ""],
+      "README.md": [/\| `FREE_MB`.*\n/, ""],
+      "docs/settings.md": [/\| `EFI_MB`.*\n/, ""],
     };
     const old: Record<string, string> = {};
     for (const [file, [from, to]] of Object.entries(edits)) {

@@ -1,33 +1,82 @@
 import assert from "node:assert/strict";
 import { glob } from "node:fs/promises";
+import { dirname, join, normalize } from "node:path";
 import { BUILDERS } from "../../builders/mod.ts";
 import config from "../../deno.json" with { type: "json" };
 import { SETTINGS } from "../../lib/plan/settings.ts";
 import { namedTests } from "../proofs.ts";
 import { renderMarkdown, renderTables, TABLES } from "../../tasks/tables.ts";
 
-const README = new URL("../../README.md", import.meta.url);
+const ROOT = new URL("../..", import.meta.url).pathname;
 
-/** What the README writes like a setting, but is none: fields of os-release, the unit, tables of the code. */
+/** What the docs write like a setting, but is none: fields of os-release and the unit, variables of others, tables of the code. */
 const OTHER_NAMES = [
-  ...["ID", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION"],
+  ...["ID", "ID_LIKE", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION", "NAME"],
   ...["MB", "SETTINGS", "FORMATS", "FILESYSTEMS", "MAKERS", "BOOTLOADERS", "ARCHITECTURES", "PROGRAMS"],
 ];
 
-Deno.test("README.md names only variables, tasks and files that exist", async () => {
-  const text = await Deno.readTextFile(README);
+/** The docs by their paths. */
+const DOCS = new Map(
+  await Promise.all(
+    (await Array.fromAsync(glob(["*.md", "docs/*.md"], { cwd: ROOT })))
+      .map(async (path) => [path, await Deno.readTextFile(ROOT + path)] as const),
+  ),
+);
+
+Deno.test("the docs name only variables, tasks and files that exist", async () => {
   const known = new Set<string>([...Object.values(SETTINGS).map(({ env }) => env), ...OTHER_NAMES]);
-  for (const [, name] of text.matchAll(/`([A-Z][A-Z\d]*(?:_[A-Z\d]+)*)(?:=[^`]*)?`/g)) {
-    assert(known.has(name!), `${name} is not a setting`);
+  for (const [doc, text] of DOCS) {
+    // What was removed may be named there.
+    if (doc === "CHANGELOG.md") continue;
+    for (const [, name] of text.matchAll(/`([A-Z][A-Z\d]*(?:_[A-Z\d]+)*)(?:=[^`]*)?`/g)) {
+      assert(known.has(name!), `${doc}: ${name} is not a setting`);
+    }
+    for (const [, task] of text.matchAll(/deno(?:@[\d.]+)? task ([\w:]+)/g)) {
+      assert(task! in config.tasks, `${doc}: ${task} is no task`);
+    }
+    for (const [, path] of text.matchAll(/`((?:lib|builders|tasks|tests|examples)\/[a-z\d./_-]+\.\w+)`/g)) {
+      assert((await Deno.stat(ROOT + path)).isFile, `${doc}: ${path}`);
+    }
   }
-  for (const [, task] of text.matchAll(/deno(?:@[\d.]+)? task (\w+)/g)) {
-    assert(task! in config.tasks, `${task} is no task`);
+  for (const name of Object.keys(BUILDERS)) assert(DOCS.get("README.md")!.includes(`**\`${name}\`**`), name);
+});
+
+/** The anchors of a page, as GitHub makes them of its headings. */
+function anchorsOf(text: string): Set<string> {
+  const prose = text.replaceAll(/^```.*?^```/gms, "");
+  return new Set(
+    [...prose.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+      heading!.toLowerCase().replaceAll(/[^\p{L}\p{N}\s_-]/gu, "").replaceAll(" ", "-")
+    ),
+  );
+}
+
+Deno.test("the links of the docs lead to files and headings that exist", async () => {
+  let count = 0;
+  for (const [doc, text] of DOCS) {
+    for (const [, link] of text.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
+      const [path = "", anchor] = link!.split("#");
+      const target = path === "" ? doc : normalize(join(dirname(doc), path));
+      await assert.doesNotReject(Deno.stat(ROOT + target), `${doc}: ${link}`);
+      if (anchor) assert(anchorsOf(DOCS.get(target)!).has(anchor), `${doc}: there is no heading for ${link}`);
+      count++;
+    }
   }
-  const root = new URL("../..", import.meta.url).pathname;
-  for (const [, path] of text.matchAll(/`((?:lib|builders|tasks|tests|examples)\/[a-z\d./_-]+\.\w+)`/g)) {
-    assert((await Deno.stat(`${root}${path}`)).isFile, path);
+  assert(count > 30);
+});
+
+Deno.test("the README is short, and every page of the docs is linked", () => {
+  const readme = DOCS.get("README.md")!;
+  assert(readme.trimEnd().split("\n").length <= 150, "at most 150 lines");
+  const pages = [...DOCS.keys()].filter((path) => path.startsWith("docs/"));
+  const all = [...DOCS].filter(([path]) => path !== "CHANGELOG.md");
+  for (const page of pages) {
+    const name = page.slice("docs/".length);
+    assert(
+      all.some(([path, text]) => path !== page && text.includes(`${name})`)),
+      `nothing links to ${page}`,
+    );
   }
-  for (const name of Object.keys(BUILDERS)) assert(text.includes(`**\`${name}\`**`), name);
 });
 
 Deno.test("renderTables() replaces what stands between the marks and nothing else", {
