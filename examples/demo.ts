@@ -51,6 +51,8 @@ async function makeTree(): Promise<void> {
   ];
   await $`mmdebstrap --variant=minbase --mode=root
     --architectures=${debian} --include=${packages(debian).join(",")} ${hooks} trixie ${partial}`.env({
+    // It may need a proxy.
+    ...Deno.env.toObject(),
     DEBIAN_FRONTEND: "noninteractive",
   });
   await Deno.rename(partial, TREE);

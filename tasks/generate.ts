@@ -93,7 +93,8 @@ function version(text: string): string {
 
 /** The files that the builders consist of: Raptor copies one at a time. */
 async function sources(): Promise<string> {
-  const { modules } = await $`${Deno.execPath()} info --json ${ROOT}builders/mod.ts`.quiet().json();
+  const { modules } = await $`${Deno.execPath()} info --json ${ROOT}builders/mod.ts`.env(Deno.env.toObject())
+    .quiet().json();
   const files = (modules as { specifier: string }[]).map(({ specifier }) => specifier)
     .filter((specifier) => /^file:.*\.ts$/.test(specifier))
     .map((specifier) => relative(ROOT, new URL(specifier).pathname)).sort();

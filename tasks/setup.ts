@@ -32,7 +32,8 @@ Usage: deno task setup [--for build|demo|test|bench]
 /** Without questions, and waiting for another apt, such as the one that a new machine starts by itself. */
 const APT_OPTIONS = ["--yes", "--no-install-recommends", "--option", "DPkg::Lock::Timeout=600"] as const;
 
-const NO_QUESTIONS = { DEBIAN_FRONTEND: "noninteractive" };
+/** apt gets all of the environment, since it may need a proxy. */
+const NO_QUESTIONS = { ...Deno.env.toObject(), DEBIAN_FRONTEND: "noninteractive" };
 
 /** Of the names that a package has in several releases, the one that this release has. */
 async function nameHere({ names }: Package): Promise<string> {

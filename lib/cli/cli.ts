@@ -302,7 +302,8 @@ function parseFlags(builder: Pick<Builder, "name" | "settings">, args: readonly 
   for (const name of builder.settings) options[flagOf(name)] = { type: "string" };
   const explain = (flag: string) =>
     isSettingFlag(flag) ? `It is a setting, but means nothing to ${builder.name}: leave it out` : undefined;
-  return readFlags({ args: [...args], options }, explain).values as Flags;
+  const secrets = builder.settings.filter((name) => "secret" in SETTINGS[name]).map(flagOf);
+  return readFlags({ args: [...args], options }, explain, secrets).values as Flags;
 }
 
 /** Whether a flag, without its dashes, is that of a setting, of whichever builder. */

@@ -15,11 +15,14 @@ export const SEE_HELP = "--help shows what it takes";
  * Reads a command line.
  *
  * @param explain what is known of a flag that is not among the options, as a hint.
+ * @param secrets flags whose values are shown nowhere. Where one of them stands, a word that belongs to no flag is not shown
+ * either: it may be the rest of a key that a shell took apart.
  * @throws {BuildError} (usage) naming the first flag or word that is wrong, with the flag that was probably meant.
  */
 export function readFlags<T extends ParseArgsConfig & { args: string[] }>(
   config: T,
   explain: (flag: string) => string | undefined = () => undefined,
+  secrets: readonly string[] = [],
 ): ReturnType<typeof parseArgs<T>> {
   const { args, options = {}, allowPositionals = false } = config;
   const flags = Object.keys(options);
@@ -28,10 +31,13 @@ export function readFlags<T extends ParseArgsConfig & { args: string[] }>(
     return meant && `Did you mean --${meant}?`;
   };
   const problem = (message: string, hint: string) => new BuildError(message, { kind: "usage", hint });
-  for (const token of parseArgs({ args, options, strict: false, tokens: true }).tokens) {
+  const { tokens } = parseArgs({ args, options, strict: false, tokens: true });
+  const hasSecret = tokens.some((token) => token.kind === "option" && secrets.includes(token.name));
+  const show = (text: string) => hasSecret ? "(not shown)" : quote(text);
+  for (const token of tokens) {
     if (token.kind === "positional" && !allowPositionals) {
       const hint = suggest(token.value.split("=")[0]!) ?? `It takes flags only: ${SEE_HELP}`;
-      throw problem(`Cannot use the word ${quote(token.value)}`, hint);
+      throw problem(`Cannot use the word ${show(token.value)}`, hint);
     }
     if (token.kind !== "option") continue;
     const { name, rawName, value, inlineValue } = token;
@@ -39,19 +45,19 @@ export function readFlags<T extends ParseArgsConfig & { args: string[] }>(
     const word = args[token.index]!.split("=")[0]!;
     if (!Object.hasOwn(options, name) || flags.includes(word.slice(1))) {
       throw problem(
-        `Cannot use ${quote(word)}: there is no such flag`,
+        `Cannot use ${word.startsWith("--") ? quote(word) : show(word)}: there is no such flag`,
         explain(name) ?? suggest(word) ?? SEE_HELP,
       );
     }
     const takesValue = options[name]!.type === "string";
     if (!takesValue && value !== undefined) {
-      throw problem(`Cannot use ${rawName}=${quote(value)}: the flag takes no value`, `Write ${rawName}`);
+      throw problem(`Cannot use ${rawName}=${show(value)}: the flag takes no value`, `Write ${rawName}`);
     }
     // A flag in its place is one whose value was forgotten, unless it is tied to it.
     if (takesValue && (value === undefined || !inlineValue && /^-./.test(value))) {
       throw problem(
         `Cannot use ${rawName} without a value`,
-        `Write ${rawName}${value ? `=${value}` : "=VALUE"}`,
+        `Write ${rawName}${value && !hasSecret ? `=${value}` : "=VALUE"}`,
       );
     }
   }

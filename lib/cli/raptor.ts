@@ -81,25 +81,30 @@ export function parseProject(text: string, path: string, builders: readonly stri
   const problem = (what: string, hint?: string) =>
     new BuildError(`Cannot use ${quote(path)}: ${what}`, { kind: "usage", hint });
   const warnings: string[] = [];
+  /** A value as TOML has it. A text below `env` or `args` may be a key, and a list or table may hold one. */
+  const show = (value: unknown, key: string) =>
+    /\.(env|args)(\.|$)/.test(key) && ["string", "object"].includes(typeof value)
+      ? "…"
+      : JSON.stringify(value);
 
   const table = (value: unknown, key: string): Table => {
     if (value === undefined) return {};
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Table;
-    throw problem(`${key} = ${JSON.stringify(value)} is not a table`, `Write [${key}]`);
+    throw problem(`${key} = ${show(value, key)} is not a table`, `Write [${key}]`);
   };
   const string = (value: unknown, key: string): string => {
     if (typeof value === "string") return value;
     const fix = typeof value === "object"
       ? undefined
       : `Write ${key.split(".").slice(2).join(".")} = "${value}"`;
-    throw problem(`${key} = ${JSON.stringify(value)} is not a string`, fix);
+    throw problem(`${key} = ${show(value, key)} is not a string`, fix);
   };
   const list = (value: unknown, key: string): string[] => {
     if (value === undefined) return [];
     if (Array.isArray(value)) return value.map((item) => string(item, key));
     throw problem(
-      `${key} = ${JSON.stringify(value)} is not a list`,
-      `Write ${key.slice(key.lastIndexOf(".") + 1)} = [${JSON.stringify(value)}]`,
+      `${key} = ${show(value, key)} is not a list`,
+      `Write ${key.slice(key.lastIndexOf(".") + 1)} = [${show(value, key)}]`,
     );
   };
   /** Raptor's string_or_list. */

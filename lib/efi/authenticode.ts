@@ -42,7 +42,19 @@ function der(tag: number, ...parts: readonly Uint8Array[]): Bytes {
   return concat(Uint8Array.from([tag, ...length]), contents);
 }
 
-const TAG = { integer: 2, bits: 3, octets: 4, nothing: 5, id: 6, sequence: 0x30, set: 0x31, context: 0xa0 };
+/** The tags of DER that occur here. */
+export const DER_TAGS = {
+  integer: 2,
+  bits: 3,
+  octets: 4,
+  nothing: 5,
+  id: 6,
+  sequence: 0x30,
+  set: 0x31,
+  context: 0xa0,
+} as const;
+
+const TAG = DER_TAGS;
 
 /** Object identifiers, encoded. */
 const OID = {
@@ -68,8 +80,8 @@ const OBSOLETE = der(
   ),
 );
 
-/** One value within DER: where its contents are, and where it ends. */
-function readDer(bytes: Uint8Array, at: number): { from: number; to: number } {
+/** One value within DER: where its contents are, and where it ends. @throws {RangeError} when it is cut off. */
+export function readDer(bytes: Uint8Array, at: number): { from: number; to: number } {
   const first = bytes[at + 1]!;
   const count = first < 128 ? 0 : first & 0x7f;
   let length = count ? 0 : first;

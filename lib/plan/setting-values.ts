@@ -55,23 +55,6 @@ export function pattern(regexp: RegExp, accepted: string): (text: string) => str
   };
 }
 
-/** PEM: the text itself, as pipelines have their secrets, or the file that holds it. */
-export function pem(label: string): (text: string) => string {
-  return (text) => {
-    const read = text.startsWith("-----BEGIN ") ? text : readIfThere(text);
-    if (!read?.includes(`${label}-----`)) throw new Error(`a PEM file with a ${label}, or its text`);
-    return read;
-  };
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch {
-    // No such file, or not for us: the message is the same.
-  }
-}
-
 /** Kernel options on one line. They end up in boot entries and scripts, where a line break would start another. */
 export function parseKernelOptions(text: string): string {
   if (!/^[\x20-\x7e]{1,2000}$/.test(text)) throw new Error("one line of at most 2000 ASCII characters");

@@ -12,7 +12,8 @@ import { compressorNames, parseCompression } from "../filesystem/compression.ts"
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { type FormatName, FORMATS } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
-import { choice, listOf, mebibytes, parseKernelOptions, pattern, pem } from "./setting-values.ts";
+import { pem } from "./pem.ts";
+import { choice, listOf, mebibytes, parseKernelOptions, pattern } from "./setting-values.ts";
 
 interface Setting<T> {
   /** Name of the environment variable; the flag is the same in lower case: `EFI_MB`, `--efi-mb`. */
@@ -24,11 +25,17 @@ interface Setting<T> {
   /** What "computed" means, for the help of a setting without a default. */
   readonly computed?: string;
   readonly help: string;
-  /** Whether it is a key, which is shown nowhere. */
-  readonly secret?: true;
+  /**
+   * Whether it is a key: then nothing of it is ever shown, neither what was given nor what was read. A certificate is no
+   * secret, but `as given` may be one: somebody mixed the two up, or has both in one file.
+   */
+  readonly secret?: true | "as given";
   /** Whether it only says where something goes, or what it is called: it decides on no byte of the image. */
   readonly place?: true;
-  /** @throws {Error} with what is accepted, as in "a whole number of MiB from 1 to 1048576". */
+  /**
+   * @throws {Error} with what is accepted, as in "a whole number of MiB from 1 to 1048576"; the cause, when it is a text, is
+   * why this value is not.
+   */
   readonly parse: (text: string) => T;
 }
 
@@ -114,14 +121,16 @@ export const SETTINGS = {
     secret: true,
     value: "FILE",
     computed: "none",
-    help: "RSA key (PEM, a file or its text) that signs the root hash",
+    help: "RSA key (PEM or DER, a file or its text) that signs the root hash",
     parse: pem("PRIVATE KEY"),
   },
   verityCert: {
     env: "VERITY_CERT",
+    secret: "as given",
     value: "FILE",
     computed: "none",
-    help: "X.509 certificate (PEM) of VERITY_KEY, which the kernel or systemd knows",
+    help:
+      "X.509 certificate (PEM or DER, a file or its text) of VERITY_KEY, which the kernel or systemd knows",
     parse: pem("CERTIFICATE"),
   },
   verityDirectory: {
@@ -193,14 +202,15 @@ export const SETTINGS = {
     secret: true,
     value: "FILE",
     computed: "no signatures of one's own",
-    help: "RSA key (PEM, a file or its text) that signs boot loader, UKI and kernels",
+    help: "RSA key (PEM or DER, a file or its text) that signs boot loader, UKI and kernels",
     parse: pem("PRIVATE KEY"),
   },
   secureBootCert: {
     env: "SECURE_BOOT_CERT",
+    secret: "as given",
     value: "FILE",
     computed: "none",
-    help: "X.509 certificate (PEM) of SECURE_BOOT_KEY, which the firmware knows",
+    help: "X.509 certificate (PEM or DER, a file or its text) of SECURE_BOOT_KEY, which the firmware knows",
     parse: pem("CERTIFICATE"),
   },
   kernelCmdline: {
@@ -298,12 +308,12 @@ export function readSettings(
     try {
       return row.parse(text);
     } catch (error) {
-      // A secret is not for the log.
-      const shown = text.startsWith("-----BEGIN ") ? "(a text in PEM)" : quote(text);
+      const { message, cause } = error as Error;
       const source = flag === undefined ? `${row.env}=` : `--${flagOf(name)}=`;
-      throw new BuildError(`Cannot use ${source}${shown}`, {
+      const reason = typeof cause === "string" ? `: ${cause}` : "";
+      throw new BuildError(`Cannot use ${source}${row.secret ? "(not shown)" : quote(text)}${reason}`, {
         kind: "usage",
-        hint: `Accepted: ${(error as Error).message}`,
+        hint: `Accepted: ${message}`,
         cause: error,
       });
     }
@@ -317,7 +327,7 @@ export function parametersOf(settings: Settings): Record<string, unknown> {
   const names = Object.keys(SETTINGS) as SettingName[];
   return Object.fromEntries(names.flatMap((name) => {
     const { env, secret, place }: Setting<unknown> = SETTINGS[name];
-    return settings[name] === undefined || secret || place ? [] : [[env, settings[name]]];
+    return settings[name] === undefined || secret === true || place ? [] : [[env, settings[name]]];
   }));
 }
 

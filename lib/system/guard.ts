@@ -12,6 +12,7 @@
  */
 
 import { RUN_MARK } from "./process.ts";
+import { childEnvironment } from "./programs.ts";
 
 /** Three arguments: the output (empty: none), the scratch directory, and the mark of the programs. */
 const SCRIPT = `
@@ -43,6 +44,8 @@ export function startGuard(
       stdout: "null",
       stderr: "null",
       cwd: "/",
+      env: childEnvironment(),
+      clearEnv: true,
       detached: true,
     }).spawn();
   } catch {

@@ -245,6 +245,22 @@ export function searchPath(path: string = Deno.env.get("PATH") ?? "/usr/bin:/bin
   return [...directories, ...SYSTEM_DIRECTORIES.filter((dir) => !directories.includes(dir))].join(":");
 }
 
+/**
+ * What other programs get of our environment, besides what they are given on purpose: a list of what they may have, since
+ * nobody knows all that may change what they write (`TAR_OPTIONS`, `XZ_OPT`, `MKE2FS_CONFIG`, `ZSTD_CLEVEL`), and since keys
+ * stand there, too.
+ */
+const INHERITED = ["HOME", "TMPDIR"] as const;
+
+/** The environment of every program: messages that can be parsed, times that do not depend on the machine. */
+export function childEnvironment(): Record<string, string> {
+  const inherited = INHERITED.flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [[name, value]];
+  });
+  return { ...Object.fromEntries(inherited), LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() };
+}
+
 /** Whether a program (found on {@link searchPath}) or a file (absolute path) is there. */
 export function isInstalled(program: string): boolean {
   const candidates = program.startsWith("/")

@@ -20,13 +20,7 @@ import { $ as dax, type CommandBuilder } from "dax";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { runProcess, type Stdin, stopSignal } from "./process.ts";
-import { chatterOf, packageHint, searchPath } from "./programs.ts";
-
-/** What every program sees: messages that can be parsed, times that do not depend on the machine. */
-const environment = () => ({ LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() });
-
-/** Variables that change what the programs write: only we may set them. */
-const TOOL_CONFIG_VARIABLES = /^(E2FSPROGS_|LIBBLKID_|LIBFDISK_|MKE2FS_|POSIXLY_CORRECT$|SOURCE_DATE_EPOCH$)/;
+import { chatterOf, childEnvironment, packageHint } from "./programs.ts";
 
 /** This many last lines of stderr are quoted in the error message of a program that failed. */
 const TAIL_LINES = 8;
@@ -76,7 +70,7 @@ export class Command implements PromiseLike<void> {
     return this.with({ stdin: chunks });
   }
 
-  /** Adds variables to the environment. */
+  /** Adds variables to the environment, in which there is little otherwise. */
   env(variables: Readonly<Record<string, string>>): Command {
     return this.with({ env: { ...this.options.env, ...variables } });
   }
@@ -136,13 +130,11 @@ export class Command implements PromiseLike<void> {
     const output = new Output(program, options);
     let ended: Deno.CommandStatus | Error | undefined;
     const command = parse(this.strings, this.words)
-      .registerCommand("spawn", async ({ args: [program = "", ...args], env }) => {
-        const inherited = Object.entries(env).filter(([name]) => !TOOL_CONFIG_VARIABLES.test(name));
-        const variables = { ...Object.fromEntries(inherited), ...options.env };
+      .registerCommand("spawn", async ({ args: [program = "", ...args] }) => {
+        const variables = { ...childEnvironment(), ...options.env };
         ended = await runProcess(program, args, variables, { ...output.sinks, stdin: options.stdin }, stop);
         return { code: ended instanceof Error ? 127 : ended.code };
       })
-      .env(environment())
       .noThrow()
       .printCommand(!options.quiet);
     command.setPrintCommandLogger((text) =>

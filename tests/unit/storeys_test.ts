@@ -32,7 +32,8 @@ interface Module {
 async function readModules(): Promise<Module[]> {
   const modules = new Map<string, Module>();
   for (const entry of ["builders/mod.ts", "lib/image/qcow2/worker.ts"]) {
-    const info = await $`${Deno.execPath()} info --json ${ROOT}${entry}`.quiet().json();
+    const info = await $`${Deno.execPath()} info --json ${ROOT}${entry}`.env(Deno.env.toObject()).quiet()
+      .json();
     for (const { specifier, dependencies = [] } of info.modules as InfoModule[]) {
       const file = nameOf(specifier);
       if (!file.endsWith(".ts")) continue;

@@ -205,8 +205,8 @@ Deno.test.each([
   {
     name: "arguments that are no list",
     text: file({ args: '"--help"' }),
-    message: /: run\.disk1\.args = "--help" is not a list$/,
-    hint: 'Write args = ["--help"]',
+    message: /: run\.disk1\.args = … is not a list$/,
+    hint: "Write args = […]",
   },
   { name: "two caches", text: file({ cache: '["a", "b"]' }), message: /cache has 2 entries/ },
   { name: "a state directory that is no text", text: file({ "state-dir": "1" }), message: /not a string$/ },

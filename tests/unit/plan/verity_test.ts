@@ -6,7 +6,10 @@ import { factsOf, settingsOf } from "../../lab/facts.ts";
 
 const HASH = "0123456789abcdeffedcba98765432100011223344556677aabbccddeeff8899";
 
-const KEYS = { VERITY_KEY: "-----BEGIN PRIVATE KEY-----", VERITY_CERT: "-----BEGIN CERTIFICATE-----" };
+const KEYS = {
+  VERITY_KEY: "-----BEGIN PRIVATE KEY-----\nMAUCAQAwAA==\n-----END PRIVATE KEY-----",
+  VERITY_CERT: "-----BEGIN CERTIFICATE-----\nMAQwADAA\n-----END CERTIFICATE-----",
+};
 
 Deno.test("verityUuids() are the halves of the root hash", { permissions: "none" }, () => {
   assert.deepEqual(verityUuids(HASH), {

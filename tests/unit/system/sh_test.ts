@@ -5,7 +5,7 @@ import { evaluate, quiet, stubProgram, tempDir } from "../../lab/helpers.ts";
 
 /** Runs a script that uses `$` in a process of its own, as builders do. */
 const PROCESS = new URL("../../../lib/system/process.ts", import.meta.url).href;
-const run = (script: string) => evaluate("system/sh.ts", script);
+const run = (script: string, env = {}) => evaluate("system/sh.ts", script, env);
 
 /** A program that prints its arguments, each ended by a NUL. */
 const printArguments = (dir: string) => stubProgram(dir, "arguments", `printf '%s\\0' "$@"`);
@@ -105,6 +105,45 @@ Deno.test("$ sets locale, time zone and what is asked for", async () => {
   assert.equal(env.get("TZ"), "Asia/Tokyo");
   assert.match(await quiet`env`, /^TZ=UTC$/m);
   assert.ok(env.get("PATH")!.split(":").includes("/usr/sbin"));
+});
+
+Deno.test("$ gives a program nothing of our environment but what is on the list", async () => {
+  const names = [
+    "VERITY_KEY",
+    "TAR_OPTIONS",
+    "XZ_OPT",
+    "GZIP",
+    "ZSTD_CLEVEL",
+    "MKE2FS_CONFIG",
+    "LD_PRELOAD",
+    "X",
+  ];
+  const env = { ...Object.fromEntries(names.map((name) => [name, "1"])), LD_PRELOAD: "", TMPDIR: "/var/tmp" };
+  const { code, stdout, stderr } = await run(
+    `${names.map((name) => `Deno.env.set("${name}", "1");`).join(" ")}
+    console.log(await lib.$\`env\`.quiet().env({ Y: "2" }).text());`,
+    env,
+  );
+  assert.equal(code, 0, stderr);
+  const got = stdout.trim().split("\n").map((line) => line.split("=")[0]).sort();
+  assert.deepEqual(
+    got.filter((name) => !["PWD", "SHLVL", "_"].includes(name!)),
+    ["HOME", "LC_ALL", "PATH", "RAPTOR_BUILDERS_RUN", "TMPDIR", "TZ", "Y"],
+  );
+});
+
+Deno.test("the guard of a build gets no more of our environment", async () => {
+  const { code, stdout, stderr } = await evaluate(
+    "system/guard.ts",
+    `const guard = lib.startGuard({ scratch: "/nowhere" });
+    const children = Deno.readTextFileSync("/proc/self/task/" + Deno.pid + "/children").trim().split(" ");
+    for (const id of children) console.log(Deno.readTextFileSync("/proc/" + id + "/environ").replaceAll("\\0", "\\n"));
+    await guard[Symbol.asyncDispose]();`,
+    { VERITY_KEY: "secret" },
+  );
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /^PATH=/m);
+  assert.doesNotMatch(stdout, /secret|VERITY/);
 });
 
 Deno.test("$ hands stdout over as text or bytes, unchanged", () =>

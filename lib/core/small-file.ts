@@ -1,0 +1,46 @@
+/**
+ * Reads the small files that people name: keys, certificates, a `Raptor.toml`.
+ *
+ * Nothing that they name can make a build wait or fill its memory: a FIFO is opened without waiting for a writer and then
+ * refused like every other thing that is no regular file, and so is `/dev/zero`, before a byte of it is read.
+ *
+ * - `O_NONBLOCK`: https://man7.org/linux/man-pages/man2/open.2.html
+ *
+ * @module
+ */
+
+import fs from "node:fs";
+import { getSystemErrorMap } from "node:util";
+import { formatBytes } from "./units.ts";
+
+/**
+ * Reads all of a regular file.
+ *
+ * @param limit bytes that it may have.
+ * @throws {Error} with the reason, in which the path does not stand: it may be a key that was taken for a path.
+ */
+export function readSmallFile(path: string, limit: number): Uint8Array<ArrayBuffer> {
+  let fd: number | undefined;
+  try {
+    fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    if (!fs.fstatSync(fd).isFile()) throw new Unsuitable("it is no regular file");
+    const bytes = new Uint8Array(limit + 1);
+    let length = 0;
+    for (let got; (got = fs.readSync(fd, bytes, length, bytes.length - length, length)) > 0;) length += got;
+    if (length > limit) throw new Unsuitable(`it has more than ${formatBytes(limit)}`);
+    return bytes.slice(0, length);
+  } catch (error) {
+    throw error instanceof Unsuitable ? error : new Error(reasonOf(error), { cause: error });
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd);
+  }
+}
+
+class Unsuitable extends Error {}
+
+/** Why a system call failed: `no such file or directory`. */
+function reasonOf(error: unknown): string {
+  const { errno } = error as { errno?: number };
+  const known = errno === undefined ? undefined : getSystemErrorMap().get(-Math.abs(errno))?.[1];
+  return known ?? (error instanceof Deno.errors.NotCapable ? "Deno may not read it" : "it cannot be read");
+}
