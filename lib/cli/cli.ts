@@ -76,6 +76,7 @@ const FLAGS = {
   "output": { type: "string", value: "FILE", help: "The image" },
   "dry-run": { type: "boolean", help: "Show what would be made, and make nothing" },
   "json": { type: "boolean", help: "With --dry-run: as JSON" },
+  "verbose": { type: "boolean", help: "Also log what programs are called with, and what they say" },
   "log": { type: "string", value: "FORMAT", help: `Form of the log: ${log.LOG_FORMATS.join(", ")} [text]` },
   "help": { type: "boolean", help: "Show this help" },
   "version": { type: "boolean", help: "Show the version" },
@@ -204,6 +205,7 @@ async function runBuilder<P extends Plan>(
     });
   }
   log.setLogFormat(form);
+  log.setVerbose(flags.verbose === true);
   if (flags.json && !flags["dry-run"]) {
     throw new BuildError("Cannot use --json alone", { kind: "usage", hint: "Add --dry-run" });
   }

@@ -25,6 +25,7 @@ export type Builders = Readonly<Record<string, Builder<any>>>;
 const SHARED_FLAGS = {
   "dry-run": { type: "boolean" },
   "json": { type: "boolean" },
+  "verbose": { type: "boolean" },
   "log": { type: "string" },
 } as const;
 
@@ -208,7 +209,7 @@ Flags for jobs:
   --input=NAME=PATH   The tree of input NAME [NAME, NAME.tar, NAME.tar.gz or NAME.tar.zst beside the file]
   --index=N           Only the Nth of the jobs, from 0: one for each pod of a Kubernetes Indexed Job
   --force             Build images that are up to date too
-  --dry-run, --json, --log=FORMAT
+  --dry-run, --json, --verbose, --log=FORMAT
                       As for a builder
   --help, --version
 

@@ -1,5 +1,6 @@
 /**
- * Lines on stderr, in the voice of the original builder: `[*] step`, `[|] detail`, `[W]`, `[E]`.
+ * Lines on stderr, in the voice of the original builder: `[*] step`, `[|] detail`, `[W]`, `[E]`. What programs are called
+ * with and say themselves is a trace: a person asks for it with `--verbose`, programs and what is kept always get it.
  * stdout is only for what was asked for (`--help`, `--dry-run`, `--json`). For programs that read the log,
  * each line is a JSON object instead (`--log=json`).
  *
@@ -21,10 +22,16 @@ type LogFormat = (typeof LOG_FORMATS)[number];
 export type Fields = Readonly<Record<string, unknown>>;
 
 let format: LogFormat = "text";
+let verbose = false;
 
 /** Chooses the form of all lines from here on. */
 export function setLogFormat(wanted: LogFormat): void {
   format = wanted;
+}
+
+/** Shows traces, too, from here on. */
+export function setVerbose(wanted: boolean): void {
+  verbose = wanted;
 }
 
 /** Whether programs read the log: they want figures that take time to find, such as a checksum. */
@@ -63,6 +70,7 @@ function put(text: string): void {
 const LEVELS = {
   step: { mark: "*", style: ["bold", "green"] },
   detail: { mark: "|", style: "gray" },
+  trace: { mark: "|", style: "gray" },
   warning: { mark: "W", style: ["bold", "yellow"] },
   error: { mark: "E", style: ["bold", "red"] },
 } as const satisfies Record<string, { mark: string; style: Style }>;
@@ -81,8 +89,9 @@ function write(level: keyof typeof LEVELS, message: string, fields: Fields = {})
     /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g,
     (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`,
   );
-  const lines = message.split("\n");
+  const lines = message.split("\n").filter((line) => line.trim() !== "");
   transcript.text += lines.map((line) => `[${mark}] ${line}\n`).join("");
+  if (level === "trace" && !verbose || lines.length === 0) return;
   const color = isInteractive() && !Deno.env.get("NO_COLOR");
   const head = color ? styleText(style, `[${mark}]`, { validateStream: false }) : `[${mark}]`;
   const text = lines.map((line) => `${head} ${line}\n`).join("");
@@ -102,9 +111,14 @@ export function step(message: string, fields?: Fields): void {
   write("step", message, fields);
 }
 
-/** A detail of the step: a command, a size, a choice and its reason. */
+/** A detail of the step: a size, a choice and its reason. */
 export function detail(message: string, fields?: Fields): void {
   write("detail", message, fields);
+}
+
+/** A command line, or what a program says. */
+export function trace(message: string): void {
+  write("trace", message);
 }
 
 /** Something a person should know though the build goes on. */

@@ -23,7 +23,7 @@ export async function checkPrograms(programs: readonly ProgramName[]): Promise<R
   const versions = await Promise.all(
     asked.map(async (program) => checkVersion(program, await commands.askVersion(program).text("combined"))),
   );
-  if (asked.length) log.detail(asked.map((program, i) => `${program} ${versions[i]}`).join(", "));
+  if (asked.length) log.trace(asked.map((program, i) => `${program} ${versions[i]}`).join(", "));
   return new Map(asked.map((program, i) => [program, versions[i]!]));
 }
 

@@ -47,7 +47,7 @@ interface Outcome {
  * A command that has not been started yet: `await` starts it. Each method returns a new command.
  *
  * Awaiting throws a {@link BuildError} when the program is missing, exits with another code than 0, or is killed. The
- * message has its name, the exit code or signal, and its last lines on stderr.
+ * message has its name, the exit code or signal, its last lines on stderr, and on the next line the command.
  */
 export class Command implements PromiseLike<void> {
   constructor(
@@ -136,21 +136,23 @@ export class Command implements PromiseLike<void> {
         return { code: ended instanceof Error ? 127 : ended.code };
       })
       .noThrow()
-      .printCommand(!options.quiet);
-    command.setPrintCommandLogger((text) =>
-      log.detail(text.replace(/^spawn /, "") + hereDocument(options.stdin))
-    );
+      .printCommand();
+    let line = "";
+    command.setPrintCommandLogger((text) => {
+      line = text.replace(/^spawn /, "") + hereDocument(options.stdin);
+      if (!options.quiet) log.trace(line);
+    });
     await command;
     stop.throwIfAborted();
     if (ended === undefined) throw new Error(`dax did not start ${quote(program)}`);
     if (ended instanceof Error) throw cannotStart(program, ended);
     if (ended.signal) {
-      throw new BuildError(`${program} was killed by ${ended.signal}${output.stderrTail}`, {
+      throw new BuildError(`${program} was killed by ${ended.signal}${output.stderrTail}\n${line}`, {
         hint: ended.signal === "SIGKILL" ? "The system may have run out of memory" : undefined,
       });
     }
     if (!options.accepted.includes(ended.code)) {
-      throw new BuildError(`${program} failed with exit code ${ended.code}${output.stderrTail}`);
+      throw new BuildError(`${program} failed with exit code ${ended.code}${output.stderrTail}\n${line}`);
     }
     return { code: ended.code, stdout: output.stdout, combined: output.combined };
   }
@@ -228,7 +230,7 @@ class Output {
   private takeLine(line: string): void {
     this.combined += `${line}\n`;
     if (line.trim() === "" || this.chatter?.test(line)) return;
-    if (!this.options.quiet) log.detail(`  ${line.trimEnd()}`);
+    if (!this.options.quiet) log.trace(`  ${line.trimEnd()}`);
     this.tail.push(line.trim());
     if (this.tail.length > TAIL_LINES) this.tail.shift();
   }

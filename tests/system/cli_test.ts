@@ -60,7 +60,7 @@ for (const name of NAMES) {
       const { env } = SETTINGS[setting];
       assert.match(help.stdout, new RegExp(`^  --${flagOf(setting)}=[A-Z]+ +${env} +\\S.* \\[.+\\]$`, "m"));
     }
-    for (const flag of ["input", "output", "dry-run", "json", "log", "help", "version"]) {
+    for (const flag of ["input", "output", "dry-run", "json", "verbose", "log", "help", "version"]) {
       assert.match(help.stdout, new RegExp(`^  --${flag}[ =]`, "m"));
     }
     assert.deepEqual(await run(["--version"]), {
@@ -250,6 +250,26 @@ for (const name of NAMES) {
       assert.deepEqual(new Set(images), new Set([await sha256(`${dir}/plain.img`)]));
     }));
 
+  Deno.test(`${name} logs what a person reads, with --verbose and --log=json also what programs do`, {
+    ignore: missing(...TOOLS),
+  }, () =>
+    tempDir(async (dir) => {
+      const input = await makeTree(dir);
+      const log = async (...flags: string[]) => {
+        const args = [`--input=${input}`, `--output=${dir}/image`, ...flags];
+        const { code, stderr } = await run(args, { env: settingsFor(name) });
+        assert.equal(code, 0, stderr);
+        return stderr;
+      };
+      const short = await log();
+      assert.match(short, new RegExp(`^\\[\\|\\] ${name}: raw, `, "m"));
+      assert.doesNotMatch(short, /^\[.\] +(mke2fs|mkfs|sfdisk)|^\[.\] *$/m);
+      const long = await log("--verbose");
+      assert.match(long, /^\[\|\] mke2fs -q /m);
+      assert.doesNotMatch(long, /^\[.\] *$/m);
+      assert.match(await log("--log=json"), /^\{"level":"trace","message":"mke2fs -q /m);
+    }));
+
   Deno.test(`${name} exits with 1 when a program fails, says with what, and leaves an empty output of 1970`, {
     ignore: missing(...TOOLS),
   }, () =>
@@ -262,7 +282,7 @@ for (const name of NAMES) {
       });
       assert.equal(code, 1, stderr);
       assert.equal(stdout, "");
-      assert.match(stderr, /\n\[E\] mke2fs failed with exit code 3: no such luck\n$/);
+      assert.match(stderr, /\n\[E\] mke2fs failed with exit code 3: no such luck\n\[E\] mke2fs -q .*\n$/);
       const { size, mtime } = await Deno.stat(`${dir}/image`);
       assert.deepEqual([size, mtime!.getTime()], [0, 0]);
     }));

@@ -86,7 +86,10 @@ printf '#!/bin/sh\\n' >${dir}/openssl; /bin/chmod 755 ${dir}/openssl`,
       );
       const { code, stderr } = await setup(dir, ["--for", "build"]);
       assert.equal(code, 0, stderr);
-      assert.match(stderr, /^\[W\] apt-get failed with exit code 100: E: no Release file$/m);
+      assert.match(
+        stderr,
+        /^\[W\] apt-get failed with exit code 100: E: no Release file\n\[W\] apt-get update$/m,
+      );
     }),
 );
 

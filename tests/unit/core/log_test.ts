@@ -43,6 +43,22 @@ Deno.test(
   },
 );
 
+Deno.test("a trace is shown when it is asked for, and always kept and given to programs", async () => {
+  const script = `lib.startTranscript(); lib.trace("mke2fs"); lib.step("s");
+    console.log(JSON.stringify(lib.readTranscript().text));`;
+  assert.deepEqual(await run(script), ['"[|] mke2fs\\n[*] s\\n"\n', "[*] s\n"]);
+  assert.equal((await run(`lib.setVerbose(true); ${script}`))[1], "[|] mke2fs\n[*] s\n");
+  assert.equal(
+    (await run(`lib.setLogFormat("json"); ${script}`))[1],
+    '{"level":"trace","message":"mke2fs"}\n{"level":"step","message":"s"}\n',
+  );
+});
+
+Deno.test("no line of the log is empty", async () => {
+  const script = `lib.detail(""); lib.detail("\\n a\\n \\n\\nb\\n"); lib.fail("\\n");`;
+  assert.deepEqual(await run(script), ["", "[|]  a\n[|] b\n"]);
+});
+
 Deno.test("what comes from outside does not steer the terminal", async () => {
   const [, stderr] = await run(String.raw`lib.detail("a\x1b]0;title\x07b\rc\x9b2Jd\te");`);
   assert.equal(stderr, "[|] a\\x1b]0;title\\x07b\\x0dc\\x9b2Jd\te\n");

@@ -5,7 +5,10 @@ import { evaluate, quiet, stubProgram, tempDir } from "../../lab/helpers.ts";
 
 /** Runs a script that uses `$` in a process of its own, as builders do. */
 const PROCESS = new URL("../../../lib/system/process.ts", import.meta.url).href;
+const LOG = new URL("../../../lib/core/log.ts", import.meta.url).href;
 const run = (script: string, env = {}) => evaluate("system/sh.ts", script, env);
+const runVerbosely = (script: string) =>
+  run(`const log = await import("${LOG}"); log.setVerbose(true); ${script}`);
 
 /** A program that prints its arguments, each ended by a NUL. */
 const printArguments = (dir: string) => stubProgram(dir, "arguments", `printf '%s\\0' "$@"`);
@@ -38,17 +41,22 @@ Deno.test("$ takes a line break in a template for a space, and no second command
 Deno.test("$ fails with program, exit code and the last lines of stderr", () =>
   tempDir(async (dir) => {
     const noisy = await stubProgram(dir, "noisy", "seq 1 20 >&2; echo lost; exit 3");
-    await assert.rejects(quiet`${noisy} a`, (error: BuildError) => {
+    await assert.rejects(quiet`${noisy} a ${"b"}`, (error: BuildError) => {
       assert.ok(error instanceof BuildError);
       assert.equal(
         error.message,
-        `${noisy} failed with exit code 3: ${"13 14 15 16 17 18 19 20".replaceAll(" ", " / ")}`,
+        `${noisy} failed with exit code 3: ${
+          "13 14 15 16 17 18 19 20".replaceAll(" ", " / ")
+        }\n'${noisy}' a b`,
       );
       assert.equal(error.kind, "build");
       return true;
     });
     await assert.rejects(quiet`${[noisy, "a"]}`, { message: new RegExp(`^${noisy} failed`) });
-    await assert.rejects(quiet`false`, { message: "false failed with exit code 1" });
+    await assert.rejects(quiet`false`, { message: "false failed with exit code 1\nfalse" });
+    await assert.rejects($`false`.quiet().stdinText("one\ntwo\n").text(), {
+      message: "false failed with exit code 1\nfalse <<'END'\none\ntwo\nEND",
+    });
     await assert.rejects($`${noisy}`.quiet().noThrow(1).text(), /exit code 3/);
     assert.equal(await $`${noisy}`.quiet().noThrow(1, 3).text(), "lost\n");
     assert.equal(await $`${noisy}`.quiet().noThrow(3).code(), 3);
@@ -60,7 +68,7 @@ for (const signal of ["KILL", "SEGV", "TERM", "PIPE", "ABRT"]) {
       const program = await stubProgram(dir, "suicide", `echo last words >&2; kill -${signal} $$`);
       await assert.rejects(quiet`${program}`, (error: BuildError) => {
         assert.ok(error instanceof BuildError);
-        assert.equal(error.message, `${program} was killed by SIG${signal}: last words`);
+        assert.equal(error.message, `${program} was killed by SIG${signal}: last words\n'${program}'`);
         assert.equal(error.hint, signal === "KILL" ? "The system may have run out of memory" : undefined);
         return true;
       });
@@ -161,29 +169,30 @@ Deno.test("$ hands stdout over as text or bytes, unchanged", () =>
     assert.equal(await quiet`cat ${dir}/text`, text);
   }));
 
-Deno.test("$ logs command and chatter on stderr, never on stdout, without control codes", () =>
+Deno.test("$ traces command and chatter on stderr, never on stdout, without control codes or empty lines", () =>
   tempDir(async (dir) => {
     const program = await stubProgram(
       dir,
       "talk",
-      `echo out; echo warning >&2; printf 'a\\rb\\033[2Jc\\n' >&2`,
+      `echo out; echo warning >&2; printf 'a\\rb\\033[2Jc\\n\\n \\n' >&2`,
     );
     const script = (methods: string) => `await lib.$\`${program} \${"two words"}\`${methods};`;
-    const { code, stdout, stderr } = await run(script(""));
+    const { code, stdout, stderr } = await runVerbosely(script(""));
     assert.deepEqual({ code, stdout }, { code: 0, stdout: "" });
     assert.equal(stderr, `[|] ${program} 'two words'\n[|]   warning\n[|]   a\n[|]   b\\x1b[2Jc\n`);
-    assert.deepEqual(await run(script(".quiet()")), { code: 0, stdout: "", stderr: "" });
+    assert.deepEqual(await runVerbosely(script(".quiet()")), { code: 0, stdout: "", stderr: "" });
+    assert.deepEqual(await run(script("")), { code: 0, stdout: "", stderr: "" });
   }));
 
 Deno.test("what $ logs can be run again by hand", () =>
   tempDir(async (dir) => {
     const program = await printArguments(dir);
     const words = [...NASTY, "plain-word", "/path/to.file", "a=b"];
-    const { stderr } = await run(`await lib.$\`${program} \${${JSON.stringify(words)}}\`;`);
+    const { stderr } = await runVerbosely(`await lib.$\`${program} \${${JSON.stringify(words)}}\`;`);
     const command = stderr.trimEnd().replaceAll(/^\[\|\] /gm, "");
     assert.equal(await quiet`bash -c ${command}`, words.map((word) => `${word}\0`).join(""));
     // A script on stdin is part of what is logged.
-    const stdin = await run(`await lib.$\`cat\`.stdinText("one\\n$HOME\\n");`);
+    const stdin = await runVerbosely(`await lib.$\`cat\`.stdinText("one\\n$HOME\\n");`);
     assert.equal(await quiet`bash -c ${stdin.stderr.replaceAll(/^\[\|\] /gm, "")}`, "one\n$HOME\n");
   }));
 
