@@ -48,7 +48,7 @@ const FILES: Readonly<Record<string, readonly Render[]>> = {
   ".ci/run": [deno],
   "README.md": [renderTables, deno],
   ...Object.fromEntries(
-    ["boot", "contents", "formats", "requirements", "settings", "speed"]
+    ["boot", "contents", "findings", "formats", "requirements", "settings", "speed"]
       .map((name) => [`docs/${name}.md`, [renderTables]]),
   ),
 };

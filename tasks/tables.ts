@@ -8,6 +8,7 @@
 import { BUILDERS } from "../builders/mod.ts";
 import { BOOTLOADERS } from "../lib/boot/bootloaders.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
+import { FINDINGS } from "../lib/core/findings.ts";
 import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { FORMATS } from "../lib/image/formats.ts";
 import { MAKERS } from "../lib/make/filesystems.ts";
@@ -89,6 +90,16 @@ export const TABLES: Readonly<Record<string, () => string[][]>> = {
   leftovers: () => [
     ["`KEEP`", "What is left out", "Why"],
     ...Object.entries(LEFTOVERS).map(([name, { what, why }]) => [code(name), what, why]),
+  ],
+  findings: () => [
+    ["Name", "What is looked for", "What it means", "What to do"],
+    ...Object.entries<{ what: string; means: string; hint: string; notice?: true }>(FINDINGS)
+      .map(([name, { what, means, hint, notice }]) => [
+        notice ? `${code(name)} (notice)` : code(name),
+        what,
+        means,
+        hint,
+      ]),
   ],
   packages: () => [
     ["Package", "What for", "Needed to"],

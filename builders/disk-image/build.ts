@@ -42,6 +42,7 @@ export const diskImage: Builder<DiskPlan> = {
     "kernelCmdline",
     "keep",
     "verify",
+    "strict",
     "manifest",
     "sbom",
     "seed",

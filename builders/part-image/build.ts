@@ -38,6 +38,7 @@ export const partImage: Builder<PartPlan> = {
     "verityDirectory",
     "keep",
     "verify",
+    "strict",
     "manifest",
     "sbom",
     "seed",

@@ -83,7 +83,7 @@ export function planGrubBios(
     uuid: "",
     entries: 0,
     bytes: 0,
-    notices: [],
+    findings: [],
     writer: { bootPartition: boot },
   };
 }

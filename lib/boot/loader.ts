@@ -5,6 +5,7 @@
  */
 
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.ts";
+import type { Finding } from "../core/findings.ts";
 import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 
@@ -36,6 +37,8 @@ export interface FoundLoader {
   readonly boot: "vfat" | "ext4";
   /** Whether systemd-boot has to find its entries there. */
   readonly readsXbootldr: boolean;
+  /** What a person should know about booting with it. */
+  readonly findings?: readonly Finding[];
   readonly files: (context: BootContext) => BootFiles;
 }
 

@@ -10,6 +10,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import type { ParseArgsConfig } from "node:util";
 import config from "../../deno.json" with { type: "json" };
 import { BuildError, quote } from "../core/error.ts";
+import { describeFinding, strictError, warningsOf } from "../core/findings.ts";
 import * as log from "../core/log.ts";
 import { timeStep } from "../core/progress.ts";
 import { oneOf } from "../core/suggest.ts";
@@ -239,7 +240,9 @@ async function runBuilder<P extends Plan>(
     } else {
       renderPlan(plan).forEach((line) => log.detail(line));
     }
-    plan.warnings.forEach((warning) => log.warn(warning));
+    const warnings = warningsOf(plan.findings);
+    if (settings.strict && warnings.length) throw strictError(warnings);
+    warnings.forEach((found) => log.warn(describeFinding(found)));
     if (!flags["dry-run"]) await builder.build(plan, tree, output);
   } finally {
     closeRoot(tree.root);

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { type Finding, finding } from "../core/findings.ts";
 import { deriveSerial } from "../core/identity.ts";
 import { MiB, SECTOR } from "../core/units.ts";
 import { type Compressors, EROFS_COMPRESSORS, SQUASHFS_COMPRESSORS } from "./compression.ts";
@@ -102,7 +103,7 @@ function planExt4Row(selection: Selection, request: FilesystemRequest): Filesyst
     free: plan.available,
     entries: selection.count,
     bytes: plan.bytes,
-    notices: [],
+    findings: [],
     writer: plan,
   };
 }
@@ -112,16 +113,17 @@ const smallestFat32 = (sector: number) => sector === SECTOR ? 33 : 260;
 
 function planVfatRow(selection: Selection, request: FilesystemRequest): FilesystemPlan | undefined {
   const { label, time, sector = SECTOR } = request;
-  const notices: string[] = [];
-  const entries = fatEntries(selection, (text) => notices.push(text));
+  const findings: Finding[] = [];
+  const entries = fatEntries(selection, (found) => findings.push(found));
   const size = request.size ?? smallestFat(entries, sector) + (request.free ?? 0);
   const geometry = fatGeometry(size, entries, sector);
   if (!geometry) return undefined;
   if (geometry.bits !== 32) {
-    notices.push(
+    findings.push(finding(
+      "fat-small",
       `${label} is FAT${geometry.bits}, since ${size / MiB} MiB are too small for FAT32: ` +
         `the UEFI specification wants FAT32 on fixed disks, from ${smallestFat32(sector)} MiB on`,
-    );
+    ));
   }
   const serial = deriveSerial(request.seed, "fat-serial");
   return {
@@ -131,7 +133,7 @@ function planVfatRow(selection: Selection, request: FilesystemRequest): Filesyst
     uuid: `${serial.slice(0, 4)}-${serial.slice(4)}`.toUpperCase(),
     entries: entries.length,
     bytes: entries.reduce((sum, { size }) => sum + size, 0),
-    notices,
+    findings,
     writer: { geometry, serial, label, time: fatTime(time), entries },
   };
 }

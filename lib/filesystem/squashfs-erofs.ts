@@ -10,6 +10,7 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
+import { type Finding, finding, type FindingName, listPaths } from "../core/findings.ts";
 import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
 import { alignUp, KiB, MiB } from "../core/units.ts";
 import type { ProgramName } from "../system/programs.ts";
@@ -119,9 +120,6 @@ export interface StreamPlan {
   readonly root: { readonly mode: number; readonly uid: number; readonly gid: number; readonly time: number };
 }
 
-/** At most this many paths are listed. */
-const SHOWN = 5;
-
 /** The longest path that the programs take, with its NUL. */
 const PATH_MAX = 4096;
 
@@ -139,8 +137,11 @@ export function planReadOnly(
 ): FilesystemPlan {
   const row: ReadOnlyFilesystem = READ_ONLY[type];
   const compression = compressionArgs(type, row.compressors, request.compression ?? row.compression);
-  const { notices, bytes, inodes, needs } = checkEntries(type, row, selection);
-  notices.push(`FREE_MB has no meaning for ${type}: it is read-only, and as large as its contents become`);
+  const { findings, bytes, inodes, needs } = checkEntries(type, row, selection);
+  findings.push(finding(
+    "no-free-space",
+    `FREE_MB has no meaning for ${type}: it is read-only, and as large as its contents become`,
+  ));
   const { time } = request;
   if (time > row.lastTime) {
     throw cannotHold(type, `SOURCE_DATE_EPOCH=${time}`, `its times end at ${row.lastTime}`);
@@ -154,7 +155,7 @@ export function planReadOnly(
     uuid,
     entries: selection.count,
     bytes,
-    notices,
+    findings,
     needs,
     writer: {
       selection,
@@ -191,7 +192,7 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
     fraction: [],
     large: [],
   };
-  const notices: string[] = [];
+  const findings: Finding[] = [];
   let need: VersionNeed | undefined;
   const paths = new Uint32Array(selection.count);
   let bytes = 0;
@@ -209,7 +210,10 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
     seen.add(source < 0 ? source : nodes.link[source]!);
     if (mode === FILE_TYPES.socket) {
       seen.delete(nodes.link[source]!);
-      notices.push(`Leaving out the socket ${quote(entryPath(selection, entry))}: no process listens on it`);
+      const path = entryPath(selection, entry);
+      findings.push(
+        finding("socket", `Leaving out the socket ${quote(path)}: no process listens on it`, { path }),
+      );
     }
     if (mode === FILE_TYPES.file) {
       const ranges = row.holes ? nodes.data.get(source) : undefined;
@@ -237,22 +241,31 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
     if (problem) throw cannotHold(type, quote(entryPath(selection, entry)), problem);
     need ??= versionNeed(row, selection, entry, paths[entry]!, kept);
   }
-  const say = (entries: readonly number[], text: (paths: string) => string) => {
-    if (entries.length === 0) return;
-    const shown = entries.slice(0, SHOWN).map((entry) => quote(entryPath(selection, entry))).join(", ");
-    notices.push(text(entries.length > SHOWN ? `${shown} and ${entries.length - SHOWN} others` : shown));
+  const say = (name: FindingName, entries: readonly number[], text: (paths: string) => string) => {
+    const paths = entries.map((entry) => entryPath(selection, entry));
+    if (paths.length) findings.push(finding(name, text(listPaths(paths)), { path: paths[0] }));
   };
   say(
+    "acl-lost",
     found.acl,
     (paths) => `Leaving out the ACLs of ${paths}: ${type} has none; the groups keep their rights`,
   );
-  say(found.early, (paths) => `Dating ${paths} 1970-01-01: the times of ${type} begin there`);
-  say(found.fraction, (paths) => `Dating ${paths} to the second: ${type} has no fractions before 1970`);
   say(
+    "time-early",
+    found.early,
+    (paths) => `Dating ${paths} 1970-01-01: the times of ${type} begin there`,
+  );
+  say(
+    "time-fraction",
+    found.fraction,
+    (paths) => `Dating ${paths} to the second: ${type} has no fractions before 1970`,
+  );
+  say(
+    "large-directory",
     found.large,
     (paths) => `Filling ${paths} may take minutes: ${type} is slow with directories of this size`,
   );
-  return { notices, bytes, inodes: seen.size, needs: need ? [need] : [] };
+  return { findings, bytes, inodes: seen.size, needs: need ? [need] : [] };
 }
 
 /** Why an entry cannot have these xattrs. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Finding } from "../core/findings.ts";
 import type { ProgramName } from "../system/programs.ts";
 import type { Compression } from "./compression.ts";
 import type { Ext4Plan } from "./ext4/plan.ts";
@@ -59,7 +60,8 @@ interface CommonFilesystemPlan {
   readonly entries: number;
   /** Bytes of contents that will be written. */
   readonly bytes: number;
-  readonly notices: readonly string[];
+  /** What a person should know about it. */
+  readonly findings: readonly Finding[];
   readonly needs?: readonly VersionNeed[];
 }
 

@@ -10,6 +10,7 @@ import { grubFiles } from "../boot/grub.ts";
 import type { BootContext } from "../boot/loader.ts";
 import { signFiles } from "../boot/secure-boot.ts";
 import { BuildError } from "../core/error.ts";
+import { type Finding, finding } from "../core/findings.ts";
 import { readSigner, type Signer } from "../efi/authenticode.ts";
 import { type Contents, select } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
@@ -30,28 +31,31 @@ export function planBoot(settings: Settings, tree: Tree, context: BootContext) {
   const { firmware } = settings;
   const chosen = chooseLoader(firmware === "bios" ? { ...settings, bootloader: "none" } : settings, tree);
   const loader = Array.isArray(chosen) ? undefined : chosen;
-  const warnings = bootWarnings(settings, tree, Array.isArray(chosen) ? chosen : []);
+  const findings = [
+    ...tree.kernelFindings,
+    ...bootFindings(settings, tree, Array.isArray(chosen) ? chosen : []),
+    ...loader?.findings ?? [],
+  ];
   const signer = signerOf(settings);
   const found = loader?.files(context);
   const menu = firmware === "uefi" ? [] : grubFiles(tree, context);
-  if (!found && menu.length === 0) return { boot: "vfat" as const, warnings };
+  if (!found && menu.length === 0) return { boot: "vfat" as const, findings };
   const all = { esp: found?.esp ?? [], xbootldr: [...menu, ...found?.xbootldr ?? []] };
   return {
     loader,
     // GRUB for BIOS reads either.
     boot: loader?.boot ?? "ext4" as const,
     files: loader && signer ? signFiles(all, loader, tree, signer) : all,
-    warnings,
+    findings,
   };
 }
 
 /** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */
-function bootWarnings({ bootloader }: Settings, tree: Tree, missing: readonly string[]): string[] {
+function bootFindings({ bootloader }: Settings, tree: Tree, missing: readonly string[]): Finding[] {
   const lacks = tree.kernels.length ? missing : ["no kernel in /boot or /usr/lib/modules", ...missing];
   if (bootloader === "none" || lacks.length === 0) return [];
   return [
-    `The image boots in a container, but on no machine; the tree has ${lacks.join(", ")}`,
-    "If that is wanted, set BOOTLOADER=none",
+    finding("no-boot", `The image boots in a container, but on no machine; the tree has ${lacks.join(", ")}`),
   ];
 }
 

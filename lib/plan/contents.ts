@@ -7,6 +7,7 @@
 import { grubDefaults } from "../boot/grub.ts";
 import { type BootFiles, ESP_DIRECTORIES } from "../boot/loader.ts";
 import { BuildError } from "../core/error.ts";
+import { type Finding, finding } from "../core/findings.ts";
 import type { Contents } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { lookup, typeOf } from "../tree/nodes.ts";
@@ -34,7 +35,7 @@ interface Decided {
 export function planContents(
   tree: Tree,
   decided: Decided,
-): { esp: Contents; xbootldr: Contents; root: Contents; warnings: string[] } {
+): { esp: Contents; xbootldr: Contents; root: Contents; findings: Finding[] } {
   const { leftovers: { without, add }, files } = decided;
   const entries = files && countIn(tree.nodes, "/boot/loader/entries");
   const hasEfi = hasOwnEfi(tree);
@@ -53,7 +54,11 @@ export function planContents(
       without,
       add: [...add, ...rootAdditions(tree, decided)],
     },
-    warnings: entries ? ["Leaving out the boot entries of /boot/loader/entries: they name another disk"] : [],
+    findings: entries
+      ? [finding("boot-entries", "Leaving out the boot entries: they name another disk", {
+        path: "/boot/loader/entries",
+      })]
+      : [],
   };
 }
 

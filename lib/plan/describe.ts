@@ -16,10 +16,10 @@ import { parametersOf, type Settings } from "./settings.ts";
  */
 const PRIVATE = ["writer", "selection", "without", "recipe", "signer"];
 
-/** A plan as plain JSON: without what is private to a writer, and with the settings that decide on the image. */
+/** A plan as plain JSON: without what is private to a writer, and with the settings that decide on the image. All findings are the plan's. */
 export function plainPlan(plan: Plan): Record<string, unknown> {
-  return JSON.parse(JSON.stringify(plan, (key, value) => {
-    if (PRIVATE.includes(key)) return undefined;
+  return JSON.parse(JSON.stringify(plan, function (this: object, key, value) {
+    if (PRIVATE.includes(key) || key === "findings" && this !== plan) return undefined;
     return key === "settings" ? parametersOf(value as Settings) : value;
   }));
 }
@@ -27,7 +27,10 @@ export function plainPlan(plan: Plan): Record<string, unknown> {
 /** A plan as a table, lines without a newline at their end. */
 export function renderPlan(plan: Plan): string[] {
   const head = `${plan.builder}: ${plan.format}, ${formatBytes(plan.size)}`;
-  const notices = [...plan.partitions.flatMap(({ filesystem }) => filesystem.notices), ...leftOutLines(plan)];
+  const notices = [
+    ...plan.findings.filter(({ level }) => level === "notice").map(({ message }) => message),
+    ...leftOutLines(plan),
+  ];
   if (plan.builder === "part-image") {
     return [
       head,

@@ -8,6 +8,7 @@
  * @module
  */
 
+import { type Finding, finding, type FindingName } from "../core/findings.ts";
 import type { ExtraFile } from "../filesystem/contents.ts";
 import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
 import { isFilled, resetMachineId } from "./machine-id.ts";
@@ -20,8 +21,8 @@ interface Leftover {
   readonly paths: readonly string[];
   /** Finds entries that may stand anywhere. */
   readonly anywhere?: (nodes: Nodes, node: number) => boolean;
-  /** What a person has to know about its absence. */
-  readonly warning?: string;
+  /** What a person has to know about its absence: the finding and its message. */
+  readonly finding?: readonly [FindingName, string];
 }
 
 /** In the order of the table in the docs. */
@@ -66,8 +67,7 @@ export const LEFTOVERS = {
     what: "SSH host keys",
     why: "whoever has the image could pose as every machine made from it",
     paths: ["/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub", "/etc/dropbear/dropbear_*_host_key"],
-    warning: 'The image has no SSH host keys: "ssh-keygen -A" on first boot makes new ones, ' +
-      "unless the system does; KEEP=host-keys keeps those of the tree",
+    finding: ["no-host-keys", "The image has no SSH host keys"],
   },
   "package-cache": {
     what: "downloaded packages and package lists",
@@ -101,7 +101,7 @@ export interface Leftovers {
   readonly add: readonly ExtraFile[];
   /** Each kind that was found, with the paths in the tree. */
   readonly found: readonly { readonly kind: LeftoverName; readonly paths: readonly string[] }[];
-  readonly warnings: readonly string[];
+  readonly findings: readonly Finding[];
 }
 
 /** Finds the leftovers in a tree, apart from the kinds that are kept. */
@@ -111,11 +111,11 @@ export function findLeftovers(
 ): Leftovers {
   const without = new Set<number>();
   const add: ExtraFile[] = [];
-  const found: { kind: LeftoverName; paths: readonly string[] }[] = [];
-  const warnings: string[] = [];
+  const left: { kind: LeftoverName; paths: readonly string[] }[] = [];
+  const findings: Finding[] = [];
   for (const kind of LEFTOVER_NAMES) {
     if (keep.includes(kind)) continue;
-    const { paths, anywhere, warning }: Leftover = LEFTOVERS[kind];
+    const { paths, anywhere, finding: about }: Leftover = LEFTOVERS[kind];
     const rows = [
       ...paths.flatMap((path) => [...matches(nodes, path)]),
       ...anywhere ? rowsWhere(nodes, anywhere) : [],
@@ -127,10 +127,11 @@ export function findLeftovers(
     }
     if (rows.length === 0) continue;
     for (const row of rows) without.add(row);
-    found.push({ kind, paths: rows.map((row) => pathOf(nodes, row)).sort() });
-    if (warning) warnings.push(warning);
+    const found = rows.map((row) => pathOf(nodes, row)).sort();
+    left.push({ kind, paths: found });
+    if (about) findings.push(finding(...about, { path: found[0] }));
   }
-  return { without, add, found, warnings };
+  return { without, add, found: left, findings };
 }
 
 function rowsWhere(nodes: Nodes, test: (nodes: Nodes, node: number) => boolean): number[] {

@@ -27,6 +27,7 @@ import {
   typeName,
 } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
+import type { Finding } from "../core/findings.ts";
 import { deriveUuid } from "../core/identity.ts";
 import { MiB } from "../core/units.ts";
 import { type Contents, select } from "../filesystem/contents.ts";
@@ -36,6 +37,7 @@ import type { FormatName } from "../image/formats.ts";
 import { placePartitions, TABLE_SIZE } from "../image/gpt.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { planBios, planBoot, planKernelOptions } from "./boot.ts";
+import { checkTree } from "./checks.ts";
 import { planContents } from "./contents.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { describePortable, planPortable } from "./portable.ts";
@@ -83,7 +85,7 @@ interface CommonPlan {
   /** What of the tree is in no filesystem of the image, because no image should have it. */
   readonly leftovers: Leftovers["found"];
   /** What a person should know. */
-  readonly warnings: readonly string[];
+  readonly findings: readonly Finding[];
 }
 
 /** What `disk-image` will make. */
@@ -138,7 +140,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     ? ["root=/dev/mapper/root", "ro", `roothash=${measured?.verity?.rootHash ?? "UNKNOWN"}`]
     : [`root=PARTUUID=${uuids.root}`, readOnly ? "ro" : "rw"];
   const kernelOptions = planKernelOptions(settings, tree, rootOptions);
-  const { loader, boot, files, warnings } = planBoot(settings, tree, {
+  const { loader, boot, files, findings } = planBoot(settings, tree, {
     options: kernelOptions,
     bootUuid: uuid("xbootldr/filesystem"),
   });
@@ -209,7 +211,14 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     time,
     settings,
     leftovers: leftovers.found,
-    warnings: [...tree.notices, ...warnings, ...contents.warnings, ...leftovers.warnings],
+    findings: [
+      ...tree.findings,
+      ...checkTree(tree, { settings, isSystem: true }),
+      ...findings,
+      ...contents.findings,
+      ...leftovers.findings,
+      ...volumes.flatMap(([, , { filesystem }]) => filesystem.findings),
+    ],
   };
 }
 
@@ -251,7 +260,15 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
     time,
     settings,
     leftovers: leftovers.found,
-    warnings: leftovers.warnings,
+    findings: [
+      ...tree.findings,
+      ...checkTree(tree, {
+        settings,
+        isSystem: from === "/" && FILESYSTEMS[settings.filesystem].holdsSystem,
+      }),
+      ...leftovers.findings,
+      ...volume.filesystem.findings,
+    ],
   };
 }
 

@@ -30,7 +30,7 @@ interface Setting<T> {
    * secret, but `as given` may be one: somebody mixed the two up, or has both in one file.
    */
   readonly secret?: true | "as given";
-  /** Whether it only says where something goes, or what it is called: it decides on no byte of the image. */
+  /** Whether it decides on no byte of the image: where something goes, what it is called, what is an error. */
   readonly place?: true;
   /**
    * @throws {Error} with what is accepted, as in "a whole number of MiB from 1 to 1048576"; the cause, when it is a text, is
@@ -233,6 +233,14 @@ export const SETTINGS = {
     default: "quick",
     help: "How the image is checked: quick, or full for every checker there is, which takes its time",
     parse: choice(["quick", "full"] as const),
+  },
+  strict: {
+    env: "STRICT",
+    place: true,
+    value: "0|1",
+    default: "0",
+    help: "1: what is found in the tree that will not work or is lost is an error, and nothing is built",
+    parse: (text: string): boolean => choice(["0", "1"])(text) === "1",
   },
   manifest: {
     env: "MANIFEST",

@@ -91,7 +91,7 @@ function madeVolume(type: "verity" | "signature", uuid: string, made: Made | und
       uuid,
       entries: 0,
       bytes: made?.size ?? 0,
-      notices: [],
+      findings: [],
       writer: null,
     },
   };

@@ -6,6 +6,7 @@
 
 import { type ArchitectureName, elfArchitecture, peArchitecture } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
+import { type Finding, finding } from "../core/findings.ts";
 import { KiB } from "../core/units.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
@@ -43,8 +44,10 @@ export interface Tree {
   readonly fstab: string;
   /** The newest mtime in the tree, in seconds since 1970, rounded up. */
   readonly newest: number;
-  /** What a person should know about the tree, e.g. a kernel that cannot be started. */
-  readonly notices: readonly string[];
+  /** What a person should know about the tree. */
+  readonly findings: readonly Finding[];
+  /** What a person should know about its kernels, where they are to be started. */
+  readonly kernelFindings: readonly Finding[];
 }
 
 /** Configuration files are small; a larger one is a mistake or an attack. */
@@ -78,7 +81,7 @@ export async function inspectTree(path: string): Promise<OpenTree> {
       kind: "usage",
     });
   }
-  const notices: string[] = [];
+  const kernelFindings: Finding[] = [];
   const head = (node: number) => readFile(root, nodes, node, { limit: HEADER_SIZE });
   const architecture = findArchitecture(nodes, head);
   const kernelOptions = readText(root, nodes, "/etc/kernel/cmdline") ??
@@ -92,12 +95,13 @@ export async function inspectTree(path: string): Promise<OpenTree> {
       readText(root, nodes, "/etc/os-release") ?? readText(root, nodes, "/usr/lib/os-release") ?? "",
     ),
     ...architecture && { architecture },
-    kernels: findKernels(nodes, head, notices),
+    kernels: findKernels(nodes, head, kernelFindings),
     ...kernelOptions !== undefined && { kernelOptions: oneLine(kernelOptions) },
     ...machineId !== undefined && { machineId },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
     newest: newestTime(nodes),
-    notices,
+    findings: [],
+    kernelFindings,
   };
 }
 
@@ -158,7 +162,7 @@ interface Candidate {
  * `/boot/TOKEN/VERSION/linux` (kernel-install), `/usr/lib/modules/VERSION/vmlinuz` (image-based systems),
  * `/boot/bzImage` (embedded systems).
  */
-function findKernels(nodes: Nodes, head: Head, notices: string[]): Kernel[] {
+function findKernels(nodes: Nodes, head: Head, findings: Finding[]): Kernel[] {
   const kernels = new Map<string, Kernel>();
   const seen = new Set<number>();
   for (const { version, node, initrds } of candidates(nodes)) {
@@ -170,12 +174,20 @@ function findKernels(nodes: Nodes, head: Head, notices: string[]): Kernel[] {
     const odd = [version, image, ...paths].find((text) => !/^[\w/.+~-]+$/.test(text)) ??
       (version.length > MAX_VERSION ? version : undefined);
     if (odd !== undefined) {
-      notices.push(`Leaving out the kernel ${quote(image)}: ${quote(odd)} cannot stand in a boot entry`);
+      findings.push(finding(
+        "kernel-name",
+        `Leaving out the kernel ${quote(image)}: ${quote(odd)} cannot stand in a boot entry`,
+        { path: image },
+      ));
       continue;
     }
     const architecture = typeOf(nodes, node) === "file" ? peArchitecture(head(node)) : undefined;
     if (!architecture) {
-      notices.push(`Leaving out ${image}: it is no kernel with an EFI stub`);
+      findings.push(finding(
+        "kernel-stub",
+        `Leaving out ${quote(image)}: it is no kernel with an EFI stub`,
+        { path: image },
+      ));
       continue;
     }
     kernels.set(version, { version, image, initrds: paths, architecture });

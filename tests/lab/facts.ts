@@ -53,7 +53,8 @@ export function factsOf(
     kernels: list === DEBIAN ? [kernel("6.12.48")] : [],
     fstab: "",
     newest: NEWEST,
-    notices: [],
+    findings: [],
+    kernelFindings: [],
     ...more,
   };
 }

@@ -51,7 +51,7 @@ async function makeImage(type: ReadOnlyName, tree: string, path: string, scratch
     await MAKERS[type].make(target, plan.writer, context);
     MAKERS[type].verify?.({ ...target, size: (await Deno.stat(path)).size }, plan.writer);
     await Deno.remove(scratch, { recursive: true });
-    return plan.notices;
+    return plan.findings.map(({ message }) => message);
   } finally {
     closeRoot(root);
   }

@@ -13,6 +13,7 @@ const ROOT = new URL("../..", import.meta.url).pathname;
 const OTHER_NAMES = [
   ...["ID", "ID_LIKE", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION", "NAME"],
   ...["MB", "SETTINGS", "FORMATS", "FILESYSTEMS", "MAKERS", "BOOTLOADERS", "ARCHITECTURES", "PROGRAMS"],
+  "FINDINGS",
 ];
 
 /** The docs by their paths. */

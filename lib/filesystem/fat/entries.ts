@@ -8,6 +8,7 @@
  */
 
 import { quote } from "../../core/error.ts";
+import { type Finding, finding } from "../../core/findings.ts";
 import { FILE_TYPES, TYPE_MASK } from "../../core/mode.ts";
 import { pathOf, resolve, targetBytes, typeOf } from "../../tree/nodes.ts";
 import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "../contents.ts";
@@ -23,11 +24,11 @@ const MAX_PATH = 4095;
 /**
  * What of a selection goes into a FAT filesystem, in path order. Owners, permissions and xattrs cannot; a
  * symlink to something in the same filesystem is left out, one to a file elsewhere in the tree becomes a
- * copy, and `notice` is told of either.
+ * copy, and `report` is told of either.
  *
  * @throws {BuildError} for everything else that FAT would lose or change, naming the path.
  */
-export function fatEntries(selection: Selection, notice: (text: string) => void): FatEntry[] {
+export function fatEntries(selection: Selection, report: (found: Finding) => void): FatEntry[] {
   const inside = new Set<number>();
   for (let entry = 0; entry < selection.count; entry++) {
     const node = selection.source[entry]!;
@@ -39,7 +40,7 @@ export function fatEntries(selection: Selection, notice: (text: string) => void)
   for (let entry = 1; entry < selection.count; entry++) {
     // A directory comes before what is in it.
     const path = paths[entry] = `${paths[selection.parent[entry]!]}/${nameText(selection, entry)}`;
-    const made = fatEntry(selection, entry, path, inside, notice);
+    const made = fatEntry(selection, entry, path, inside, report);
     if (!made) continue;
     checkName(path, nameBytesOf(selection, entry));
     const spelling = withoutCase(path);
@@ -66,7 +67,7 @@ function fatEntry(
   entry: number,
   path: string,
   inside: ReadonlySet<number>,
-  notice: (text: string) => void,
+  report: (found: Finding) => void,
 ): FatEntry | undefined {
   const type = modeOf(selection, entry) & TYPE_MASK;
   const size = sizeOf(selection, entry);
@@ -90,11 +91,15 @@ function fatEntry(
   const target = resolve(nodes, nodes.parent[node]!, targetBytes(nodes, node));
   const shown = target === undefined ? "" : quote(pathOf(nodes, target));
   if (target === undefined) {
-    notice(`Leaving out the link ${quote(path)}: it leads nowhere`);
+    report(finding("fat-link", `Leaving out the link ${quote(path)}: it leads nowhere`, { path }));
   } else if (inside.has(nodes.link[target]!)) {
-    notice(`Leaving out the link ${quote(path)}: FAT has no links, and ${shown} is there`);
+    report(finding(
+      "fat-link",
+      `Leaving out the link ${quote(path)}: FAT has no links, and ${shown} is there`,
+      { path },
+    ));
   } else if (typeOf(nodes, target) === "file") {
-    notice(`Copying ${shown} to ${quote(path)}: FAT has no links`);
+    report(finding("fat-link", `Copying ${shown} to ${quote(path)}: FAT has no links`, { path }));
     checkSize(path, nodes.size[target]!);
     return { path, type: "file", size: nodes.size[target]!, node: target };
   } else {

@@ -18,7 +18,8 @@ function treeOf(...paths: string[]): Tree {
     kernels: [{ version: "6.1", image: "/boot/vmlinuz-6.1", initrds: [], architecture: "x86-64" }],
     fstab: "",
     newest: 0,
-    notices: [],
+    findings: [],
+    kernelFindings: [],
   } as Tree;
 }
 

@@ -120,7 +120,7 @@ Deno.test("planReadOnly() says which times it cannot keep", { permissions: "none
     { path: "/late", mtime: 1_500_000_000n },
   ];
   const dated = (type: ReadOnlyName) =>
-    planOf(type, list).notices.filter((text) => text.startsWith("Dating"));
+    planOf(type, list).findings.map(({ message }) => message).filter((text) => text.startsWith("Dating"));
   assert.deepEqual(dated("squashfs"), [
     'Dating "/early", "/whole" 1970-01-01: the times of squashfs begin there',
   ]);
@@ -133,7 +133,7 @@ Deno.test(
   () => {
     const list = Array.from({ length: 20_000 }, (_, i) => ({ path: `/spool/${i}` }));
     const slow = (list: readonly NodeInput[]) =>
-      planOf("squashfs", list).notices.filter((text) => /slow/.test(text));
+      planOf("squashfs", list).findings.map(({ message }) => message).filter((text) => /slow/.test(text));
     assert.deepEqual(slow(list), [
       'Filling "/spool" may take minutes: squashfs is slow with directories of this size',
     ]);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { FINDINGS } from "../../../lib/core/findings.ts";
 import { renderTable } from "../../../lib/core/table.ts";
 import { MiB } from "../../../lib/core/units.ts";
 import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
@@ -40,7 +41,13 @@ Deno.test("plainPlan() is the plan of a disk, as JSON that says all of it", pure
   assert.deepEqual(partitions.map(({ contents }: PartitionPlan) => contents.from), [undefined, "/boot", "/"]);
   const added = partitions[2].contents.add.map(({ path }: ExtraFile) => path);
   assert(added.includes("/etc/fstab"));
-  assert.match(partitions[0].filesystem.notices[0], /FAT16/);
+  assert.equal(partitions[0].filesystem.findings, undefined);
+  assert.deepEqual(
+    [rest.findings[0].name, rest.findings[0].level, rest.findings[0].path],
+    ["fat-small", "notice", undefined],
+  );
+  assert.match(rest.findings[0].message, /FAT16/);
+  assert.equal(rest.findings[0].hint, FINDINGS["fat-small"].hint);
   assert.equal(plainPlan(disk({ BOOTLOADER: "none" })).bootLoader, undefined);
 });
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { entryPath } from "../../../lib/filesystem/contents.ts";
-import { findLeftovers, LEFTOVER_NAMES, type LeftoverName, LEFTOVERS } from "../../../lib/plan/leftovers.ts";
+import { findLeftovers, LEFTOVER_NAMES, type LeftoverName } from "../../../lib/plan/leftovers.ts";
 import { systemdVersion } from "../../../lib/plan/machine-id.ts";
 import { type PartPlan, planDisk, planPart } from "../../../lib/plan/plan.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
@@ -123,12 +123,14 @@ Deno.test("planPart() leaves out the same", pure, () => {
 
 Deno.test("findLeftovers() says what it found, and nothing of a clean tree", pure, () => {
   const clean = findLeftovers(factsOf(), []);
-  assert.deepEqual([clean.found, clean.add, clean.warnings, clean.without.size], [[], [], [], 0]);
-  const { found, warnings } = findLeftovers(factsOf([...DEBIAN, ...EVERYTHING], { machineId: ID }), []);
+  assert.deepEqual([clean.found, clean.add, clean.findings, clean.without.size], [[], [], [], 0]);
+  const { found, findings } = findLeftovers(factsOf([...DEBIAN, ...EVERYTHING], { machineId: ID }), []);
   assert.deepEqual(found.map(({ kind }) => kind), LEFTOVER_NAMES);
   const keys = found.find(({ kind }) => kind === "host-keys");
   assert.deepEqual(keys!.paths, EXAMPLES["host-keys"].gone.map(({ path }) => path).toSorted());
-  assert.deepEqual(warnings, [LEFTOVERS["host-keys"].warning]);
+  assert.deepEqual(findings.map(({ name, path }) => [name, path]), [
+    ["no-host-keys", found.find(({ kind }) => kind === "host-keys")!.paths[0]],
+  ]);
 });
 
 Deno.test(

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type ArchitectureName, ARCHITECTURES } from "../../../lib/core/dps.ts";
 import { BuildError } from "../../../lib/core/error.ts";
+import { warningsOf } from "../../../lib/core/findings.ts";
 import { GiB, MiB } from "../../../lib/core/units.ts";
 import { entryPath, type Selection } from "../../../lib/filesystem/contents.ts";
 import { TABLE_SIZE } from "../../../lib/image/gpt.ts";
@@ -263,7 +264,7 @@ Deno.test("planDisk() leaves out boot entries of the tree, which name another di
   assert(!found.includes("/loader/entries/old.conf"));
   assert(found.includes("/loader/entries/debian-6.12.48.conf"));
   assert(found.includes("/loader/keys/x"));
-  assert(plan.warnings.some((text) => text.includes("/boot/loader/entries")));
+  assert(plan.findings.some(({ name, path }) => name === "boot-entries" && path === "/boot/loader/entries"));
   // Without a loader nothing replaces them.
   const none = disk({ BOOTLOADER: "none" }, factsOf(list, { kernels: [kernel("6.12.48")] }));
   assert(paths(none.partitions[1]!.selection).includes("/loader/entries/old.conf"));
@@ -325,15 +326,20 @@ Deno.test("planDisk() warns of what is missing for a machine, unless that is wan
   const bare = factsOf(without(LOADER), { kernels: [] });
   const plan = disk({}, bare);
   assert.equal(plan.bootLoader, undefined);
-  assert.match(plan.warnings.join("\n"), /no machine; the tree has no kernel .*no \/usr\/lib\/systemd\/boot/);
-  assert.match(plan.warnings.join("\n"), /set BOOTLOADER=none/);
-  assert.deepEqual(disk({ BOOTLOADER: "none" }, bare).warnings, []);
+  const [found] = warningsOf(plan.findings);
+  assert.equal(found!.name, "no-boot");
+  assert.match(found!.message, /no machine; the tree has no kernel .*no \/usr\/lib\/systemd\/boot/);
+  assert.match(found!.hint, /set BOOTLOADER=none/);
+  assert.deepEqual(warningsOf(disk({ BOOTLOADER: "none" }, bare).findings), []);
 });
 
 Deno.test("planDisk() warns of a kernel that is missing though there is a loader", pure, () => {
   const plan = disk({}, factsOf(DEBIAN, { kernels: [] }));
   assert.equal(plan.bootLoader?.name, "systemd-boot");
-  assert.match(plan.warnings[0]!, /the tree has no kernel in \/boot or \/usr\/lib\/modules$/);
+  assert.match(
+    warningsOf(plan.findings)[0]!.message,
+    /the tree has no kernel in \/boot or \/usr\/lib\/modules$/,
+  );
 });
 
 Deno.test("planDisk() refuses a boot loader that is asked for and missing", pure, () => {
@@ -378,7 +384,7 @@ Deno.test(
     for (const { path } of DEBIAN) assert(found.includes(path), path);
     assert(found.includes("/boot/efi/EFI/x.efi"));
     assert.deepEqual(plan.leftovers, []);
-    assert.deepEqual(plan.warnings, []);
+    assert.deepEqual(warningsOf(plan.findings), []);
   },
 );
 

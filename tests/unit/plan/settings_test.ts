@@ -70,6 +70,7 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     ],
     bad: ["hostkeys", "host-keys,", "host-keys, whiteouts", "ALL", "constructor", "none,all"],
   },
+  strict: { good: [["1", true], ["0", false]], bad: ["yes", "2"] },
   manifest: { good: [["a b.json", "a b.json"], ["/x", "/x"]], bad: ["a\0b"] },
   sbom: { good: [["sbom.spdx.json", "sbom.spdx.json"]], bad: ["\0"] },
   verify: { good: [["full", "full"], ["quick", "quick"]], bad: ["Full", "none", "constructor", "full\n"] },

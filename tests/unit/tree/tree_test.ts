@@ -58,10 +58,18 @@ Deno.test("inspectTree() reads fstab, machine ID and the kernel options on one l
   }));
 
 Deno.test("inspectTree() takes what is not there for not there", () =>
-  withTree({ "/x": "" }, ({ fstab, machineId, kernelOptions, architecture, kernels, notices }) => {
-    assert.deepEqual([fstab, machineId, kernelOptions, architecture], ["", undefined, undefined, undefined]);
-    assert.deepEqual([kernels, notices], [[], []]);
-  }));
+  withTree(
+    { "/x": "" },
+    ({ fstab, machineId, kernelOptions, architecture, kernels, findings, kernelFindings }) => {
+      assert.deepEqual([fstab, machineId, kernelOptions, architecture], [
+        "",
+        undefined,
+        undefined,
+        undefined,
+      ]);
+      assert.deepEqual([kernels, findings, kernelFindings], [[], [], []]);
+    },
+  ));
 
 Deno.test("inspectTree() finds the newest time, in whole seconds", () =>
   withTree({ "/a": "", "/b": "" }, async (_, dir) => {
@@ -177,10 +185,10 @@ Deno.test.each<{ name: string; files: Files; version: string; image: string; ini
 ])(
   "inspectTree() finds a kernel where the distribution has it: $name",
   ({ files, ...kernel }) =>
-    withTree(files, ({ kernels, notices }) => {
+    withTree(files, ({ kernels, kernelFindings }) => {
       const { name: _, ...expected } = kernel;
       assert.deepEqual(kernels, [{ ...expected, architecture: "x86-64" }]);
-      assert.deepEqual(notices, []);
+      assert.deepEqual(kernelFindings, []);
     }),
 );
 
@@ -211,10 +219,11 @@ Deno.test("inspectTree() leaves out what is no kernel, or could not be named in 
     "/boot/initrd.img-2": "->initrd\nlinux /evil",
     "/boot/initrd\nlinux /evil": "x",
     "/boot/vmlinuz-3": KERNEL,
-  }, ({ kernels, notices }) => {
+  }, ({ kernels, kernelFindings }) => {
     assert.deepEqual(kernels.map(({ version }) => version), ["3"]);
-    assert.equal(notices.length, 7);
-    for (const notice of notices) assert.doesNotMatch(notice, /\n/);
-    assert(notices.includes("Leaving out /boot/vmlinuz-text: it is no kernel with an EFI stub"));
-    assert(notices.some((notice) => notice.includes('"/boot/vmlinuz-1\\noptions init=x"')));
+    assert.equal(kernelFindings.length, 7);
+    const messages = kernelFindings.map(({ message }) => message);
+    for (const message of messages) assert.doesNotMatch(message, /\n/);
+    assert(messages.includes('Leaving out "/boot/vmlinuz-text": it is no kernel with an EFI stub'));
+    assert(messages.some((message) => message.includes('"/boot/vmlinuz-1\\noptions init=x"')));
   }));

@@ -77,7 +77,7 @@ function entriesOf(
 ): { entries: FatEntry[]; notices: string[] } {
   const notices: string[] = [];
   const selection = select(buildNodes(list), { from: "/boot", omit: [], add: [], ...contents });
-  const entries = fatEntries(selection, (text) => notices.push(text));
+  const entries = fatEntries(selection, ({ message }) => notices.push(message));
   return { entries, notices };
 }
 
