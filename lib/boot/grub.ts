@@ -9,6 +9,7 @@
 
 import type { ArchitectureName } from "../core/dps.ts";
 import type { ExtraFile } from "../filesystem/contents.ts";
+import { GRUB_MKCONFIG, grubOptions, grubSettings, optionWords } from "../tree/boot-texts.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { firstFile } from "../tree/query.ts";
 import {
@@ -20,6 +21,7 @@ import {
   type FoundLoader,
   titleOf,
 } from "./loader.ts";
+import { isForeign } from "./options.ts";
 import { findShim } from "./shim.ts";
 
 /** What GRUB calls the architectures that it runs on under UEFI. */
@@ -86,11 +88,12 @@ export function grubFiles(tree: Tree, { options }: BootContext): ExtraFile[] {
   const { kernels, copies } = bootableKernels(tree);
   const title = titleOf(tree);
   const words = splitOptions(options).map(quoteGrub).join(" ");
-  const entries = kernels.map(({ version, linux, initrds }, i) =>
+  const entries = kernels.map(({ version, linux, initrds, devicetree }, i) =>
     [
       `menuentry ${quoteGrub(i ? `${title}, Linux ${version}` : title)} {`,
       `  linux ${linux} ${words}`,
       ...initrds.length ? [`  initrd ${initrds.join(" ")}`] : [],
+      ...devicetree ? [`  devicetree ${devicetree}`] : [],
       "}",
       "",
     ].join("\n")
@@ -101,7 +104,7 @@ export function grubFiles(tree: Tree, { options }: BootContext): ExtraFile[] {
 
 /** The words of a kernel command line, in which double quotes keep words together. GRUB quotes them again. */
 export function splitOptions(options: string): string[] {
-  return (options.match(/(?:"[^"]*"|[^\s"])+/g) ?? []).map((word) => word.replaceAll('"', ""));
+  return optionWords(options).map((word) => word.replaceAll('"', ""));
 }
 
 /** One word of GRUB's script language. */
@@ -111,14 +114,33 @@ export function quoteGrub(word: string): string {
 
 /**
  * What update-grub in the image has to know: without `rw` it would make entries whose root stays read-only, and
- * without our options, such as `console=`, later kernels would boot silently.
+ * without our options, such as `console=`, later kernels would boot silently. What names another machine is removed,
+ * or it would come back with the next menu.
  */
 export function grubDefaults(tree: Tree, options: string): ExtraFile[] {
-  if (!firstFile(tree.nodes, ["/usr/sbin/grub-mkconfig", "/sbin/grub-mkconfig"])) return [];
-  const own = splitOptions(options).filter((word) => !word.startsWith("root="));
+  const { bootTexts, nodes } = tree;
+  const program = firstFile(nodes, GRUB_MKCONFIG);
+  if (!program) return [];
+  const settings = new Map(
+    grubSettings(bootTexts).map(([path, text]) => [path, withoutForeign(text)] as const)
+      .filter(([path, text]) => text !== bootTexts.get(path)),
+  );
+  const present = splitOptions(grubOptions(bootTexts) ?? "");
+  const own = splitOptions(options).filter((word) => !word.startsWith("root=") && !present.includes(word));
   const value = own.map((word) => /\s/.test(word) ? `"${word}"` : word).join(" ").replaceAll("'", "'\\''");
-  return [file(
-    "/etc/default/grub.d/50-image.cfg",
-    `# The options of the image.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "'${value}'\n`,
-  )];
+  const lines = `# The options of the image.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "'${value}'\n`;
+  // Only some distributions' grub-mkconfig reads more than the one file.
+  const readsMore = bootTexts.get(program)?.includes("default/grub.d") ?? program.endsWith("/grub-mkconfig");
+  const main = "/etc/default/grub";
+  if (readsMore) settings.set("/etc/default/grub.d/50-image.cfg", lines);
+  else settings.set(main, `${settings.get(main) ?? bootTexts.get(main) ?? ""}\n${lines}`);
+  return [...settings].map(([path, text]) => file(path, text));
+}
+
+/** GRUB's settings without the options that name another machine. */
+function withoutForeign(text: string): string {
+  return text.replace(
+    /^\s*(?:export\s+)?GRUB_CMDLINE_LINUX(?:_DEFAULT)?=.*$/gm,
+    (line) => line.replace(/(?<=[\s"'=])[^\s"'=]+=[^\s"']*[ \t]?/g, (word) => isForeign(word) ? "" : word),
+  );
 }

@@ -7,6 +7,7 @@
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.ts";
 import type { Finding } from "../core/findings.ts";
 import type { ExtraFile } from "../filesystem/contents.ts";
+import { findDevicetree } from "../tree/boot-texts.ts";
 import type { Tree } from "../tree/inspect.ts";
 
 /** What a boot loader needs to know of the disk that it is put on. */
@@ -86,6 +87,7 @@ export interface BootableKernel {
   /** Paths on XBOOTLDR. */
   readonly linux: string;
   readonly initrds: readonly string[];
+  readonly devicetree?: string;
 }
 
 /** The kernels of the tree, newest first, and what must be copied to XBOOTLDR for them. */
@@ -96,11 +98,16 @@ export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies
     copies.push(...placed.copies);
     return placed.path;
   };
-  const kernels = tree.kernels.map(({ version, image, initrds }) => ({
-    version,
-    linux: place(image, `vmlinuz-${version}`),
-    initrds: initrds.map((path, i) => place(path, `initrd-${version}${i ? `-${i}` : ""}.img`)),
-  }));
+  const kernels = tree.kernels.map((kernel) => {
+    const { version, image, initrds } = kernel;
+    const devicetree = findDevicetree(tree.bootTexts, tree.nodes, kernel);
+    return {
+      version,
+      linux: place(image, `vmlinuz-${version}`),
+      initrds: initrds.map((path, i) => place(path, `initrd-${version}${i ? `-${i}` : ""}.img`)),
+      ...devicetree && { devicetree: place(devicetree, `dtb-${version}/${devicetree.split("/").at(-1)}`) },
+    };
+  });
   return { kernels, copies };
 }
 

@@ -106,6 +106,7 @@ function bootEntry(title: string, sortKey: string, kernel: BootableKernel, optio
     ["sort-key", sortKey],
     ["linux", kernel.linux],
     ...kernel.initrds.map((path): [string, string] => ["initrd", path]),
+    ...kernel.devicetree ? [["devicetree", kernel.devicetree] as [string, string]] : [],
     ["options", options],
   ];
   return lines.map(([key, value]) => `${key.padEnd(10)} ${value}\n`).join("");

@@ -60,6 +60,17 @@ export const FINDINGS = {
     means: "they name another disk and are left out; each kernel gets a new one",
     hint: "Put options that must stay into /etc/kernel/cmdline of the tree or into KERNEL_CMDLINE",
   },
+  "foreign-options": {
+    what: "kernel options that name disks or the identity of another machine, such as `root=` and `resume=`",
+    means: "they are left out: nothing in the image has these names, and its initrd would wait for them",
+    hint: "Nothing needs to be done; KERNEL_CMDLINE adds options as they are",
+    notice: true,
+  },
+  "options-script": {
+    what: "kernel options in scripts such as `/etc/default/grub` that only a shell could tell",
+    means: "scripts of the tree are not run, so these options are left out",
+    hint: "Write the options out, or put them into /etc/kernel/cmdline of the tree",
+  },
   "no-host-keys": {
     what: "SSH host keys",
     means: "they are left out, and without keys sshd does not start",

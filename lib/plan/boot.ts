@@ -8,6 +8,7 @@ import { chooseLoader } from "../boot/bootloaders.ts";
 import { planGrubBios } from "../boot/grub-bios.ts";
 import { grubFiles } from "../boot/grub.ts";
 import type { BootContext } from "../boot/loader.ts";
+import { foreignOptions, keptOptions } from "../boot/options.ts";
 import { signFiles } from "../boot/secure-boot.ts";
 import { BuildError } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
@@ -17,13 +18,9 @@ import type { Tree } from "../tree/inspect.ts";
 import type { Volume } from "./root.ts";
 import type { Settings } from "./settings.ts";
 
-/** Options of the tree that say where its root is and how it is mounted: ours say it. */
-const ROOT_OPTION = /^(root=|rootfstype=|rootflags=|ro$|rw$)/;
-
 /** The kernel command line: `root` says where the root is, then come the options of the tree and the setting. */
 export function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, root: readonly string[]): string {
-  const own = (tree.kernelOptions ?? "").split(" ").filter((option) => option && !ROOT_OPTION.test(option));
-  return [...root, ...own, ...kernelCmdline ? [kernelCmdline] : []].join(" ");
+  return [...root, ...keptOptions(tree), ...kernelCmdline ? [kernelCmdline] : []].join(" ");
 }
 
 /** The boot loaders for UEFI and BIOS: their files, and the filesystem of `/boot`. */
@@ -33,6 +30,7 @@ export function planBoot(settings: Settings, tree: Tree, context: BootContext) {
   const loader = Array.isArray(chosen) ? undefined : chosen;
   const findings = [
     ...tree.kernelFindings,
+    ...foreignOptions(tree),
     ...bootFindings(settings, tree, Array.isArray(chosen) ? chosen : []),
     ...loader?.findings ?? [],
   ];

@@ -8,6 +8,7 @@ import { type ArchitectureName, elfArchitecture, peArchitecture } from "../core/
 import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { KiB } from "../core/units.ts";
+import { type BootTexts, readBootTexts, treeOptions } from "./boot-texts.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
 import { fileAt, namesIn } from "./query.ts";
@@ -36,8 +37,10 @@ export interface Tree {
   readonly architecture?: ArchitectureName;
   /** Newest first. */
   readonly kernels: readonly Kernel[];
-  /** What `/etc/kernel/cmdline` says, or that of `/usr/lib`, on one line; absent when there is no such file. */
+  /** The kernel options that the tree is configured with, on one line; absent when no file has any. */
   readonly kernelOptions?: string;
+  /** Small files that say how the tree boots. */
+  readonly bootTexts: BootTexts;
   /** What `/etc/machine-id` says; absent when there is no such file. */
   readonly machineId?: string;
   /** `/etc/fstab`, or nothing. */
@@ -84,8 +87,14 @@ export async function inspectTree(path: string): Promise<OpenTree> {
   const kernelFindings: Finding[] = [];
   const head = (node: number) => readFile(root, nodes, node, { limit: HEADER_SIZE });
   const architecture = findArchitecture(nodes, head);
-  const kernelOptions = readText(root, nodes, "/etc/kernel/cmdline") ??
-    readText(root, nodes, "/usr/lib/kernel/cmdline");
+  const bootTexts = readBootTexts(nodes, (path) => readText(root, nodes, path));
+  const kernels = findKernels(nodes, head, kernelFindings);
+  const { options, unread } = treeOptions(bootTexts, nodes, kernels[0]);
+  kernelFindings.push(
+    ...unread.map((path) =>
+      finding("options-script", "Leaving out kernel options that a shell would compute", { path })
+    ),
+  );
   const machineId = readText(root, nodes, "/etc/machine-id");
   return {
     path,
@@ -95,8 +104,9 @@ export async function inspectTree(path: string): Promise<OpenTree> {
       readText(root, nodes, "/etc/os-release") ?? readText(root, nodes, "/usr/lib/os-release") ?? "",
     ),
     ...architecture && { architecture },
-    kernels: findKernels(nodes, head, kernelFindings),
-    ...kernelOptions !== undefined && { kernelOptions: oneLine(kernelOptions) },
+    kernels,
+    ...options !== undefined && { kernelOptions: options },
+    bootTexts,
     ...machineId !== undefined && { machineId },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
     newest: newestTime(nodes),
@@ -119,12 +129,6 @@ function readText(root: Root, nodes: Nodes, path: string): string | undefined {
     });
   }
   return new TextDecoder().decode(readFile(root, nodes, node, { limit: CONFIGURATION_LIMIT }));
-}
-
-/** A text as words with single blanks between them: it will stand in a boot entry and in the log. */
-function oneLine(text: string): string {
-  // deno-lint-ignore no-control-regex
-  return text.replace(/[\s\u0000-\u001f\u007f-\u009f]+/g, " ").trim();
 }
 
 function newestTime(nodes: Nodes): number {

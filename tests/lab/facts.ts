@@ -51,6 +51,7 @@ export function factsOf(
     osRelease: OS_RELEASE,
     architecture: "x86-64",
     kernels: list === DEBIAN ? [kernel("6.12.48")] : [],
+    bootTexts: new Map(),
     fstab: "",
     newest: NEWEST,
     findings: [],

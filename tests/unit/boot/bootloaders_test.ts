@@ -172,3 +172,17 @@ Deno.test.each([
   assert.match(entry, new RegExp(`^title      ${title}\n`));
   assert.equal(entry.match(/\n/g)!.length, 6);
 });
+
+Deno.test("BOOTLOADERS keep the device tree of a kernel's boot entry", pure, () => {
+  const list = [...LEAST["systemd-boot"], ...LEAST.grub, { path: "/boot/x/board.dtb" }, {
+    path: "/boot/vmlinuz-1",
+  }];
+  const entry = "linux /vmlinuz-1\ndevicetree /x/board.dtb\n";
+  const bootTexts = new Map([["/boot/loader/entries/1.conf", entry]]);
+  const tree = factsOf(list, { kernels: [kernel("1")], bootTexts });
+  assert.match(
+    text(files("systemd-boot", tree).xbootldr, "/loader/entries/debian-1.conf"),
+    /^devicetree \/x\/board.dtb$/m,
+  );
+  assert.match(text(files("grub", tree).xbootldr, "/grub/grub.cfg"), /^ {2}devicetree \/x\/board.dtb$/m);
+});

@@ -16,6 +16,7 @@ function treeOf(...paths: string[]): Tree {
     osRelease: { ID: "derived", ID_LIKE: "debian ../../x", PRETTY_NAME: "It's a $(test)" },
     architecture: "x86-64",
     kernels: [{ version: "6.1", image: "/boot/vmlinuz-6.1", initrds: [], architecture: "x86-64" }],
+    bootTexts: new Map(),
     fstab: "",
     newest: 0,
     findings: [],
@@ -118,4 +119,24 @@ Deno.test("grubDefaults() adds to the options of the tree what a shell reads bac
     `own rw console=ttyS0 it's $(false) dyndbg="a b"`.replace('dyndbg="a b"', '"dyndbg=a b"'),
   );
   assert.deepEqual(grubDefaults(treeOf(), options), []);
+});
+
+Deno.test("grubDefaults() takes what names another machine out of GRUB's settings", pure, () => {
+  const settings = "GRUB_TIMEOUT=0\nGRUB_CMDLINE_LINUX_DEFAULT='resume=UUID=1 quiet'\n" +
+    'GRUB_CMDLINE_LINUX="rd.lvm.lv=a/b console=ttyS0 resume=UUID=1"\n';
+  const tree = (script: string) => ({
+    ...treeOf("/usr/sbin/grub2-mkconfig"),
+    bootTexts: new Map([["/etc/default/grub", settings], ["/usr/sbin/grub2-mkconfig", script]]),
+  });
+  const cleaned =
+    "GRUB_TIMEOUT=0\nGRUB_CMDLINE_LINUX_DEFAULT='quiet'\nGRUB_CMDLINE_LINUX=\"console=ttyS0 \"\n";
+  const ours = `# The options of the image.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "'rw'\n`;
+  const options = "root=UUID=2 rw console=ttyS0 quiet";
+  assert.deepEqual(grubDefaults(tree(". ${sysconfdir}/default/grub"), options), [
+    { path: "/etc/default/grub", type: "file", text: `${cleaned}\n${ours}` },
+  ]);
+  assert.deepEqual(grubDefaults(tree("for x in ${sysconfdir}/default/grub.d/*.cfg"), options), [
+    { path: "/etc/default/grub", type: "file", text: cleaned },
+    { path: "/etc/default/grub.d/50-image.cfg", type: "file", text: ours },
+  ]);
 });
