@@ -13,7 +13,9 @@
 
 import { join } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
+import { LineSplitter, MAX_LINE } from "../core/lines.ts";
 import * as log from "../core/log.ts";
+import { formatBytes } from "../core/units.ts";
 import { TAR_BLOCK } from "../filesystem/pax-header.ts";
 import { listxattr } from "../system/posix.ts";
 import { throwIfInterrupted } from "../system/process.ts";
@@ -80,12 +82,19 @@ export async function listArchive(path: string, options: readonly string[]): Pro
   const xattrs = new Map<string, string[]>();
   let blocks = 0;
   let member = "";
-  let [hasManifest, hasTree] = [false, false];
-  const line = (text: string) => {
+  let [hasManifest, hasTree, hasEnded] = [false, false, false];
+  let refused: BuildError | undefined;
+  const refuse = (error: BuildError) => {
+    throw refused = error;
+  };
+  const line = (text: string, isCut: boolean) => {
+    if (isCut) refuse(unusable(path, `a name in it has more than ${formatBytes(MAX_LINE)}`));
     // block 8: -rwxr-xr-x* 0/0    77024 2025-03-14 10:00 ./usr/bin/ping
     const entry = /^block (\d+): (\S)\S+ +\S+ +\S+ +\S+ +\S+ (.*)$/.exec(text);
     blocks = Number(/^block (\d+):/.exec(text)?.[1] ?? blocks);
+    hasEnded ||= /^block \d+: \*\* Block of NULs \*\*$/.test(text);
     if (entry) {
+      if (hasEnded) refuse(dataAfterEnd(path));
       const [, , type, name] = entry as unknown as [string, string, string, string];
       hasManifest ||= /^(\.\/)?(manifest\.json|oci-layout)$/.test(name);
       hasTree ||= /^(\.\/)?(usr|etc|bin|sbin)(\/|$)/.test(name);
@@ -95,18 +104,21 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       member = type === "-" || type === "d" ? name : "";
     }
     // Only files and directories have xattrs of their own; hard links repeat those of their file.
-    const xattr = member && /^ {2}x: +\d+ (.*)$/.exec(text)?.[1];
-    if (xattr) xattrs.set(member, [...xattrs.get(member) ?? [], xattr]);
+    if (member) {
+      for (const xattr of xattrsIn(text)) {
+        xattrs.set(member, [...xattrs.get(member) ?? [], xattr]);
+      }
+    }
   };
-  let rest = "";
-  const decoder = new TextDecoder();
-  const onStdout = (bytes: Uint8Array) => {
-    const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
-    rest = lines.pop() ?? "";
-    lines.forEach(line);
-  };
-  await run(path, commands.tarList(path, options).stdout(onStdout));
-  line(rest + decoder.decode());
+  const lines = new LineSplitter(/\n/, line);
+  try {
+    await run(path, commands.tarList(path, options).stdout((bytes) => lines.write(bytes)));
+  } catch (error) {
+    // tar takes whatever follows for an archive, too.
+    if (!refused && hasEnded && error instanceof BuildError) refused = dataAfterEnd(path, error);
+    throw refused ?? error;
+  }
+  lines.close();
   if (hasManifest && !hasTree) {
     throw new BuildError(`Cannot use the input ${quote(path)}: it holds a container image, not a tree`, {
       kind: "usage",
@@ -114,6 +126,35 @@ export async function listArchive(path: string, options: readonly string[]): Pro
     });
   }
   return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs };
+}
+
+/** The xattrs that a line of the listing names: `x: 26 user.a`, an ACL `a: user::rw-,mask::r--`, a context `s: …`. */
+function xattrsIn(line: string): string[] {
+  const [, kind, text = ""] = /^ {2}([xas]): (.*)$/s.exec(line) ?? [];
+  if (kind === "s") return ["security.selinux"];
+  if (kind === "x") return [text.replace(/^ *\d+ /, "")];
+  if (kind !== "a") return [];
+  const entries = text.split(",");
+  const isDefault = (entry: string) => entry.startsWith("default:");
+  // An access list of three entries is what the mode says.
+  const isExtended = entries.some((entry) => !isDefault(entry) && !/^(user|group|other)::/.test(entry));
+  return [
+    ...isExtended ? ["system.posix_acl_access"] : [],
+    ...entries.some(isDefault) ? ["system.posix_acl_default"] : [],
+  ];
+}
+
+function unusable(path: string, reason: string): BuildError {
+  return new BuildError(`Cannot unpack ${quote(path)}: ${reason}`, {
+    hint: "The archive is damaged, or was made to do harm",
+  });
+}
+
+function dataAfterEnd(path: string, cause?: BuildError): BuildError {
+  return new BuildError(`Cannot unpack ${quote(path)}: there is something after the end of the archive`, {
+    hint: "If these are several archives, unpack them into one directory and give that",
+    cause,
+  });
 }
 
 /** Unpacks an archive into the new directory `tree` of `scratch`, or says what would be lost. */
@@ -168,7 +209,7 @@ function checkXattrs(path: string, directory: string, xattrs: Contents["xattrs"]
       {
         hint: lost === "security.capability"
           ? "Run with CAP_SETFCAP, in a container with --cap-add=SETFCAP"
-          : "Run as root, with a TMPDIR on a filesystem that has xattrs",
+          : "Run as root, with a TMPDIR on a filesystem that has xattrs and ACLs",
       },
     );
   }
@@ -183,7 +224,7 @@ function unescapeNames(names: readonly string[]): Uint8Array<ArrayBuffer> {
     for (const [text, octal, letter] of name.matchAll(/\\([0-7]{3})|\\(.)|[^\\]+/gsu)) {
       if (octal) bytes.push(parseInt(octal, 8));
       else if (letter && letter in escapes) bytes.push(escapes[letter]!);
-      else bytes.push(...encoder.encode(letter ?? text));
+      else for (const byte of encoder.encode(letter ?? text)) bytes.push(byte);
     }
     bytes.push(10);
   }

@@ -218,9 +218,15 @@ function archive(path: string): string[] {
   return ["--quoting-style=escape", "--force-local", `--file=${path}`];
 }
 
-/** Lists an archive with its xattrs. https://www.gnu.org/software/tar/manual/html_node/list.html */
+/**
+ * Lists an archive with its xattrs, to the end of the file: not only to the end of the first of several archives.
+ *
+ * https://www.gnu.org/software/tar/manual/html_node/list.html
+ */
 export function tarList(path: string, decompress: readonly string[]): Command {
-  return $`tar --list --verbose --verbose --block-number ${decompress} ${METADATA} ${archive(path)}`;
+  return $`tar --list --verbose --verbose --block-number --ignore-zeros ${decompress} ${METADATA} ${
+    archive(path)
+  }`;
 }
 
 /** Unpacks an archive. https://www.gnu.org/software/tar/manual/html_node/extract-options.html */

@@ -18,6 +18,7 @@
 
 import { $ as dax, type CommandBuilder } from "dax";
 import { BuildError, quote } from "../core/error.ts";
+import { LineSplitter } from "../core/lines.ts";
 import * as log from "../core/log.ts";
 import { runProcess, type Stdin, stopSignal } from "./process.ts";
 import { chatterOf, childEnvironment, packageHint } from "./programs.ts";
@@ -215,16 +216,8 @@ class Output {
   }
 
   private stderrSink() {
-    const decoder = new TextDecoder();
-    let rest = "";
-    return {
-      write: (bytes: Uint8Array) => {
-        const lines = (rest + decoder.decode(bytes, { stream: true })).split(/[\r\n]/);
-        rest = lines.pop() ?? "";
-        lines.forEach((line) => this.takeLine(line));
-      },
-      close: () => this.takeLine(rest + decoder.decode()),
-    };
+    const lines = new LineSplitter(/[\r\n]/, (line) => this.takeLine(line));
+    return { write: (bytes: Uint8Array) => lines.write(bytes), close: () => lines.close() };
   }
 
   private takeLine(line: string): void {

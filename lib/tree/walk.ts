@@ -213,15 +213,21 @@ function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8A
   }
   path.set(name.subarray(0, nodes.nameLength[node]! + 1), state.pathLength);
   if (node === 0) path[state.pathLength] = 0;
-  const length = posix.listxattr(path, value);
-  if (length === 0 || length === -posix.EOPNOTSUPP) return;
-  if (length < 0) throw cannotRead(pathOf(nodes, node), length);
+  const list = () => {
+    const length = posix.listxattr(path, value);
+    if (length === -posix.EOPNOTSUPP) return [];
+    if (length < 0) throw cannotRead(pathOf(nodes, node), length);
+    return latin1(value.subarray(0, length)).split("\0");
+  };
   const xattrs: Xattr[] = [];
-  for (const xattr of latin1(value.subarray(0, length)).split("\0")) {
+  for (const xattr of list()) {
     if (!XATTR_KEPT.test(xattr) || XATTR_OF_OVERLAY.test(xattr)) continue;
     const size = posix.getxattr(path, Uint8Array.from(xattr + "\0", (c) => c.charCodeAt(0)), value);
-    // Some are listed but hidden from those who may not read them.
-    if (size === -posix.ENODATA) continue;
+    if (size === -posix.ENODATA) {
+      // Linux shows these only to root, but some filesystems (Btrfs) list them for anybody. All others were there.
+      if (xattr.startsWith("trusted.") && list().includes(xattr)) continue;
+      throw changed(nodes, node);
+    }
     if (size < 0) throw cannotRead(pathOf(nodes, node), size);
     xattrs.push({ name: xattr, value: value.slice(0, size) });
   }

@@ -194,6 +194,19 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
     await $`mkfifo ${dir}/fifo`;
     await writeArchive(`${dir}/oci`, [member("oci-layout", { text: "{}" }), member("index.json")]);
     await Deno.writeFile(`${dir}/cut`, member("etc/big", { text: "x".repeat(5000) }).slice(0, 2048));
+    const second = [new Uint8Array(1024), member("etc/second")];
+    await writeArchive(`${dir}/two`, [member("etc/first"), ...second]);
+    await $`gzip --keep --stdout ${dir}/two`.stdout((bytes) =>
+      Deno.writeFileSync(`${dir}/two.gz`, bytes, { append: true })
+    );
+    await writeArchive(`${dir}/hole`, [member("etc/first"), new Uint8Array(512), member("etc/second")]);
+    const noise = new TextEncoder().encode("noise".repeat(300));
+    await writeArchive(`${dir}/noise`, [member("etc/first"), new Uint8Array(1024), noise]);
+    const long = "n".repeat(3 * 2 ** 20);
+    await writeArchive(`${dir}/long`, [
+      member("././@LongLink", { type: "L", text: `${long}\0` }),
+      member("n"),
+    ]);
     await Deno.writeFile(`${dir}/gzip`, new Uint8Array([0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6]));
     const cases = [
       { name: "missing", kind: "usage", message: /^Cannot find the input "[^"]*\/missing"$/ },
@@ -202,6 +215,16 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
       { name: "fifo", kind: "usage", message: /neither a directory nor a tar archive$/ },
       { name: "oci", kind: "usage", message: /holds a container image, not a tree$/ },
       { name: "cut", kind: "build", message: /^Cannot unpack "[^"]*\/cut": tar failed .*Unexpected EOF/ },
+      ...["two", "two.gz", "hole", "noise"].map((name) => ({
+        name,
+        kind: "build",
+        message: /^Cannot unpack "[^"]*": there is something after the end of the archive$/,
+      })),
+      {
+        name: "long",
+        kind: "build",
+        message: /^Cannot unpack "[^"]*\/long": a name in it has more than 1 MiB$/,
+      },
       { name: "gzip", kind: "build", message: /^Cannot unpack "[^"]*\/gzip": tar failed/ },
     ];
     for (const { name, kind, message } of cases) {
@@ -238,8 +261,8 @@ Deno.test("openInput() compares the archive with the free space before it unpack
   });
 });
 
-/** Opens an archive in another process without some capabilities; returns its exit code, stdout and stderr. */
-async function openWithout(capability: string, archive: string, scratch: string) {
+/** Opens an archive in another process, started by a program with these arguments; returns its stdout and stderr. */
+async function openBy(program: string, args: readonly string[], archive: string, scratch: string) {
   const script = `
     import { openInput } from "${ROOT}lib/make/input.ts";
     try {
@@ -249,15 +272,66 @@ async function openWithout(capability: string, archive: string, scratch: string)
       console.log(error.message + " / " + error.hint);
     }`;
   await Deno.writeTextFile(`${scratch}/script.ts`, script);
-  const { stdout, stderr } = await new Deno.Command("setpriv", {
-    args: [
-      `--bounding-set=-${capability}`,
-      `--inh-caps=-${capability}`,
-      ...[Deno.execPath(), "run", "-A", `--config=${ROOT}deno.json`, `${scratch}/script.ts`],
-    ],
+  const { stdout, stderr } = await new Deno.Command(program, {
+    args: [...args, Deno.execPath(), "run", "-A", `--config=${ROOT}deno.json`, `${scratch}/script.ts`],
   }).output();
   return { stdout: new TextDecoder().decode(stdout).trim(), stderr: new TextDecoder().decode(stderr) };
 }
+
+/** Opens an archive without a capability. */
+function openWithout(capability: string, archive: string, scratch: string) {
+  return openBy("setpriv", [`--bounding-set=-${capability}`, `--inh-caps=-${capability}`], archive, scratch);
+}
+
+Deno.test("openInput() loses no ACL and no context where TMPDIR cannot have them", {
+  ignore: noTools || missing("strace"),
+}, async (t) => {
+  await tempDir(async (dir) => {
+    // As on a filesystem without: tar only warns.
+    const calls = "setxattr,lsetxattr,fsetxattr";
+    const fails = [
+      "-f",
+      "-qqq",
+      "-o",
+      "/dev/null",
+      "-e",
+      `trace=${calls}`,
+      "-e",
+      `inject=${calls}:error=EOPNOTSUPP`,
+    ];
+    const cases = [
+      { name: "an ACL", option: "--acls", set: "setfacl -m u:1000:r", lost: "system.posix_acl_access" },
+      {
+        name: "a default ACL",
+        option: "--acls",
+        set: "setfacl -d -m u:1000:r",
+        lost: "system.posix_acl_default",
+      },
+      {
+        name: "a context",
+        option: "--selinux",
+        set: "setfattr -n security.selinux -v system_u:object_r:etc_t:s0",
+        lost: "security.selinux",
+      },
+    ];
+    for (const [i, { name, option, set, lost }] of cases.entries()) {
+      await t.step(name, async () => {
+        const tree = `${dir}/tree-${i}`;
+        await Deno.mkdir(`${tree}/etc`, { recursive: true });
+        await $`tar --create ${option} --file=${dir}/plain --directory=${tree} .`;
+        await $`${set.split(" ")} ${tree}/etc`;
+        // Not with --xattrs, of which the listing has lines of its own.
+        await $`tar --create ${option} --file=${dir}/archive --directory=${tree} .`;
+        const { stdout } = await openBy("strace", fails, `${dir}/archive`, dir);
+        assert.ok(
+          stdout.includes(`the xattr "${lost}" of "./etc/" is lost / Run as root, with a TMPDIR`),
+          stdout,
+        );
+        assert.equal((await openBy("strace", fails, `${dir}/plain`, dir)).stdout, '["etc"]');
+      });
+    }
+  });
+});
 
 Deno.test("openInput() says which capability is missing, and loses nothing without a word", {
   ignore: noTools || missing("setpriv"),

@@ -1,0 +1,61 @@
+/**
+ * The walk of a tree, where the system does not give what it listed.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
+import { onFilesystem } from "../lab/loop_filesystem.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname;
+
+/** Walks a tree in another process, started by a program with these arguments; returns what it says. */
+async function walkBy(program: string, args: readonly string[], tree: string): Promise<string> {
+  const script = `
+    import { openRoot } from "${ROOT}lib/tree/root.ts";
+    import { walk } from "${ROOT}lib/tree/walk.ts";
+    try {
+      console.log((await walk(openRoot("${tree}"))).count);
+    } catch (error) {
+      console.log(error.message);
+    }`;
+  const { stdout } = await new Deno.Command(program, {
+    args: [...args, Deno.execPath(), "eval", "--quiet", `--config=${ROOT}deno.json`, script],
+  }).output();
+  return new TextDecoder().decode(stdout).trim();
+}
+
+Deno.test("walk() takes an xattr that is gone once it was listed for a change of the tree", {
+  ignore: missing("strace", "setfattr") || unprivileged(),
+}, () =>
+  tempDir(async (dir) => {
+    await Deno.writeTextFile(`${dir}/file`, "");
+    const fails = [
+      "-f",
+      "-qqq",
+      "-o",
+      "/dev/null",
+      "-e",
+      "trace=lgetxattr",
+      "-e",
+      "inject=lgetxattr:error=ENODATA",
+    ];
+    assert.equal(await walkBy("strace", fails, dir), "2");
+    await quiet`setfattr -n user.a -v 1 ${dir}/file`;
+    assert.equal(await walkBy("strace", fails, dir), 'Cannot read "/file": it changed during the build');
+  }));
+
+Deno.test("walk() leaves out xattrs that are listed for those who may not read them", {
+  ignore: missing("mkfs.btrfs", "setpriv", "setfattr", "mount") || unprivileged(),
+}, () =>
+  tempDir((dir) =>
+    onFilesystem("btrfs", dir, async (tree) => {
+      await Deno.writeTextFile(`${tree}/file`, "");
+      await quiet`setfattr -n trusted.a -v 1 ${tree}/file`;
+      assert.equal(
+        await walkBy("setpriv", ["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"], tree),
+        "2",
+      );
+    })
+  ));
