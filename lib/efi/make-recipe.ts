@@ -4,6 +4,7 @@
  * @module
  */
 
+import { encodeText } from "../core/bytes.ts";
 import { alignUp } from "../core/units.ts";
 import type { Nodes } from "../tree/nodes.ts";
 import { readFile, type Root } from "../tree/root.ts";
@@ -24,7 +25,7 @@ export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array
         read(recipe.stub),
         recipe.sections.map(({ name, content }) => {
           const contents = typeof content === "string"
-            ? new TextEncoder().encode(content)
+            ? encodeText(content)
             : concatAligned(content.map(read));
           // The stub may start the kernel where it lies, which then needs room for its variables.
           const memory = name === ".linux" ? readPe(contents, "the kernel").imageSize : 0;

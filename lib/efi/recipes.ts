@@ -7,6 +7,7 @@
  * @module
  */
 
+import { encodeText } from "../core/bytes.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { alignUp } from "../core/units.ts";
 import type { Nodes } from "../tree/nodes.ts";
@@ -40,7 +41,7 @@ export function recipeSize(nodes: Nodes, recipe: Recipe): number {
       return sizeWithSections(
         nodes.size[findFile(nodes, recipe.stub)]!,
         recipe.sections.map(({ content }) =>
-          typeof content === "string" ? new TextEncoder().encode(content).length : content.reduce(
+          typeof content === "string" ? encodeText(content).length : content.reduce(
             (sum, path) => alignUp(sum, INITRD_ALIGNMENT) + nodes.size[findFile(nodes, path)]!,
             0,
           )

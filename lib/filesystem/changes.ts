@@ -4,6 +4,7 @@
  * @module
  */
 
+import { encodeText } from "../core/bytes.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { FILE_TYPES, isDirectoryMode, PERMISSIONS_MASK } from "../core/mode.ts";
 import { recipeSize } from "../efi/recipes.ts";
@@ -179,7 +180,7 @@ function applyExtraFile(
       mode,
       attributesFrom,
       contentsFrom: undefined,
-      text: encoder.encode(extra.text),
+      text: encodeText(extra.text),
     };
   }
   change.omitted = false;

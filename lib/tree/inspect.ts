@@ -4,6 +4,7 @@
  * @module
  */
 
+import { decodeText } from "../core/bytes.ts";
 import { type ArchitectureName, elfArchitecture, peArchitecture } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
@@ -100,8 +101,10 @@ export async function inspectTree(path: string): Promise<OpenTree> {
     path,
     root,
     nodes,
+    // It stands in JSON, too.
     osRelease: parseOsRelease(
-      readText(root, nodes, "/etc/os-release") ?? readText(root, nodes, "/usr/lib/os-release") ?? "",
+      (readText(root, nodes, "/etc/os-release") ?? readText(root, nodes, "/usr/lib/os-release") ?? "")
+        .toWellFormed(),
     ),
     ...architecture && { architecture },
     kernels,
@@ -115,7 +118,7 @@ export async function inspectTree(path: string): Promise<OpenTree> {
   };
 }
 
-/** Reads a small text file; `undefined` when there is none. */
+/** Reads a small text file, which may be no UTF-8; `undefined` when there is none. */
 function readText(root: Root, nodes: Nodes, path: string): string | undefined {
   const node = lookup(nodes, path);
   if (node === undefined) return undefined;
@@ -128,7 +131,7 @@ function readText(root: Root, nodes: Nodes, path: string): string | undefined {
       hint: `At most ${CONFIGURATION_LIMIT} bytes are read`,
     });
   }
-  return new TextDecoder().decode(readFile(root, nodes, node, { limit: CONFIGURATION_LIMIT }));
+  return decodeText(readFile(root, nodes, node, { limit: CONFIGURATION_LIMIT }));
 }
 
 function newestTime(nodes: Nodes): number {

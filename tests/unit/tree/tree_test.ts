@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
 import { type ArchitectureName, ARCHITECTURES } from "../../../lib/core/dps.ts";
+import { addedOf, entryPath } from "../../../lib/filesystem/contents.ts";
+import { planDisk } from "../../../lib/plan/plan.ts";
 import { inspectTree, type OpenTree } from "../../../lib/tree/inspect.ts";
 import { closeRoot } from "../../../lib/tree/root.ts";
+import { settingsOf } from "../../lab/facts.ts";
 import { tempDir } from "../../lab/helpers.ts";
 import { elf, pe } from "../../lab/program_heads.ts";
 
@@ -56,6 +59,38 @@ Deno.test("inspectTree() reads fstab, machine ID and the kernel options on one l
     assert.equal(machineId, "abc\n");
     assert.equal(kernelOptions, "quiet console=ttyS0 [2J splash");
   }));
+
+Deno.test("inspectTree() and planDisk() keep the bytes of fstab and kernel options that are no UTF-8", () => {
+  const bytes = (text: string) => Uint8Array.from(text, (character) => character.charCodeAt(0));
+  return withTree({
+    "/etc/fstab": bytes("//srv/x /mnt/f\xfcr cifs password=p\xe4ss\xc3\xa9 0 0\n"),
+    "/etc/kernel/cmdline": bytes("quiet name=\xfc\x80\xc3\xa9\n"),
+    "/etc/os-release": bytes("ID=x\nPRETTY_NAME=caf\xe9\n"),
+    "/boot/vmlinuz-6": KERNEL,
+    "/usr/lib/systemd/boot/efi/systemd-bootx64.efi": KERNEL,
+    "/usr/sbin/init": elf("x86-64"),
+  }, (tree) => {
+    // It stands in JSON of manifests, which must be well-formed.
+    assert.equal(tree.osRelease["PRETTY_NAME"], "caf\ufffd");
+    const plan = planDisk(settingsOf(), tree);
+    const textIn = (path: string, name: string) => {
+      for (const { selection } of plan.partitions) {
+        for (let entry = 0; entry < selection.count; entry++) {
+          if (entryPath(selection, entry) !== path) continue;
+          return String.fromCharCode(...addedOf(selection, entry)!.text!);
+        }
+      }
+      assert.fail(`no ${name}`);
+    };
+    assert.match(
+      textIn("/etc/fstab", "fstab"),
+      /^\/\/srv\/x \/mnt\/f\xfcr cifs password=p\xe4ss\xc3\xa9 0 0\n/,
+    );
+    for (const path of ["/etc/kernel/cmdline", "/loader/entries/x-6.conf"]) {
+      assert.match(textIn(path, "options"), / quiet name=\xfc\x80\xc3\xa9\n/);
+    }
+  });
+});
 
 Deno.test("inspectTree() takes what is not there for not there", () =>
   withTree(
