@@ -142,7 +142,7 @@ function assertEqualFiles(expected: string, actual: string, anyHoles: boolean): 
   const [left, right] = [openFile(expected), openFile(actual)];
   try {
     const ranges = dataOf(left);
-    if (!anyHoles) assert.deepEqual(dataOf(right), ranges, `holes of ${expected}`);
+    if (!anyHoles) assert.deepEqual({ of: expected, data: dataOf(right) }, { of: expected, data: ranges });
     // Reading a hole gives zeros. Up to here equal sizes were found.
     for (const [start, end] of anyHoles ? dataOf(right) : []) {
       if (!ranges.some(([from, to]) => from <= start && end <= to)) ranges.push([start, end]);
@@ -181,7 +181,8 @@ function dataOf(fd: number): [number, number][] {
     if (start < 0) return ranges;
     at = posix.seek(fd, start, "hole");
     const [from, to] = [Math.floor(start / 4096) * 4096, Math.ceil(at / 4096) * 4096];
-    if (ranges.length > 0 && ranges.at(-1)![1] === from) ranges.at(-1)![1] = to;
+    // Where blocks are smaller, two pieces can lie in one of 4 KiB.
+    if (ranges.length > 0 && ranges.at(-1)![1] >= from) ranges.at(-1)![1] = to;
     else ranges.push([from, to]);
   }
 }

@@ -6,13 +6,30 @@
 
 import { mounted } from "./ext4_image.ts";
 import { quiet } from "./helpers.ts";
+import type { RandomTreeOptions } from "./random_tree.ts";
+
+export interface LoopFilesystemRow {
+  readonly make: (image: string) => Promise<string>;
+  /** What a tree on it cannot have. */
+  readonly limits: RandomTreeOptions;
+  /** Whether what is a hole depends on what was read: XFS takes room that it keeps ready for data, once it is cached. */
+  readonly anyHoles?: boolean;
+}
 
 /** How each is made, in a file. Their programs are in PROGRAMS. */
 export const LOOP_FILESYSTEMS = {
-  "xfs": (image: string) => quiet`mkfs.xfs -q -f ${image}`,
-  "btrfs": (image: string) => quiet`mkfs.btrfs -q -f ${image}`,
-  "ext4 with 1 KiB blocks": (image: string) => quiet`mke2fs -q -F -t ext4 -b 1024 -I 256 -N 20000 ${image}`,
-} as const;
+  "xfs": {
+    make: (image: string) => quiet`mkfs.xfs -q -f ${image}`,
+    // It encodes devices as System V does.
+    limits: { maxMajor: 511, maxMinor: 2 ** 18 - 1, longestTarget: 1023 },
+    anyHoles: true,
+  },
+  "btrfs": { make: (image: string) => quiet`mkfs.btrfs -q -f ${image}`, limits: {} },
+  "ext4 with 1 KiB blocks": {
+    make: (image: string) => quiet`mke2fs -q -F -t ext4 -b 1024 -I 256 -N 20000 ${image}`,
+    limits: { largest: 2 ** 40, longestTarget: 1023 },
+  },
+} as const satisfies Record<string, LoopFilesystemRow>;
 
 export type LoopFilesystem = keyof typeof LOOP_FILESYSTEMS;
 
@@ -25,7 +42,7 @@ export async function onFilesystem<T>(
   const image = `${dir}/loop`;
   await Deno.writeFile(image, new Uint8Array());
   await Deno.truncate(image, 2 ** 30);
-  await LOOP_FILESYSTEMS[type](image);
+  await LOOP_FILESYSTEMS[type].make(image);
   try {
     return await mounted(image, async (mount) => {
       await Deno.mkdir(`${mount}/own`);

@@ -67,8 +67,11 @@ interface Entry {
 export interface RandomTreeOptions {
   /** The largest file, in bytes; default: 15 TiB of hole. */
   readonly largest?: number;
-  /** The largest minor number of a device; default: what Linux has. */
+  /** The largest numbers of a device; default: what Linux has. */
+  readonly maxMajor?: number;
   readonly maxMinor?: number;
+  /** Bytes of the longest target of a symlink; default: what Linux has. */
+  readonly longestTarget?: number;
   /** Whether the root directory keeps the owner, mode and xattrs that it has. */
   readonly plainRoot?: boolean;
 }
@@ -78,7 +81,8 @@ export function makeRandomTree(
   root: string,
   seed: number,
   count: number,
-  { largest = 15 * TiB, maxMinor = 0xfffff, plainRoot = false }: RandomTreeOptions = {},
+  { largest = 15 * TiB, maxMajor = 4095, maxMinor = 0xfffff, longestTarget = 4095, plainRoot = false }:
+    RandomTreeOptions = {},
 ): void {
   const random = newRandom(seed);
   const entries: Entry[] = plainRoot ? [] : [{ path: root, type: "directory" }];
@@ -104,13 +108,16 @@ export function makeRandomTree(
       directories.push(path);
       entries.push({ path, type: "directory" });
     } else if (kind < 24) {
-      makeSymlink(randomTarget(random), path);
+      makeSymlink(randomTarget(random).slice(0, longestTarget), path);
       entries.push({ path, type: "symlink" });
     } else if (kind < 32) {
       const type = random.pick([S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK]);
       const isDevice = type === S_IFCHR || type === S_IFBLK;
       const [major, minor] = isDevice
-        ? [random.pick([0, 1, 255, 256, 4095]), random.pick([0, 3, 255, 256, 65_535, 0x7ffff, maxMinor])]
+        ? [
+          Math.min(maxMajor, random.pick([0, 1, 255, 256, 4095])),
+          Math.min(maxMinor, random.pick([0, 3, 255, 256, 65_535, 0x7ffff, 0xfffff])),
+        ]
         : [];
       makeNode(path, type | 0o644, major, minor);
       entries.push({ path, type: "special" });

@@ -85,10 +85,11 @@ for (const type of Object.keys(READ_ONLY) as ReadOnlyName[]) {
           (mount) =>
             assertEqualTrees(input, mount, { time: keptTime(type), anyHoles: true, noSockets: true }),
         );
-        const early = await quiet`find ${input} ! -newermt 1970-01-01T00:00:00Z ! -type s -printf x`;
+        const times = await quiet`find ${input} ! -type s -printf ${"%T@\\n"}`;
+        const early = times.match(type === "erofs" ? /^-\d+\.0*[1-9]/m : /^-/m);
         assert.equal(
           notices.some((notice) => notice.startsWith("Dating ")),
-          early !== "",
+          early !== null,
           notices.join("\n"),
         );
       });
