@@ -13,10 +13,11 @@ import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
 import { packagesFor, startedPrograms } from "../lib/system/programs.ts";
 import { $ } from "../lib/system/sh.ts";
+import { bashCompletion, fishCompletion, manPage, settingsSchema, zshCompletion } from "./command-line.ts";
 import { renderTables } from "./tables.ts";
 import { print, runTask } from "./task.ts";
 
-const HELP = `Write what follows from the code: permissions, package lists, file lists, tables
+const HELP = `Write what follows from the code: permissions, lists, tables, completion, the man page
 
 Usage: deno task generate [--check]
 
@@ -51,6 +52,11 @@ const FILES: Readonly<Record<string, readonly Render[]>> = {
     ["boot", "contents", "findings", "formats", "requirements", "settings", "speed"]
       .map((name) => [`docs/${name}.md`, [renderTables]]),
   ),
+  "completions/raptor-builders.bash": [bashCompletion],
+  "completions/raptor-builders.fish": [fishCompletion],
+  "completions/_raptor-builders": [zshCompletion],
+  "docs/raptor-builders.1": [manPage],
+  "docs/settings.schema.json": [settingsSchema],
 };
 
 /** The programs that the builders may start. */
@@ -114,7 +120,7 @@ async function sources(): Promise<string> {
 async function generate(write: boolean): Promise<string[]> {
   const stale: string[] = [];
   for (const [file, renders] of Object.entries(FILES)) {
-    const old = await Deno.readTextFile(ROOT + file);
+    const old = await Deno.readTextFile(ROOT + file).catch(() => "");
     let text = old;
     for (const render of renders) text = await render(text);
     if (text === old) continue;

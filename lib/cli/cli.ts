@@ -41,7 +41,7 @@ import {
 } from "../system/process.ts";
 import { inspectTree, type OpenTree, type Tree } from "../tree/inspect.ts";
 import { closeRoot } from "../tree/root.ts";
-import { readFlags } from "./flags.ts";
+import { flagRows, type Flags, readFlags } from "./flags.ts";
 
 /** A kind of image. */
 export interface Builder<P extends Plan = Plan> {
@@ -68,7 +68,7 @@ export const VERSION: string = config.version;
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The flags that are no settings. */
-const FLAGS = {
+export const FLAGS = {
   "input": {
     type: "string",
     value: "DIR",
@@ -81,7 +81,7 @@ const FLAGS = {
   "log": { type: "string", value: "FORMAT", help: `Form of the log: ${log.LOG_FORMATS.join(", ")} [text]` },
   "help": { type: "boolean", help: "Show this help" },
   "version": { type: "boolean", help: "Show the version" },
-} as const satisfies Record<string, { type: "string" | "boolean"; value?: string; help: string }>;
+} as const satisfies Flags;
 
 /** Runs a builder with the arguments and environment of the process, and ends the process. */
 export async function main<P extends Plan>(builder: Builder<P>): Promise<never> {
@@ -218,7 +218,7 @@ async function runBuilder<P extends Plan>(
     OUTPUT_FORMAT: env.OUTPUT_FORMAT || promised,
   });
   const outputName = settings.outputName ?? nameOf(output, mounts);
-  checkName(isNamed ? basename(output) : outputName, settings.outputFormat, isNamed);
+  checkName(isNamed ? basename(output) : outputName, settings.outputFormat, isNamed || settings.strict);
   for (const name of ignoredSettings(builder.settings, env)) {
     log.warn(`${name} has no meaning for ${builder.name} and is ignored`);
   }
@@ -253,13 +253,13 @@ async function runBuilder<P extends Plan>(
  * Holds the name of the image against its format. As the output of a job, or of a container, it is only warned of: the
  * builder does not see it in all of Raptor's containers, and must give the same result there.
  *
- * @throws {BuildError} (usage) with both ways out.
+ * @throws {BuildError} (usage) with both ways out, where the name is what was asked for.
  */
-function checkName(name: string, format: Settings["outputFormat"], isNamed: boolean): void {
+function checkName(name: string, format: Settings["outputFormat"], isStrict: boolean): void {
   const wrong = contradiction(name, format);
   if (!wrong) return;
   const { problem, hint } = wrong;
-  if (isNamed) throw new BuildError(`Cannot write ${quote(name)}: ${problem}`, { kind: "usage", hint });
+  if (isStrict) throw new BuildError(`Cannot write ${quote(name)}: ${problem}`, { kind: "usage", hint });
   log.warn(`${quote(name)} will hold another format: ${problem}`);
   log.warn(hint);
 }
@@ -298,17 +298,17 @@ function requireKept(
   }
 }
 
-type Flags = Readonly<Record<string, string | boolean | undefined>>;
+type FlagValues = Readonly<Record<string, string | boolean | undefined>>;
 
 /** @throws {BuildError} (usage) naming the flag that is unknown or lacks a value. */
-function parseFlags(builder: Pick<Builder, "name" | "settings">, args: readonly string[]): Flags {
+function parseFlags(builder: Pick<Builder, "name" | "settings">, args: readonly string[]): FlagValues {
   const options: NonNullable<ParseArgsConfig["options"]> = {};
   for (const [name, { type }] of Object.entries(FLAGS)) options[name] = { type };
   for (const name of builder.settings) options[flagOf(name)] = { type: "string" };
   const explain = (flag: string) =>
     isSettingFlag(flag) ? `It is a setting, but means nothing to ${builder.name}: leave it out` : undefined;
   const secrets = builder.settings.filter((name) => "secret" in SETTINGS[name]).map(flagOf);
-  return readFlags({ args: [...args], options }, explain, secrets).values as Flags;
+  return readFlags({ args: [...args], options }, explain, secrets).values as FlagValues;
 }
 
 /** Whether a flag, without its dashes, is that of a setting, of whichever builder. */
@@ -324,10 +324,8 @@ export async function print(text: string): Promise<void> {
 
 /** What `--help` prints. */
 export function helpText(builder: Pick<Builder, "name" | "summary" | "output" | "settings">): string {
-  const flags = Object.entries(FLAGS).map(([name, flag]) => [
-    `  --${name}${"value" in flag ? `=${flag.value}` : ""}`,
-    name === "output" ? `${flag.help} [${builder.output}]` : flag.help,
-  ]);
+  const output = { ...FLAGS.output, help: `${FLAGS.output.help} [${builder.output}]` };
+  const flags = flagRows({ ...FLAGS, output });
   const settings = settingRows(builder.settings).map(({ flag, env, fallback, help }) => [
     `  ${flag}`,
     env,

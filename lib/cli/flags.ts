@@ -11,6 +11,26 @@ import { nearest } from "../core/suggest.ts";
 /** Where the flags are shown: nobody reads a list of thirty in an error message. */
 export const SEE_HELP = "--help shows what it takes";
 
+/** The flags of a command, a row each. */
+export type Flags = Readonly<Record<string, Flag>>;
+
+export interface Flag {
+  readonly type: "string" | "boolean";
+  readonly short?: string;
+  readonly multiple?: boolean;
+  /** What stands for the value in `--help`. */
+  readonly value?: string;
+  readonly help: string;
+}
+
+/** The flags for `--help`: `-f, --file=FILE` and what it means. */
+export function flagRows(flags: Flags): [flag: string, help: string][] {
+  return Object.entries(flags).map(([name, { short, value, help }]) => [
+    `  ${short ? `-${short}, ` : ""}--${name}${value ? `=${value}` : ""}`,
+    help,
+  ]);
+}
+
 /**
  * Reads a command line.
  *

@@ -12,8 +12,8 @@ import * as log from "../core/log.ts";
 import { nearest } from "../core/suggest.ts";
 import { renderTable } from "../core/table.ts";
 import { misspelledSettings, SETTINGS } from "../plan/settings.ts";
-import { type Builder, isSettingFlag, print, run, VERSION } from "./cli.ts";
-import { readFlags } from "./flags.ts";
+import { type Builder, FLAGS, isSettingFlag, print, run, VERSION } from "./cli.ts";
+import { flagRows, type Flags, readFlags } from "./flags.ts";
 import { runJobs } from "./jobs.ts";
 import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
 
@@ -21,23 +21,31 @@ import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
 // deno-lint-ignore no-explicit-any
 export type Builders = Readonly<Record<string, Builder<any>>>;
 
-/** Flags of a builder that make sense for a list of jobs too, and are handed on. */
-const SHARED_FLAGS = {
-  "dry-run": { type: "boolean" },
-  "json": { type: "boolean" },
-  "verbose": { type: "boolean" },
-  "log": { type: "string" },
-} as const;
+/** The flags for jobs. */
+export const JOB_FLAGS = {
+  "file": { type: "string", short: "f", value: "FILE", help: "The file with the jobs [Raptor.toml]" },
+  "input": {
+    type: "string",
+    multiple: true,
+    value: "NAME=PATH",
+    help: "The tree of input NAME [NAME, NAME.tar, NAME.tar.gz or NAME.tar.zst beside the file]",
+  },
+  "index": {
+    type: "string",
+    value: "N",
+    help: "Only the Nth of the jobs, from 0: one for each pod of a Kubernetes Indexed Job",
+  },
+  "force": { type: "boolean", help: "Build images that are up to date too" },
+  "dry-run": FLAGS["dry-run"],
+  "json": FLAGS.json,
+  "verbose": FLAGS.verbose,
+  "log": FLAGS.log,
+  "help": { ...FLAGS.help, short: "h" },
+  "version": FLAGS.version,
+} as const satisfies Flags;
 
-const FLAGS = {
-  "file": { type: "string", short: "f" },
-  "force": { type: "boolean" },
-  "input": { type: "string", multiple: true },
-  "index": { type: "string" },
-  "help": { type: "boolean", short: "h" },
-  "version": { type: "boolean" },
-  ...SHARED_FLAGS,
-} as const;
+/** Those that are handed on to the builder. */
+const SHARED_FLAGS = ["dry-run", "json", "verbose", "log"] as const;
 
 /**
  * Runs what the arguments ask for.
@@ -74,8 +82,8 @@ export async function runSuite(
     log.detail(`${name} is left out: ${reason}`);
   }
   warnOfSettings(builders, jobs);
-  const flags = Object.keys(SHARED_FLAGS).flatMap((flag) => {
-    const value = values[flag as keyof typeof SHARED_FLAGS];
+  const flags = SHARED_FLAGS.flatMap((flag) => {
+    const value = values[flag];
     return value === undefined ? [] : typeof value === "string" ? [`--${flag}=${value}`] : [`--${flag}`];
   });
   const options = {
@@ -101,7 +109,7 @@ function readArguments(args: readonly string[], builders: readonly string[]) {
       ? "It is a setting: write it into the env table of a job, or name a builder before it"
       : undefined;
   try {
-    return readFlags({ args: [...args], options: FLAGS, allowPositionals: true }, explain);
+    return readFlags({ args: [...args], options: JOB_FLAGS, allowPositionals: true }, explain);
   } catch (error) {
     // Flags of a builder whose name is misspelt.
     const meant = nearest(args[0]!, builders);
@@ -196,8 +204,8 @@ function warnOfSettings(builders: Builders, jobs: readonly Job[]): void {
 function helpText(builders: Builders): string {
   return `Builds images from OS trees
 
-Usage: deno task build [JOB...] [FLAG...]     build jobs of a Raptor.toml; all of ours without a name
-       deno task build BUILDER [FLAG...]      run one builder; BUILDER --help shows its settings
+Usage: raptor-builders [JOB...] [FLAG...]     build jobs of a Raptor.toml; all of ours without a name
+       raptor-builders BUILDER [FLAG...]      run one builder; BUILDER --help shows its settings
 
 Builders:
 
@@ -205,15 +213,9 @@ ${renderTable(Object.values(builders).map(({ name, summary }) => [`  ${name}`, s
 
 Flags for jobs:
 
-  -f, --file=FILE     The file with the jobs [Raptor.toml]
-  --input=NAME=PATH   The tree of input NAME [NAME, NAME.tar, NAME.tar.gz or NAME.tar.zst beside the file]
-  --index=N           Only the Nth of the jobs, from 0: one for each pod of a Kubernetes Indexed Job
-  --force             Build images that are up to date too
-  --dry-run, --json, --verbose, --log=FORMAT
-                      As for a builder
-  --help, --version
+${renderTable(flagRows(JOB_FLAGS)).join("\n")}
 
-A job is asked for as NAME or run.NAME, a group of jobs as %NAME. In the container the first word after the
-image is the name of a builder.
+A job is asked for as NAME or run.NAME, a group of jobs as %NAME. "deno task build" in a checkout is the same program, and in
+the container the first word after the image is the name of a builder.
 `;
 }

@@ -6,35 +6,56 @@
 
 import { nearest, oneOf } from "../core/suggest.ts";
 
+/** What is known of the texts that a parser takes: for completion, and as JSON Schema. */
+export interface Schema {
+  /** All of them, or the usual ones where a pattern says which others there are. */
+  readonly words?: readonly string[];
+  /** A regular expression with the flag `u`, as JSON Schema has it. */
+  readonly pattern?: string;
+}
+
+/** A parser of texts, which throws an {@link Error} with what is accepted. */
+export interface Parser<T> {
+  (text: string): T;
+  readonly schema?: Schema;
+}
+
+/** A parser with what is known of its texts. */
+export function described<T>(schema: Schema, parse: (text: string) => T): Parser<T> {
+  return Object.assign((text: string) => parse(text), { schema });
+}
+
 /** 2^30 MiB are 1 PiB: all sums of such sizes in bytes are exact, and no filesystem here is larger. */
 const MAX_MB = 2 ** 30;
 
 /** MiB, for which the settings say MB as Raptor does. */
-export function mebibytes(minimum: number): (text: string) => number {
-  return (text) => {
+export function mebibytes(minimum: number): Parser<number> {
+  return described({ pattern: minimum ? "^0*[1-9][0-9]*$" : "^[0-9]+$" }, (text) => {
     const number = Number(text);
     if (!/^\d+$/.test(text) || number < minimum || number > MAX_MB) {
       throw new Error(`a whole number of MiB from ${minimum} to ${MAX_MB}`);
     }
     return number;
-  };
+  });
 }
 
 /** One of these names, or of their aliases. */
 export function choice<T extends string>(
   names: readonly T[],
   aliases: ReadonlyMap<string, T> = new Map(),
-): (text: string) => T {
-  return (text) => {
+): Parser<T> {
+  return described({ words: [...names, ...aliases.keys()] }, (text) => {
     const name = aliases.get(text) ?? names.find((name) => name === text);
     if (name === undefined) throw new Error(oneOf(names, text));
     return name;
-  };
+  });
 }
 
 /** Names separated by commas, or `all` or `none`. */
-export function listOf<T extends string>(names: readonly T[]): (text: string) => readonly T[] {
-  return (text) => {
+export function listOf<T extends string>(names: readonly T[]): Parser<readonly T[]> {
+  const some = `(${names.join("|")})`;
+  const schema = { words: ["all", "none", ...names], pattern: `^(all|none|${some}(,${some})*)$` };
+  return described(schema, (text) => {
     if (text === "none") return [];
     if (text === "all") return names;
     const chosen = text.split(",");
@@ -44,20 +65,23 @@ export function listOf<T extends string>(names: readonly T[]): (text: string) =>
       throw new Error(`none, all, or some of ${names.join(",")}${meant ? `; did you mean ${meant}?` : ""}`);
     }
     return names.filter((name) => chosen.includes(name));
-  };
+  });
 }
 
 /** Text that matches; `accepted` says which. */
-export function pattern(regexp: RegExp, accepted: string): (text: string) => string {
-  return (text) => {
+export function pattern(regexp: RegExp, accepted: string): Parser<string> {
+  return described({ pattern: regexp.source }, (text) => {
     if (!regexp.test(text)) throw new Error(accepted);
     return text;
-  };
+  });
 }
 
 /** Kernel options on one line. They end up in boot entries and scripts, where a line break would start another. */
-export function parseKernelOptions(text: string): string {
-  if (!/^[\x20-\x7e]{1,2000}$/.test(text)) throw new Error("one line of at most 2000 ASCII characters");
-  if (/(^| )root=/.test(text)) throw new Error("options other than root=, which is that of the image");
-  return text.trim();
-}
+export const kernelOptions: Parser<string> = described(
+  { pattern: "^(?!(.* )?root=)[\\x20-\\x7e]{1,2000}$" },
+  (text) => {
+    if (!/^[\x20-\x7e]{1,2000}$/.test(text)) throw new Error("one line of at most 2000 ASCII characters");
+    if (/(^| )root=/.test(text)) throw new Error("options other than root=, which is that of the image");
+    return text.trim();
+  },
+);

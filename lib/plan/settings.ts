@@ -13,7 +13,15 @@ import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { type FormatName, FORMATS } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
 import { pem } from "./pem.ts";
-import { choice, listOf, mebibytes, parseKernelOptions, pattern } from "./setting-values.ts";
+import {
+  choice,
+  described,
+  kernelOptions,
+  listOf,
+  mebibytes,
+  type Parser,
+  pattern,
+} from "./setting-values.ts";
 
 interface Setting<T> {
   /** Name of the environment variable; the flag is the same in lower case: `EFI_MB`, `--efi-mb`. */
@@ -36,7 +44,7 @@ interface Setting<T> {
    * @throws {Error} with what is accepted, as in "a whole number of MiB from 1 to 1048576"; the cause, when it is a text, is
    * why this value is not.
    */
-  readonly parse: (text: string) => T;
+  readonly parse: Parser<T>;
 }
 
 /** What an image boots on. */
@@ -58,6 +66,10 @@ const COMPRESSION_HELP = FILESYSTEM_NAMES.map((
   .filter(([, names]) => names!.length).map(([name, names]) => `${name} ${(names as string[]).join(" ")}`)
   .join("; ");
 
+const COMPRESSION_NAMES = [
+  ...new Set(FILESYSTEM_NAMES.flatMap((name) => Object.keys(FILESYSTEMS[name].compressors))),
+];
+
 export const SETTINGS = {
   outputFormat: {
     env: "OUTPUT_FORMAT",
@@ -78,7 +90,10 @@ export const SETTINGS = {
     value: "METHOD",
     computed: "the first that the filesystem has",
     help: `Compression of the root filesystem: ${COMPRESSION_HELP}`,
-    parse: parseCompression,
+    parse: described(
+      { words: COMPRESSION_NAMES, pattern: "^[a-z][a-z0-9]*(:[0-9]{1,2})?$" },
+      parseCompression,
+    ),
   },
   label: {
     env: "LABEL",
@@ -195,7 +210,7 @@ export const SETTINGS = {
     value: "BYTES",
     default: "512",
     help: "Logical sectors of the disk that the image is for: 512, 4096",
-    parse: (text: string): number => Number(choice(["512", "4096"])(text)),
+    parse: described(choice(["512", "4096"]).schema!, (text) => Number(choice(["512", "4096"])(text))),
   },
   secureBootKey: {
     env: "SECURE_BOOT_KEY",
@@ -218,7 +233,7 @@ export const SETTINGS = {
     value: "OPTIONS",
     computed: "what the tree says",
     help: "Kernel options besides those of the tree, e.g. console=ttyS0",
-    parse: parseKernelOptions,
+    parse: kernelOptions,
   },
   keep: {
     env: "KEEP",
@@ -240,7 +255,7 @@ export const SETTINGS = {
     value: "0|1",
     default: "0",
     help: "1: what is found in the tree that will not work or is lost is an error, and nothing is built",
-    parse: (text: string): boolean => choice(["0", "1"])(text) === "1",
+    parse: described({ words: ["0", "1"] }, (text) => choice(["0", "1"])(text) === "1"),
   },
   manifest: {
     env: "MANIFEST",
@@ -263,7 +278,7 @@ export const SETTINGS = {
     value: "TEXT",
     computed: "from os-release, architecture and layout",
     help: 'What all UUIDs are derived from; "random" for fresh ones',
-    parse: pattern(/^.{1,1024}$/su, "1 to 1024 characters"),
+    parse: pattern(/^[^]{1,1024}$/u, "1 to 1024 characters"),
   },
   sourceDateEpoch: {
     env: "SOURCE_DATE_EPOCH",
@@ -271,12 +286,12 @@ export const SETTINGS = {
     computed: "the newest mtime in the tree",
     help: "Time of everything that the build makes; later mtimes are clamped to it",
     // 2^34 - 1 - 2^31 is the last second that ext4 can store (in 2446).
-    parse: (text: string): number => {
+    parse: described({ pattern: "^[0-9]{1,11}$" }, (text) => {
       if (!/^\d{1,11}$/.test(text) || Number(text) > 2 ** 34 - 2 ** 31 - 1) {
         throw new Error("seconds since 1970, at most 15032385535");
       }
       return Number(text);
-    },
+    }),
   },
 } as const satisfies Record<string, Setting<unknown>>;
 

@@ -169,6 +169,9 @@ export const PROGRAMS = {
   "slirp4netns": { purpose: "test", package: "slirp4netns", why: "for its network without root" },
   "nft": { purpose: "test", package: "nftables", why: "for the network of podman 5" },
   "/usr/bin/time": { purpose: "test", package: "time", why: "to measure time and memory" },
+  "zsh": { purpose: "test", package: "zsh", why: "to try its completion" },
+  "fish": { purpose: "test", package: "fish", why: "to try its completion" },
+  "mandoc": { purpose: "test", package: "mandoc", why: "to check the man page" },
   "genimage": { purpose: "bench", package: "genimage", why: "to be compared with" },
 } as const satisfies Record<string, Program>;
 

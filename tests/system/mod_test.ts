@@ -190,12 +190,20 @@ Deno.test("a job's output is what Raptor makes it, whatever its name promises, w
     assert.equal(code, 0, err);
     assert.match(err, /^\[W\] "small\.qcow2" will hold another format: \.qcow2 means qcow2, not raw$/m);
     assert.match(err, /^\[W\] Set OUTPUT_FORMAT to qcow2, or end the name in \.raw or \.img$/m);
+    await Deno.writeTextFile(
+      `${dir}/Raptor.toml`,
+      JOBS.replace('"small.img"', '"s.qcow2"\nargs = ["--strict=1"]'),
+    );
+    const strict = await suite(["small"], { cwd: dir });
+    assert.equal(strict.code, 2);
+    assert.match(strict.err, /^\[E\] Cannot write "s\.qcow2": /m);
     // Outside of a job the same name chooses the format.
     const args = ["part-image", "--input=test", "--output=direct.qcow2", "--free-mb=1"];
     const direct = await suite(args, { cwd: dir });
     assert.equal(direct.code, 0, direct.err);
     const magic = async (name: string) => (await Deno.readFile(`${dir}/${name}`)).subarray(0, 4).toHex();
     assert.deepEqual([await magic("small.qcow2"), await magic("direct.qcow2")], ["00000000", "514649fb"]);
+    await Deno.writeTextFile(`${dir}/Raptor.toml`, JOBS);
     // A name that is nearly that of a job or of a builder.
     for (const [word, meant] of [["samll", "small"], ["prat-image", "part-image"]]) {
       const wrong = await suite([word!], { cwd: dir });

@@ -3,7 +3,9 @@ import { glob } from "node:fs/promises";
 import { dirname, join, normalize } from "node:path";
 import { BUILDERS } from "../../builders/mod.ts";
 import config from "../../deno.json" with { type: "json" };
-import { SETTINGS } from "../../lib/plan/settings.ts";
+import { FLAGS } from "../../lib/cli/cli.ts";
+import { JOB_FLAGS } from "../../lib/cli/suite.ts";
+import { flagOf, type SettingName, SETTINGS } from "../../lib/plan/settings.ts";
 import { namedTests } from "../proofs.ts";
 import { renderMarkdown, renderTables, TABLES } from "../../tasks/tables.ts";
 
@@ -12,7 +14,7 @@ const ROOT = new URL("../..", import.meta.url).pathname;
 /** What the docs write like a setting, but is none: fields of os-release and the unit, variables of others, tables of the code. */
 const OTHER_NAMES = [
   ...["ID", "ID_LIKE", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION", "NAME"],
-  ...["GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT", "U_BOOT_PARAMETERS"],
+  ...["GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT", "U_BOOT_PARAMETERS", "DENO_INSTALL_ROOT"],
   ...["MB", "SETTINGS", "FORMATS", "FILESYSTEMS", "MAKERS", "BOOTLOADERS", "ARCHITECTURES", "PROGRAMS"],
   "FINDINGS",
 ];
@@ -41,6 +43,25 @@ Deno.test("the docs name only variables, tasks and files that exist", async () =
     }
   }
   for (const name of Object.keys(BUILDERS)) assert(DOCS.get("README.md")!.includes(`**\`${name}\`**`), name);
+});
+
+Deno.test("the docs call raptor-builders with builders and flags that exist", { permissions: "none" }, () => {
+  let count = 0;
+  for (const [doc, text] of DOCS) {
+    for (const [, line] of text.matchAll(/(?:^|[`&] *)raptor-builders ([^\n`#&|]+)/gm)) {
+      const [word = ""] = line!.split(" ");
+      const builder: { settings: readonly SettingName[] } | undefined =
+        (BUILDERS as Record<string, typeof BUILDERS[keyof typeof BUILDERS]>)[word];
+      const flags = builder
+        ? [...Object.keys(FLAGS), ...builder.settings.map(flagOf)]
+        : Object.keys(JOB_FLAGS);
+      for (const [, flag] of line!.matchAll(/--([\w-]+)/g)) {
+        assert(flags.includes(flag!), `${doc}: --${flag}`);
+      }
+      count++;
+    }
+  }
+  assert(count > 3);
 });
 
 /** The anchors of a page, as GitHub makes them of its headings. */
