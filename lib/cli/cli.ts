@@ -16,13 +16,16 @@ import { timeStep } from "../core/progress.ts";
 import { oneOf } from "../core/suggest.ts";
 import { renderTable } from "../core/table.ts";
 import { contradiction, promisedFormats } from "../image/formats.ts";
-import { dateEmptyOutputs, followLinks, refuseStream } from "../image/output.ts";
+import { dateEmptyOutputs, followOutput, refuseStream } from "../image/output.ts";
 import { openInput } from "../make/input.ts";
+import { checkOutside, checkPlaces, type Place } from "../make/places.ts";
+import { verityFiles } from "../make/verity.ts";
 import { plainPlan, renderPlan } from "../plan/describe.ts";
 import type { Plan } from "../plan/plan.ts";
 import {
   flagOf,
   ignoredSettings,
+  keyFiles,
   misspelledSettings,
   readSettings,
   type SettingName,
@@ -197,7 +200,7 @@ async function runBuilder<P extends Plan>(
   const given = flags.output as string | undefined ?? builder.output;
   refuseStream(given);
   // Absolute, since programs take "-x" for an option and qemu-img "nbd:x" for a network.
-  const output = await followLinks(resolve(given));
+  const output = await followOutput(resolve(given));
   const form = log.LOG_FORMATS.find((form) => form === (flags.log ?? "text"));
   if (!form) {
     throw new BuildError(`Cannot use --log=${quote(String(flags.log))}`, {
@@ -227,11 +230,19 @@ async function runBuilder<P extends Plan>(
   }
   requireKept(builder, settings, output, mounts);
   const path = flags.input as string | undefined ?? DEFAULT_INPUT;
+  const written = writtenPlaces(builder, settings, output, outputName);
+  await checkPlaces(written, [
+    { what: "the input", path },
+    ...keyFiles(builder.settings, flags as Record<string, string>, env)
+      .map(({ env, path }) => ({ what: `the file of ${env}`, path })),
+  ]);
   log.step(`Reading ${path}`);
+  const began = new Date();
   await using input = await openInput(path);
-  const tree = await timeStep("read the tree", () => inspectTree(input.directory));
+  const tree = await timeStep("read the tree", () => inspectTree(input.directory, began));
   throwIfInterrupted();
   try {
+    await checkOutside(written, tree);
     const seed = settings.seed === "random" ? crypto.randomUUID() : settings.seed;
     const plan = await timeStep("plan", () => builder.plan({ ...settings, seed, outputName }, tree));
     if (flags["dry-run"]) {
@@ -296,6 +307,24 @@ function requireKept(
       },
     );
   }
+}
+
+/** What a build writes. */
+function writtenPlaces(
+  { settings: taken }: Pick<Builder, "settings">,
+  { manifest, sbom, verity, verityDirectory }: Settings,
+  output: string,
+  name: string,
+): Place[] {
+  const hashes = taken.includes("verityDirectory") && verity !== "none"
+    ? verityFiles(verityDirectory ?? dirname(output), name)
+    : [];
+  return [
+    { what: "the image", path: output },
+    ...manifest === undefined ? [] : [{ what: "MANIFEST", path: manifest }],
+    ...sbom === undefined ? [] : [{ what: "SBOM", path: sbom }],
+    ...hashes.map((path) => ({ what: "the hashes", path })),
+  ];
 }
 
 type FlagValues = Readonly<Record<string, string | boolean | undefined>>;

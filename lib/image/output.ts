@@ -5,10 +5,12 @@
  * @module
  */
 
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
-import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
+import * as log from "../core/log.ts";
+import { FILE_TYPES } from "../core/mode.ts";
 import { formatBytes, MiB } from "../core/units.ts";
+import { followLinks, inspectFile } from "../system/files.ts";
 import * as posix from "../system/posix.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
 import type { FormatName } from "./formats.ts";
@@ -25,21 +27,25 @@ export interface Output {
   readonly size: number;
   /** Bytes of the block device. */
   readonly room?: number;
+  /** Whether it was not there before, so that a build that fails leaves none. */
+  readonly isNew?: true;
 }
+
+/** Of what is made anew. What is there keeps its mode. */
+export const OUTPUT_MODE = 0o600;
 
 /**
  * Checks that an image can be written to `path`, without changing what is there. A file that does not exist is
- * made.
+ * made, for its owner alone: an image has all that only root may read in the tree.
  *
  * @param size bytes of the raw image.
- * @param tree the directory that the image is made from: an image in it would be part of itself.
  * @throws {BuildError} (usage) naming what is wrong with the output.
  */
 export async function checkOutput(
   path: string,
-  { size, format, tree }: { readonly size: number; readonly format: FormatName; readonly tree: string },
+  { size, format }: { readonly size: number; readonly format: FormatName },
 ): Promise<Output> {
-  const type = typeOf(path);
+  const type = inspectFile(path)?.type;
   if (type === FILE_TYPES.block) {
     return { path, isDevice: true, size, room: checkDevice(path, size, format) };
   }
@@ -47,48 +53,43 @@ export async function checkOutput(
   if (type !== undefined && type !== FILE_TYPES.file) {
     throw refuse(path, "it is no regular file and no block device", NO_STREAM);
   }
+  const isNew = type === undefined;
   try {
-    (await Deno.open(path, { create: true, read: true, write: true })).close();
-    const real = await Deno.realPath(path);
-    if (real.startsWith(`${await Deno.realPath(tree)}/`)) {
-      throw refuse(path, "it lies in the tree that the image is made from");
-    }
+    (await Deno.open(path, { create: true, read: true, write: true, mode: OUTPUT_MODE })).close();
   } catch (cause) {
-    throw cause instanceof BuildError ? cause : cannotWrite(path, cause);
+    throw cannotWrite(path, cause);
   }
-  return { path, isDevice: false, size };
+  return { path, isDevice: false, size, ...isNew && { isNew } };
 }
-
-/** As many symlinks the kernel follows, too: https://man7.org/linux/man-pages/man7/path_resolution.7.html */
-const MAX_SYMLINKS = 40;
 
 /**
  * The file that an output really is: itself, or what it leads to as a symlink, which need not exist yet. What is beside
  * the image and what is named after it belongs there.
  */
-export async function followLinks(path: string): Promise<string> {
-  const type = typeOf(path);
+export async function followOutput(path: string): Promise<string> {
+  const type = inspectFile(path)?.type;
   // A device is reached by any of its names; a pipe has none.
-  if (type !== undefined && type !== FILE_TYPES.file) return path;
-  for (let followed = 0; followed < MAX_SYMLINKS; followed++) {
-    try {
-      path = resolve(await Deno.realPath(dirname(path)), await Deno.readLink(path));
-    } catch {
-      // No symlink, or nothing at all: checkOutput() says what is wrong with it.
-      break;
-    }
-  }
-  return path;
+  return type === undefined || type === FILE_TYPES.file ? await followLinks(path) : path;
 }
 
-/** The type of what is there, as in `FILE_TYPES`. Asked of libc: Deno only looks at devices with `--allow-all`. */
-function typeOf(path: string): number | undefined {
-  const fd = posix.open(posix.cString(path), posix.OPEN.path);
-  if (fd < 0) return undefined;
-  const stat = new Uint8Array(256);
-  posix.statx(fd, stat);
-  posix.close(fd);
-  return new DataView(stat.buffer).getUint16(posix.STATX.mode, true) & TYPE_MASK;
+/**
+ * Locks an output until the lock is disposed of, or this process ends in whatever way: two builds that write into one file
+ * would both succeed, and the image would be neither's.
+ *
+ * @throws {BuildError} naming the process that is writing it.
+ */
+export function lockOutput({ path }: Pick<Output, "path">): Disposable {
+  const fd = posix.open(posix.cString(path), posix.OPEN.readWrite);
+  if (fd < 0) throw new BuildError(`Cannot open ${quote(path)}: ${posix.errorText(fd)}`);
+  const locked = posix.lock(fd, Deno.pid);
+  if (locked > 0) {
+    posix.close(fd);
+    throw new BuildError(`Cannot write the image to ${quote(path)}: process ${locked} is building it`, {
+      hint: "Wait until it has ended (it may run in a container), or name another file with --output",
+    });
+  }
+  if (locked < 0) log.warn(`Cannot lock ${quote(path)} against other builds: ${posix.errorText(locked)}`);
+  return { [Symbol.dispose]: () => posix.close(fd) };
 }
 
 /** @returns the bytes of the device. */
@@ -155,8 +156,9 @@ function cannotWrite(path: string, cause: unknown): BuildError {
 export async function dateEmptyOutputs(paths: readonly string[]): Promise<void> {
   for (const path of paths) {
     try {
-      const { isFile, size } = await Deno.stat(path);
-      if (isFile && size === 0) await Deno.utime(path, EPOCH, EPOCH);
+      const { isFile, size, nlink } = await Deno.stat(path);
+      // One with a second name may be a file of the tree.
+      if (isFile && size === 0 && nlink === 1) await Deno.utime(path, EPOCH, EPOCH);
     } catch {
       // It does not exist or may not be changed: checkOutput() says so when it comes to it.
     }
@@ -176,8 +178,27 @@ export async function discardOutput({ path, isDevice, size, room = 0 }: Output):
     return;
   }
   // qemu-img removes a file that it cannot finish.
-  (await Deno.open(path, { create: true, write: true, truncate: true })).close();
+  (await Deno.open(path, { create: true, write: true, truncate: true, mode: OUTPUT_MODE })).close();
   await Deno.utime(path, EPOCH, EPOCH);
+}
+
+/** Writes a file beside the image. One that is not there is for its owner alone; one that is keeps its mode. */
+export async function writeBeside(
+  path: string,
+  contents: string | ReadableStream<Uint8Array>,
+): Promise<void> {
+  const file = await Deno.open(path, { create: true, write: true, truncate: true, mode: OUTPUT_MODE });
+  const stream = typeof contents === "string" ? new Blob([contents]).stream() : contents;
+  await stream.pipeTo(file.writable);
+}
+
+/** What is done with the output of a build that failed: one that was not there before is removed, others are emptied. */
+export async function abandonOutput(output: Output): Promise<void> {
+  await discardOutput(output);
+  if (!output.isNew) return;
+  await Deno.remove(output.path).catch(() => {
+    // In a directory where files cannot be removed, it stays empty and of 1970.
+  });
 }
 
 /** So many bytes of a device are zeroed before signals and progress get a turn. */
@@ -205,9 +226,20 @@ function zero(path: string, offset: number, length: number): void {
   if (result < 0) throw new BuildError(`Cannot write ${quote(path)}: ${posix.errorText(result)}`);
 }
 
-/** Dates the finished image: the very last act of a build. */
-export async function finishOutput({ path, isDevice }: Output): Promise<void> {
+/**
+ * Files are dated by the tick of the kernel's clock, of which there are at least a hundred in a second: what is written at a
+ * time may be dated so much earlier.
+ */
+const TICK_MS = 10;
+
+/**
+ * Dates the finished image: the very last act of a build. It is as old as what it was made from: a file that was changed
+ * after it was read is newer.
+ *
+ * @param began when reading began.
+ */
+export async function finishOutput({ path, isDevice }: Output, began: Date): Promise<void> {
   if (isDevice) return;
-  const now = new Date();
-  await Deno.utime(path, now, now);
+  const time = new Date(began.getTime() - TICK_MS);
+  await Deno.utime(path, time, time);
 }

@@ -14,7 +14,15 @@ import { timeStep, withProgress } from "../core/progress.ts";
 import { formatBytes, STAT_BLOCK } from "../core/units.ts";
 import { formatOf } from "../image/formats.ts";
 import { imageSize } from "../image/image.ts";
-import { allocateOutput, checkOutput, discardOutput, finishOutput, type Output } from "../image/output.ts";
+import {
+  abandonOutput,
+  allocateOutput,
+  checkOutput,
+  discardOutput,
+  finishOutput,
+  lockOutput,
+  type Output,
+} from "../image/output.ts";
 import { prepareToCompress } from "../image/qcow2/compress.ts";
 import { CLUSTER } from "../image/qcow2/header.ts";
 import type { Target } from "../image/target.ts";
@@ -31,7 +39,7 @@ import {
 } from "../system/scratch.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import { programsOf } from "./filesystems.ts";
-import { clearSideFiles, hashImage } from "./manifest.ts";
+import { checkSideFiles, clearSideFiles, hashImage } from "./manifest.ts";
 import { checkNeeds, checkPrograms } from "./programs.ts";
 import { checkSectors } from "./table.ts";
 import { removeVerity, verityDirectory } from "./verity.ts";
@@ -50,17 +58,34 @@ export async function openImage(output: string, plan: Plan, tree: OpenTree): Pro
   plan.partitions.forEach(({ filesystem: { type, needs } }) => checkNeeds(type, needs, versions));
   if (plan.builder === "disk-image") checkSectors(plan.sectorSize, versions.get("sfdisk"));
   const path = resolve(output);
-  const checked = await checkFor(path, plan, tree.path);
-  checkSpace(plan, checked);
-  const scratch = await openScratch(scratchParent(), checked.isDevice ? undefined : checked.path);
-  const image = new BuildImage({ output: checked, plan, scratch, versions, start, tree: tree.path });
+  checkSideFiles(plan.settings);
+  const checked = await checkFor(path, plan);
+  // What another build is making is not ours to remove.
+  const lock = lockOutput(checked);
   try {
-    throwIfInterrupted();
-    await image.clear();
-    await discardOutput(checked);
-    return image;
+    checkSpace(plan, checked);
+    const scratch = await openScratch(scratchParent(), checked.isDevice ? undefined : checked);
+    const image = new BuildImage({
+      output: checked,
+      plan,
+      scratch,
+      versions,
+      start,
+      lock,
+      began: tree.began,
+    });
+    try {
+      throwIfInterrupted();
+      await image.clear();
+      await discardOutput(checked);
+      return image;
+    } catch (error) {
+      await scratch[Symbol.asyncDispose]();
+      throw error;
+    }
   } catch (error) {
-    await scratch[Symbol.asyncDispose]();
+    if (checked.isNew) await Deno.remove(path).catch(() => {});
+    lock[Symbol.dispose]();
     throw error;
   }
 }
@@ -80,9 +105,9 @@ function programsFor({ builder, partitions, format, verity, settings }: Plan): P
 }
 
 /** A preliminary plan does not know its size yet. */
-function checkFor(path: string, plan: Plan, tree: string): Promise<Output> {
+function checkFor(path: string, plan: Plan): Promise<Output> {
   const isPreliminary = plan.partitions.some(({ filesystem }) => filesystem.estimate);
-  return checkOutput(path, { size: isPreliminary ? 0 : plan.size, format: plan.format, tree });
+  return checkOutput(path, { size: isPreliminary ? 0 : plan.size, format: plan.format });
 }
 
 /** Checks that what will certainly be written has room. The output's old content makes room, too. */
@@ -122,8 +147,9 @@ interface Opened {
   readonly versions: ReadonlyMap<string, string>;
   /** When the build began, as `performance.now()` says it. */
   readonly start: number;
-  /** The directory of the tree. */
-  readonly tree: string;
+  readonly lock: Disposable;
+  /** When reading the tree began. */
+  readonly began: Date;
 }
 
 /** An image that is being built. */
@@ -163,7 +189,10 @@ export class BuildImage implements AsyncDisposable {
   async stage(plan: Plan): Promise<void> {
     const { format, size, partitions } = plan;
     const { strategy } = formatOf(format);
-    this.output = await checkFor(this.output.path, plan, this.opened.tree);
+    this.output = {
+      ...await checkFor(this.output.path, plan),
+      ...this.opened.output.isNew && { isNew: true },
+    };
     if (plan !== this.opened.plan) checkSpace(plan, this.output);
     if (strategy === "direct") {
       const total = this.isDevice ? size : 0;
@@ -198,7 +227,7 @@ export class BuildImage implements AsyncDisposable {
   /** Dates the image: from here on it is a finished one. */
   async commit(): Promise<void> {
     throwIfInterrupted();
-    await finishOutput(this.output);
+    await finishOutput(this.output, this.opened.began);
     this.isFinished = true;
     await this.summarize();
   }
@@ -223,6 +252,7 @@ export class BuildImage implements AsyncDisposable {
       if (!this.isFinished) await this.discard();
     } finally {
       await this.opened.scratch[Symbol.asyncDispose]();
+      this.opened.lock[Symbol.dispose]();
     }
   }
 
@@ -231,7 +261,7 @@ export class BuildImage implements AsyncDisposable {
     const full = fullDirectory([dirname(this.output.path), scratchParent()]);
     if (full !== undefined) log.fail(`There is no space left in ${quote(full)}`);
     try {
-      await discardOutput(this.output);
+      await abandonOutput(this.output);
       await this.clear();
     } catch (error) {
       log.fail(`Cannot empty the output, which is not finished: ${(error as Error).message}`);

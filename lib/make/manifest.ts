@@ -14,10 +14,13 @@ import { createHash } from "node:crypto";
 import config from "../../deno.json" with { type: "json" };
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import { FILE_TYPES } from "../core/mode.ts";
 import { imageSize, readPieces } from "../image/image.ts";
+import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
 import { plainPlan } from "../plan/describe.ts";
 import type { Plan } from "../plan/plan.ts";
 import { parametersOf, SETTINGS, type Settings } from "../plan/settings.ts";
+import { inspectFile } from "../system/files.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import type { BuildImage } from "./image.ts";
 import { findInstalled, spdxDocument } from "./sbom.ts";
@@ -38,24 +41,41 @@ export async function hashImage(
 /** The files that are asked for beside the image. */
 type SideFiles = Pick<Settings, "manifest" | "sbom">;
 
+const SIDE_FILES = ["manifest", "sbom"] as const;
+
 /**
- * Empties the files, so that none describes another image than the one that is made now.
+ * Checks that the files can be written, without changing any.
  *
  * @throws {BuildError} (usage) when one cannot be written.
  */
-export async function clearSideFiles(files: SideFiles): Promise<void> {
-  for (const name of ["manifest", "sbom"] as const) {
+export function checkSideFiles(files: SideFiles): void {
+  for (const name of SIDE_FILES) {
     const path = files[name];
     if (path === undefined) continue;
-    try {
-      await Deno.writeFile(path, new Uint8Array());
-    } catch (cause) {
-      throw new BuildError(`Cannot write ${SETTINGS[name].env}=${quote(path)}: ${(cause as Error).message}`, {
+    const type = inspectFile(path)?.type;
+    const refuse = (reason: string, cause?: unknown) =>
+      new BuildError(`Cannot write ${SETTINGS[name].env}=${quote(path)}: ${reason}`, {
         kind: "usage",
         hint: "Name a file in a directory that can be written",
         cause,
       });
+    // A FIFO would be waited for.
+    if (type !== undefined && type !== FILE_TYPES.file) throw refuse("it is no regular file");
+    const options = { createNew: type === undefined, write: true, mode: OUTPUT_MODE };
+    try {
+      Deno.openSync(path, options).close();
+      if (options.createNew) Deno.removeSync(path);
+    } catch (cause) {
+      throw refuse((cause as Error).message, cause);
     }
+  }
+}
+
+/** Empties the files that are there, so that none describes another image than the one that is made now. */
+export async function clearSideFiles(files: SideFiles): Promise<void> {
+  for (const name of SIDE_FILES) {
+    const path = files[name];
+    if (path !== undefined && inspectFile(path)) await Deno.truncate(path);
   }
 }
 
@@ -74,7 +94,7 @@ export async function writeSideFiles(plan: Plan, tree: OpenTree, image: BuildIma
 }
 
 async function writeJson(path: string, value: unknown): Promise<void> {
-  await Deno.writeTextFile(path, `${JSON.stringify(value, null, 2)}\n`);
+  await writeBeside(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
 async function statement(plan: Plan, { output, name, raw, versions }: BuildImage, sha256: string) {

@@ -11,6 +11,7 @@
 import { dirname, join } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import { writeBeside } from "../image/output.ts";
 import type { PartPlan } from "../plan/plan.ts";
 import type { Made, Measured } from "../plan/root.ts";
 import type { VerityPlan } from "../plan/verity.ts";
@@ -47,11 +48,16 @@ export function verityDirectory({ verity }: PartPlan, { output }: Pick<BuildImag
   return verity?.directory ?? dirname(output.path);
 }
 
+/** The files that {@link writeVerity} writes for an image of that name. */
+export function verityFiles(directory: string, name: string): string[] {
+  return ["verity", "roothash", "roothash.p7s"].map((suffix) => `${pathBeside(directory, name)}.${suffix}`);
+}
+
 /** Removes the files that {@link writeVerity} writes: there is no image any more that they belong to. */
 export async function removeVerity(directory: string, name: string): Promise<void> {
-  for (const suffix of ["verity", "roothash", "roothash.p7s"]) {
+  for (const path of verityFiles(directory, name)) {
     try {
-      await Deno.remove(`${pathBeside(directory, name)}.${suffix}`);
+      await Deno.remove(path);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
@@ -71,10 +77,9 @@ export async function writeVerity(plan: PartPlan, image: Pick<BuildImage, "outpu
   const { name } = image;
   const path = pathBeside(directory, name);
   try {
-    // Not as copies, which would be as private as what they are copied from.
-    await Deno.writeFile(`${path}.verity`, (await Deno.open(made.hashes.path)).readable);
-    await Deno.writeTextFile(`${path}.roothash`, `${made.rootHash}\n`);
-    if (made.pkcs7) await Deno.writeFile(`${path}.roothash.p7s`, await Deno.readFile(made.pkcs7.path));
+    await writeBeside(`${path}.verity`, (await Deno.open(made.hashes.path)).readable);
+    await writeBeside(`${path}.roothash`, `${made.rootHash}\n`);
+    if (made.pkcs7) await writeBeside(`${path}.roothash.p7s`, (await Deno.open(made.pkcs7.path)).readable);
   } catch (cause) {
     throw new BuildError(`Cannot write the dm-verity hashes to ${quote(directory)}`, {
       hint: "Name a directory that can be written with VERITY_DIR; in Raptor, give the job a cache mount",

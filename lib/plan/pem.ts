@@ -53,8 +53,8 @@ export function pem(kind: Kind): (text: string) => string {
   };
 }
 
-/** Whatever is certainly a text is none: it would be looked for as a file, and be in an error message of the system. */
-function looksLikePath(text: string): boolean {
+/** Whether a value can only be a path: whatever may be a text is none. */
+export function looksLikePath(text: string): boolean {
   const plain = unwrap(text);
   return !/-----|\n/.test(plain) && innerOf(plain) === undefined;
 }

@@ -12,7 +12,7 @@ import { compressorNames, parseCompression } from "../filesystem/compression.ts"
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { type FormatName, FORMATS } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
-import { pem } from "./pem.ts";
+import { looksLikePath, pem } from "./pem.ts";
 import {
   choice,
   described,
@@ -324,8 +324,7 @@ export function readSettings(
 ): Settings {
   const read = (name: SettingName) => {
     const row: Setting<unknown> = SETTINGS[name];
-    const flag = taken.includes(name) ? flags[flagOf(name)] : undefined;
-    const variable = taken.includes(name) ? env[row.env] || undefined : undefined;
+    const { flag, variable } = givenTexts(name, taken, flags, env);
     const text = flag ?? variable ?? row.default;
     if (text === undefined) return undefined;
     try {
@@ -343,6 +342,27 @@ export function readSettings(
   };
   const names = Object.keys(SETTINGS) as SettingName[];
   return Object.fromEntries(names.map((name) => [name, read(name)])) as Settings;
+}
+
+function givenTexts(
+  name: SettingName,
+  taken: readonly SettingName[],
+  flags: Readonly<Record<string, string | undefined>>,
+  env: Readonly<Record<string, string | undefined>>,
+): { flag: string | undefined; variable: string | undefined } {
+  if (!taken.includes(name)) return { flag: undefined, variable: undefined };
+  return { flag: flags[flagOf(name)], variable: env[SETTINGS[name].env] || undefined };
+}
+
+/** The files that keys and certificates are read from, by their variables. */
+export function keyFiles(...given: Parameters<typeof readSettings>): { env: string; path: string }[] {
+  const [taken, flags, env] = given;
+  const names = taken.filter((name) => "secret" in SETTINGS[name]);
+  return names.flatMap((name) => {
+    const { flag, variable } = givenTexts(name, taken, flags, env);
+    const path = flag ?? variable;
+    return path !== undefined && looksLikePath(path) ? [{ env: SETTINGS[name].env, path }] : [];
+  });
 }
 
 /** The settings that decide on the image, by their variables: without keys, and without where files go. */

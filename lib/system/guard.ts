@@ -3,7 +3,7 @@
  *
  * Out of memory, a broken terminal or a bug can end a build where no handler runs. The guard waits at the end
  * of a pipe: when the pipe closes without a word, it kills the programs that still write, empties the output,
- * dates it 1970 and removes the scratch directory. It cannot help where it dies as well: when the first
+ * dates it 1970 (or removes it, if it was not there before) and removes the scratch directory. It cannot help where it dies as well: when the first
  * process of a container is killed, the kernel kills all others of it at the same time.
  *
  * It is no tool of the build, so it is neither logged nor judged: without it a build works just as well.
@@ -14,7 +14,17 @@
 import { RUN_MARK } from "./process.ts";
 import { childEnvironment } from "./programs.ts";
 
-/** Three arguments: the output (empty: none), the scratch directory, and the mark of the programs. */
+/** An output that must not be left half made. */
+export interface GuardedOutput {
+  readonly path: string;
+  /** Whether it was not there before, so that it is removed. */
+  readonly isNew?: true;
+}
+
+/**
+ * Four arguments: the output (empty: none), the scratch directory, the mark of the programs, and a text when the output was
+ * not there before.
+ */
 const SCRIPT = `
 trap '' HUP INT QUIT TERM
 read -r word
@@ -28,18 +38,19 @@ for _ in 1 2 3 4 5; do
   sleep 0.05
 done
 if [ -n "$1" ]; then : >"$1"; touch -d @0 -- "$1"; fi
+if [ -n "$4" ]; then rm -f -- "$1"; fi
 rm -rf -- "$2"
 `;
 
 /** Guards a build until it is disposed of, which says that there is nothing left to do. */
 export function startGuard(
-  { output = "", scratch }: { readonly output?: string; readonly scratch: string },
+  { output, scratch }: { readonly output?: GuardedOutput; readonly scratch: string },
 ): AsyncDisposable {
   let child: Deno.ChildProcess;
   try {
     // A session of its own: what a terminal sends to all of the build does not reach it.
     child = new Deno.Command("/bin/sh", {
-      args: ["-c", SCRIPT, "guard", output, scratch, RUN_MARK],
+      args: ["-c", SCRIPT, "guard", output?.path ?? "", scratch, RUN_MARK, output?.isNew ? "new" : ""],
       stdin: "piped",
       stdout: "null",
       stderr: "null",

@@ -7,7 +7,7 @@
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { formatBytes, MiB } from "../core/units.ts";
-import { startGuard } from "./guard.ts";
+import { type GuardedOutput, startGuard } from "./guard.ts";
 import * as posix from "./posix.ts";
 
 /** A directory of our own. `await using` removes it with all it holds. */
@@ -21,11 +21,11 @@ export function scratchParent(): string {
 }
 
 /**
- * Makes a scratch directory. Should this process be killed, the guard removes it, and empties `output`.
+ * Makes a scratch directory. Should this process be killed, the guard removes it, and empties or removes `output`.
  *
  * @throws {BuildError} when its parent cannot be written.
  */
-export async function openScratch(parent: string, output?: string): Promise<Scratch> {
+export async function openScratch(parent: string, output?: GuardedOutput): Promise<Scratch> {
   let path: string;
   try {
     path = await Deno.makeTempDir({ dir: parent, prefix: "raptor-builders-" });

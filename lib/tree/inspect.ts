@@ -69,14 +69,17 @@ const PROGRAMS = ["/sbin/init", "/usr/lib/systemd/systemd", "/bin/sh", "/usr/bin
 /** An open tree: its facts, and the files behind them. */
 export interface OpenTree extends Tree {
   readonly root: Root;
+  /** When reading began: what was changed later may not be in the image. */
+  readonly began: Date;
 }
 
 /**
  * Reads the facts about the tree in the directory `path`; follows no symlink out of it, runs nothing of it.
  *
+ * @param began when reading began, if the tree was unpacked before.
  * @throws {BuildError} when `path` is no directory, or something in it cannot be read.
  */
-export async function inspectTree(path: string): Promise<OpenTree> {
+export async function inspectTree(path: string, began: Date = new Date()): Promise<OpenTree> {
   const root = openRoot(path);
   const nodes = await walk(root);
   if (nodes.count === 1) {
@@ -100,6 +103,7 @@ export async function inspectTree(path: string): Promise<OpenTree> {
   return {
     path,
     root,
+    began,
     nodes,
     // It stands in JSON, too.
     osRelease: parseOsRelease(

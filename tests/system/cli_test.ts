@@ -275,6 +275,7 @@ for (const name of NAMES) {
   }, () =>
     tempDir(async (dir) => {
       const input = await makeTree(dir);
+      await Deno.writeTextFile(`${dir}/image`, "an older image");
       await Deno.mkdir(`${dir}/bin`);
       await stubProgram(`${dir}/bin`, "mke2fs", `${VERSION_ONLY}\necho no such luck >&2\nexit 3`);
       const { code, stdout, stderr } = await run([`--input=${input}`, `--output=${dir}/image`], {
@@ -293,6 +294,7 @@ for (const name of NAMES) {
     }, () =>
       tempDir(async (dir) => {
         const input = await makeTree(dir);
+        await Deno.writeTextFile(`${dir}/image`, "an older image");
         await Deno.mkdir(`${dir}/bin`);
         await Deno.mkdir(`${dir}/tmp`);
         await stubProgram(`${dir}/bin`, "mke2fs", `${VERSION_ONLY}\necho $$ >${dir}/pid\nexec sleep 300`);

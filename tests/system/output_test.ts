@@ -4,10 +4,9 @@ import { MiB } from "../../lib/core/units.ts";
 import { allocateOutput, checkOutput, finishOutput } from "../../lib/image/output.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 
-/** Checks an output for a raw image of 8 MiB from a tree beside it. */
-async function check(dir: string, path: string, more: Partial<Parameters<typeof checkOutput>[1]> = {}) {
-  await Deno.mkdir(`${dir}/tree`, { recursive: true });
-  return await checkOutput(path, { size: 8 * MiB, format: "raw", tree: `${dir}/tree`, ...more });
+/** Checks an output for a raw image of 8 MiB. */
+async function check(path: string, more: Partial<Parameters<typeof checkOutput>[1]> = {}) {
+  return await checkOutput(path, { size: 8 * MiB, format: "raw", ...more });
 }
 
 async function refused(promise: Promise<unknown>): Promise<BuildError> {
@@ -30,7 +29,7 @@ Deno.test("checkOutput() refuses what no image can be written to, and says why",
         [`${dir}/dangling`, "there is no directory"],
       ] as const
     ) {
-      const { message, hint } = await refused(check(dir, path));
+      const { message, hint } = await refused(check(path));
       assert(message.startsWith(`Cannot write the image to "${path}": ${reason}`), message);
       assert(hint);
     }
@@ -43,15 +42,15 @@ Deno.test("checkOutput() takes a block device that is large enough, for a raw im
     await Deno.writeFile(`${dir}/disk`, new Uint8Array(8 * MiB).fill(0x77));
     const device = (await quiet`losetup --find --show ${`${dir}/disk`}`).trim();
     try {
-      const output = await check(dir, device);
+      const output = await check(device);
       assert.deepEqual(output, { path: device, isDevice: true, size: 8 * MiB, room: 8 * MiB });
-      assert.match((await refused(check(dir, device, { format: "qcow2" }))).hint!, /OUTPUT_FORMAT to raw/);
-      assert.match((await refused(check(dir, device, { size: 9 * MiB }))).hint!, /SIZE_MB to 8 or less/);
+      assert.match((await refused(check(device, { format: "qcow2" }))).hint!, /OUTPUT_FORMAT to raw/);
+      assert.match((await refused(check(device, { size: 9 * MiB }))).hint!, /SIZE_MB to 8 or less/);
       await allocateOutput({ ...output, size: 4 * MiB }, () => {});
       const bytes = await Deno.readFile(device);
       assert(bytes.subarray(0, 4 * MiB).every((byte) => byte === 0));
       assert(bytes.subarray(4 * MiB).every((byte) => byte === 0x77));
-      await finishOutput(output);
+      await finishOutput(output, new Date());
       assert.equal((await Deno.stat(`${dir}/disk`)).size, 8 * MiB);
     } finally {
       await quiet`losetup --detach ${device}`;

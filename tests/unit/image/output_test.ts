@@ -2,21 +2,22 @@ import assert from "node:assert/strict";
 import { BuildError } from "../../../lib/core/error.ts";
 import { MiB } from "../../../lib/core/units.ts";
 import {
+  abandonOutput,
   allocateOutput,
   checkOutput,
   dateEmptyOutputs,
   discardOutput,
   finishOutput,
-  followLinks,
+  followOutput,
+  lockOutput,
   type Output,
   refuseStream,
 } from "../../../lib/image/output.ts";
 import { tempDir } from "../../lab/helpers.ts";
 
-/** Checks an output for a raw image of 8 MiB from a tree beside it. */
-async function check(dir: string, path: string, more: Partial<Parameters<typeof checkOutput>[1]> = {}) {
-  await Deno.mkdir(`${dir}/tree`, { recursive: true });
-  return await checkOutput(path, { size: 8 * MiB, format: "raw", tree: `${dir}/tree`, ...more });
+/** Checks an output for a raw image of 8 MiB. */
+async function check(path: string, more: Partial<Parameters<typeof checkOutput>[1]> = {}) {
+  return await checkOutput(path, { size: 8 * MiB, format: "raw", ...more });
 }
 
 async function refused(promise: Promise<unknown>): Promise<BuildError> {
@@ -33,22 +34,74 @@ Deno.test("checkOutput() leaves what is there as it is, and makes a file that is
     const path = `${dir}/image`;
     await Deno.writeTextFile(path, "an older image");
     await Deno.utime(path, old, old);
-    assert.deepEqual(await check(dir, path), { path, isDevice: false, size: 8 * MiB });
+    assert.deepEqual(await check(path), { path, isDevice: false, size: 8 * MiB });
     assert.equal(await Deno.readTextFile(path), "an older image");
     assert.deepEqual((await Deno.stat(path)).mtime, old);
-    await check(dir, `${dir}/new`);
+    await check(`${dir}/new`);
     assert.equal((await Deno.stat(`${dir}/new`)).size, 0);
   }));
 
-Deno.test("checkOutput() refuses an output in the tree that it is made from, also through a link", () =>
+Deno.test("what is made anew is for its owner alone, and what is there keeps its mode", () =>
   tempDir(async (dir) => {
-    await Deno.mkdir(`${dir}/tree/sub`, { recursive: true });
-    await Deno.symlink(`${dir}/tree`, `${dir}/link`);
-    for (const path of [`${dir}/tree/image`, `${dir}/link/sub/image`]) {
-      assert.match((await refused(check(dir, path))).message, /it lies in the tree/);
-    }
-    // A name that only begins like that of the tree.
-    await check(dir, `${dir}/tree.img`);
+    const { isNew } = await check(`${dir}/new`);
+    assert.equal(isNew, true);
+    assert.equal((await Deno.stat(`${dir}/new`)).mode! & 0o777, 0o600);
+    await Deno.writeTextFile(`${dir}/old`, "");
+    await Deno.chmod(`${dir}/old`, 0o664);
+    await discardOutput(await check(`${dir}/old`));
+    assert.equal((await Deno.stat(`${dir}/old`)).mode! & 0o777, 0o664);
+  }));
+
+Deno.test("abandonOutput() removes what was not there before, and empties what was", () =>
+  tempDir(async (dir) => {
+    await abandonOutput(await check(`${dir}/new`));
+    await assert.rejects(Deno.stat(`${dir}/new`), Deno.errors.NotFound);
+    await Deno.writeTextFile(`${dir}/old`, "an older image");
+    await abandonOutput(await check(`${dir}/old`));
+    const { size, mtime } = await Deno.stat(`${dir}/old`);
+    assert.deepEqual([size, mtime!.getTime()], [0, 0]);
+  }));
+
+Deno.test("an output is locked until its build ends, in whatever way, and others learn who has it", () =>
+  tempDir(async (dir) => {
+    const path = `${dir}/image`;
+    await Deno.writeTextFile(path, "old");
+    // Another process, which opens and closes the file besides, as programs do.
+    const holder = new Deno.Command(Deno.execPath(), {
+      args: [
+        "eval",
+        `import { lockOutput } from "${new URL("../../../lib/image/output.ts", import.meta.url)}";
+        const lock = lockOutput({ path: Deno.args[0] });
+        Deno.readTextFileSync(Deno.args[0]);
+        console.log(Deno.pid);
+        await new Promise(() => setInterval(() => lock, 1000));`,
+        path,
+      ],
+      stdout: "piped",
+    }).spawn();
+    const reader = holder.stdout.getReader();
+    await reader.read();
+    const locked = (error: unknown) => {
+      assert(error instanceof BuildError);
+      assert.equal(
+        error.message,
+        `Cannot write the image to "${path}": process ${holder.pid} is building it`,
+      );
+      return true;
+    };
+    assert.throws(() => lockOutput({ path }), locked);
+    // By another name, too.
+    await Deno.link(path, `${dir}/other`);
+    assert.throws(() => lockOutput({ path: `${dir}/other` }), /is building it/);
+    assert.equal(await Deno.readTextFile(path), "old");
+    holder.kill("SIGKILL");
+    await holder.status;
+    await reader.cancel();
+    lockOutput({ path })[Symbol.dispose]();
+    const own = lockOutput({ path });
+    assert.throws(() => lockOutput({ path }), new RegExp(`process ${Deno.pid} is`));
+    own[Symbol.dispose]();
+    lockOutput({ path })[Symbol.dispose]();
   }));
 
 Deno.test("an output is empty and of 1970 until it is finished, and sparse in between", () =>
@@ -65,11 +118,11 @@ Deno.test("an output is empty and of 1970 until it is finished, and sparse in be
     assert.deepEqual([info.size, info.blocks, info.ino], [8 * MiB, 0, ino]);
     assert((await Deno.readFile(path)).every((byte) => byte === 0));
     await Deno.utime(path, old, old);
-    const started = Date.now();
-    await finishOutput(output);
+    // As old as what it was made of, by a tick of the kernel's clock: that of files may be so much behind.
+    const began = new Date("2024-05-06T07:08:09.500Z");
+    await finishOutput(output, began);
     info = await Deno.stat(path);
-    // The clock of files is a little behind.
-    assert(info.mtime!.getTime() > started - 1000);
+    assert.equal(info.mtime!.toISOString(), "2024-05-06T07:08:09.490Z");
     assert.equal(info.size, 8 * MiB);
   }));
 
@@ -85,13 +138,18 @@ Deno.test("dateEmptyOutputs() dates empty files 1970, and changes nothing else",
     await Deno.writeTextFile(`${dir}/empty`, "");
     await Deno.writeTextFile(`${dir}/full`, "x");
     await Deno.utime(`${dir}/full`, old, old);
-    await dateEmptyOutputs(["empty", "full", "none", "none/none"].map((path) => `${dir}/${path}`));
+    // Perhaps a file of the tree.
+    await Deno.writeTextFile(`${dir}/twice`, "");
+    await Deno.utime(`${dir}/twice`, old, old);
+    await Deno.link(`${dir}/twice`, `${dir}/once`);
+    await dateEmptyOutputs(["empty", "full", "none", "none/none", "twice"].map((path) => `${dir}/${path}`));
     assert.equal((await Deno.stat(`${dir}/empty`)).mtime!.getTime(), 0);
     assert.deepEqual((await Deno.stat(`${dir}/full`)).mtime, old);
+    assert.deepEqual((await Deno.stat(`${dir}/twice`)).mtime, old);
     await assert.rejects(Deno.stat(`${dir}/none`), Deno.errors.NotFound);
   }));
 
-Deno.test("followLinks() leads to the file that is written, whether it exists or not", () =>
+Deno.test("followOutput() leads to the file that is written, whether it exists or not", () =>
   tempDir(async (dir) => {
     await Deno.mkdir(`${dir}/deep/er`, { recursive: true });
     await Deno.symlink("deep/er", `${dir}/folder`);
@@ -113,11 +171,11 @@ Deno.test("followLinks() leads to the file that is written, whether it exists or
       ...{ "deep/real": "deep/real", none: "none", nowhere: "none/image", loop: "loop" },
     };
     for (const [name, target] of Object.entries(led)) {
-      assert.equal(await followLinks(`${real}/${name}`), `${real}/${target}`);
+      assert.equal(await followOutput(`${real}/${name}`), `${real}/${target}`);
     }
     // Known by its name, not by what it stands for.
-    assert.equal(await followLinks(`${real}/device`), `${real}/device`);
-    await refused(check(dir, `${dir}/loop`));
+    assert.equal(await followOutput(`${real}/device`), `${real}/device`);
+    await refused(check(`${dir}/loop`));
   }));
 
 Deno.test("refuseStream() takes - for stdout, and a path for a path", { permissions: "none" }, () => {
