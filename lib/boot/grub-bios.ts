@@ -9,12 +9,12 @@
  * @module
  */
 
-import { BuildError } from "../core/error.ts";
+import { BuildError, quote } from "../core/error.ts";
 import { MiB, SECTOR } from "../core/units.ts";
 import type { FilesystemPlan } from "../filesystem/types.ts";
 
 import type { Tree } from "../tree/inspect.ts";
-import { firstFile } from "../tree/query.ts";
+import { fileAt } from "../tree/query.ts";
 import { firmwareOf } from "./loader.ts";
 
 /** Of the partition; the program takes about a quarter of it. */
@@ -22,6 +22,11 @@ const SIZE = MiB;
 
 /** Where the tree has the modules. */
 export const GRUB_BIOS_DIRECTORY = "/usr/lib/grub/i386-pc";
+
+/** The dependencies of the modules. */
+export const GRUB_BIOS_DEPENDENCIES = "moddep.lst";
+
+const REQUIRED = ["kernel.img", "boot.img", GRUB_BIOS_DEPENDENCIES];
 
 /** What our menu needs, and what the menus that grub-mkconfig makes load: they are nowhere else on the disk. */
 export const GRUB_BIOS_MODULES = [
@@ -67,9 +72,9 @@ export function planGrubBios(
     ? `${architecture ?? "these"} machines have no BIOS`
     : sectorSize !== SECTOR
     ? `BIOS boots from no disk with sectors of ${sectorSize} bytes`
-    : firstFile(tree.nodes, [`${GRUB_BIOS_DIRECTORY}/kernel.img`])
-    ? undefined
-    : `no ${GRUB_BIOS_DIRECTORY}/kernel.img (in Debian: package grub-pc-bin)`;
+    : REQUIRED.map((name) => `${GRUB_BIOS_DIRECTORY}/${name}`)
+      .filter((path) => fileAt(tree.nodes, path) === undefined)
+      .map((path) => `no ${path} (in Debian: package grub-pc-bin)`)[0];
   if (missing) {
     throw new BuildError(`Cannot install FIRMWARE=${firmware}: ${missing}`, {
       kind: "usage",
@@ -86,4 +91,25 @@ export function planGrubBios(
     findings: [],
     writer: { bootPartition: boot },
   };
+}
+
+/**
+ * Checks the list of dependencies, of which each line is `MODULE: MODULE...`. grub-mkimage opens whatever is named there as
+ * `DIRECTORY/NAME.mod`, so that a name with slashes would lead it out of the directory.
+ *
+ * https://git.savannah.gnu.org/cgit/grub.git/tree/util/resolve.c
+ *
+ * @throws {BuildError} naming what cannot be the name of a module.
+ */
+export function checkDependencies(text: string): void {
+  for (const name of text.split(/[\s:]+/).filter(Boolean)) {
+    if (/^\w[\w-]*$/.test(name)) continue;
+    throw new BuildError(
+      `Cannot install GRUB for BIOS: ${
+        quote(name.slice(0, 80))
+      } in ${GRUB_BIOS_DIRECTORY}/${GRUB_BIOS_DEPENDENCIES}` +
+        " of the tree cannot be a module",
+      { hint: "Reinstall GRUB for BIOS in the tree (in Debian: package grub-pc-bin)" },
+    );
+  }
 }

@@ -12,6 +12,7 @@ import config from "../../deno.json" with { type: "json" };
 import { BuildError, quote } from "../core/error.ts";
 import { describeFinding, strictError, warningsOf } from "../core/findings.ts";
 import * as log from "../core/log.ts";
+import { FILE_TYPES } from "../core/mode.ts";
 import { timeStep } from "../core/progress.ts";
 import { oneOf } from "../core/suggest.ts";
 import { renderTable } from "../core/table.ts";
@@ -33,6 +34,7 @@ import {
   SETTINGS,
   type Settings,
 } from "../plan/settings.ts";
+import { inspectFile } from "../system/files.ts";
 import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "../system/mounts.ts";
 import {
   interrupt,
@@ -141,6 +143,9 @@ function nameOf(output: string, mounts: readonly Mount[]): string {
 async function keepLog(path: string, failed: boolean): Promise<void> {
   const { text, hasWarnings } = log.readTranscript();
   try {
+    const type = inspectFile(path)?.type;
+    // A FIFO would be waited for.
+    if (type !== undefined && type !== FILE_TYPES.file) throw new Error("it is no regular file");
     if (failed || hasWarnings) await Deno.writeTextFile(path, text);
     else await Deno.remove(path);
   } catch (error) {

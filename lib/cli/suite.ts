@@ -9,8 +9,10 @@
 
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import { readSmallFile } from "../core/small-file.ts";
 import { nearest } from "../core/suggest.ts";
 import { renderTable } from "../core/table.ts";
+import { MiB } from "../core/units.ts";
 import { misspelledSettings, SETTINGS } from "../plan/settings.ts";
 import { type Builder, FLAGS, isSettingFlag, print, run, VERSION } from "./cli.ts";
 import { flagRows, type Flags, readFlags } from "./flags.ts";
@@ -74,8 +76,8 @@ export async function runSuite(
   const form = log.LOG_FORMATS.find((form) => form === values.log);
   if (form) log.setLogFormat(form);
   const file = values.file ?? "Raptor.toml";
-  const text = await readProject(file, names, positionals[0]);
-  const project = await leaveOutForeign(parseProject(text, file, names));
+  const text = readProject(file, names, positionals[0]);
+  const project = leaveOutForeign(parseProject(text, file, names));
   project.warnings.forEach((warning) => log.warn(warning));
   const jobs = pick(selectJobs(project, positionals, names), values.index);
   for (const [name, reason] of positionals.length ? [] : project.others) {
@@ -122,12 +124,23 @@ function readArguments(args: readonly string[], builders: readonly string[]) {
   }
 }
 
+/** Nobody writes more than that. */
+const TEXT_LIMIT = MiB;
+
+/** @throws {Error} as {@link readSmallFile} does. */
+function readText(path: string): string {
+  return new TextDecoder().decode(readSmallFile(path, TEXT_LIMIT));
+}
+
 /** @param wanted the first word of the command line: a job, or what should have been a builder. */
-async function readProject(path: string, builders: readonly string[], wanted?: string): Promise<string> {
+function readProject(path: string, builders: readonly string[], wanted?: string): string {
   try {
-    return await Deno.readTextFile(path);
-  } catch (cause) {
-    if (!(cause instanceof Deno.errors.NotFound)) throw cause;
+    return readText(path);
+  } catch (error) {
+    const { message, cause } = error as Error;
+    if ((cause as { code?: string } | undefined)?.code !== "ENOENT") {
+      throw new BuildError(`Cannot read ${quote(path)}: ${message}`, { kind: "usage", cause });
+    }
     const meant = wanted && nearest(wanted, builders);
     const what = wanted ? `${quote(wanted)}: it is no builder, and there is no ${quote(path)}` : quote(path);
     throw new BuildError(`Cannot find ${what}`, {
@@ -147,12 +160,17 @@ const PROGRAM = "/opt/raptor-builders/builders/mod.ts";
  * Moves the jobs whose builder has one of our names, but is somebody else's, to the others. Where Raptor's file
  * is not to be seen, as in our container, the name decides.
  */
-async function leaveOutForeign(project: Project): Promise<Project> {
+function leaveOutForeign(project: Project): Project {
   const jobs: Job[] = [];
   const others = new Map(project.others);
   for (const job of project.jobs) {
-    const text = await Deno.readTextFile(job.file).catch(() => undefined);
-    if (text?.includes(PROGRAM) ?? true) jobs.push(job);
+    let isOurs = true;
+    try {
+      isOurs = readText(job.file).includes(PROGRAM);
+    } catch {
+      // It is not to be seen.
+    }
+    if (isOurs) jobs.push(job);
     else others.set(job.name, `${quote(job.target)} is somebody else's builder (${quote(job.file)})`);
   }
   return { ...project, jobs, others };

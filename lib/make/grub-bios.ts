@@ -6,7 +6,12 @@
  * @module
  */
 
-import { GRUB_BIOS_DIRECTORY, GRUB_BIOS_MODULES } from "../boot/grub-bios.ts";
+import {
+  checkDependencies,
+  GRUB_BIOS_DEPENDENCIES,
+  GRUB_BIOS_DIRECTORY,
+  GRUB_BIOS_MODULES,
+} from "../boot/grub-bios.ts";
 import { BuildError } from "../core/error.ts";
 import { alignUp, MiB, SECTOR } from "../core/units.ts";
 import type { GrubBiosPlan } from "../filesystem/types.ts";
@@ -37,6 +42,15 @@ export async function makeGrubBios(
   // Without a disk before the comma: that from which BIOS booted.
   await commands.grubMkimage(modules, `(,gpt${bootPartition})/grub`, GRUB_BIOS_MODULES, core);
   const program = padded(await Deno.readFile(core));
+  const boot = await Deno.readFile(`${modules}/boot.img`);
+  if (program.length < 2 * SECTOR || boot.length < BOOT.size) {
+    throw new BuildError(
+      "Cannot install GRUB for BIOS: its kernel.img or boot.img in the tree is too short",
+      {
+        hint: "Reinstall GRUB for BIOS in the tree (in Debian: package grub-pc-bin)",
+      },
+    );
+  }
   if (program.length > target.size) {
     throw new BuildError(`Cannot fit GRUB for BIOS into its partition: it has ${program.length} bytes`);
   }
@@ -45,7 +59,7 @@ export async function makeGrubBios(
   list.setBigUint64(BLOCKLIST.start, first + 1n, true);
   list.setUint16(BLOCKLIST.length, program.length / SECTOR - 1, true);
   list.setUint16(BLOCKLIST.segment, BLOCKLIST.load, true);
-  const sector = (await Deno.readFile(`${modules}/boot.img`)).slice(0, BOOT.size);
+  const sector = boot.slice(0, BOOT.size);
   const patch = new DataView(sector.buffer);
   patch.setBigUint64(BOOT.kernel, first, true);
   patch.setUint8(BOOT.drive, 0xff);
@@ -56,13 +70,23 @@ export async function makeGrubBios(
   writeAt(image, program, target.offset);
 }
 
-/** Copies the modules, so that no link in the tree leads grub-mkimage astray. */
-async function copyModules(root: Root, nodes: Nodes, to: string): Promise<void> {
+/**
+ * Copies what grub-mkimage reads, so that no link in the tree leads it astray.
+ *
+ * @throws {BuildError} when the list of dependencies names what cannot be one.
+ */
+export async function copyModules(root: Root, nodes: Nodes, to: string): Promise<void> {
   await Deno.mkdir(to);
-  for (const { name, node } of entriesIn(nodes, GRUB_BIOS_DIRECTORY)) {
-    if (typeOf(nodes, node) !== "file" || !/^\w[\w.-]*\.(mod|lst|img)$/.test(name)) continue;
+  const files = entriesIn(nodes, GRUB_BIOS_DIRECTORY).filter(({ node }) => typeOf(nodes, node) === "file");
+  for (const { name, node } of files) {
+    if (!/^(\w[\w-]*\.mod|(kernel|boot)\.img)$/.test(name)) continue;
     await Deno.writeFile(`${to}/${name}`, readFile(root, nodes, node, { limit: MiB }));
   }
+  const list = files.find(({ name }) => name === GRUB_BIOS_DEPENDENCIES);
+  if (!list) return;
+  const bytes = readFile(root, nodes, list.node, { limit: MiB });
+  checkDependencies(new TextDecoder().decode(bytes));
+  await Deno.writeFile(`${to}/${GRUB_BIOS_DEPENDENCIES}`, bytes);
 }
 
 function padded(bytes: Uint8Array): Uint8Array<ArrayBuffer> {

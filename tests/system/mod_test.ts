@@ -238,6 +238,7 @@ Deno.test("mod.ts names the program that failed and what it said", async () => {
       "test \"$1\" = -V && { echo 'mke2fs 1.47.0' >&2; exit; }; echo 'mke2fs: the disk is on fire' >&2; exit 7",
     );
     await Deno.writeTextFile(`${dir}/small.img`, "an older image");
+    await Deno.utime(`${dir}/small.img`, 1, 1);
     const env = { PATH: `${dir}:${Deno.env.get("PATH")}` };
     const text = await suite(["small"], { cwd: dir, env });
     assert.equal(text.code, 1, text.err);
