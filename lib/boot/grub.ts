@@ -19,6 +19,7 @@ import {
   file,
   firmwareOf,
   type FoundLoader,
+  optionsFor,
   titleOf,
 } from "./loader.ts";
 import { isForeign } from "./options.ts";
@@ -84,14 +85,13 @@ export function grubStub({ bootUuid }: BootContext): string {
 }
 
 /** The menu on XBOOTLDR, and what it needs besides. */
-export function grubFiles(tree: Tree, { options }: BootContext): ExtraFile[] {
+export function grubFiles(tree: Tree, context: BootContext): ExtraFile[] {
   const { kernels, copies } = bootableKernels(tree);
   const title = titleOf(tree);
-  const words = splitOptions(options).map(quoteGrub).join(" ");
   const entries = kernels.map(({ version, linux, initrds, devicetree }, i) =>
     [
       `menuentry ${quoteGrub(i ? `${title}, Linux ${version}` : title)} {`,
-      `  linux ${linux} ${words}`,
+      `  linux ${linux} ${splitOptions(optionsFor({ initrds }, context)).map(quoteGrub).join(" ")}`,
       ...initrds.length ? [`  initrd ${initrds.join(" ")}`] : [],
       ...devicetree ? [`  devicetree ${devicetree}`] : [],
       "}",

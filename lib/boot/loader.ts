@@ -8,12 +8,17 @@ import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.t
 import type { Finding } from "../core/findings.ts";
 import type { ExtraFile } from "../filesystem/contents.ts";
 import { findDevicetree } from "../tree/boot-texts.ts";
+import type { Recipe } from "../efi/recipes.ts";
 import type { Tree } from "../tree/inspect.ts";
+import type { Kernel } from "../tree/kernels.ts";
+import { lacksInitrd } from "../tree/kernels.ts";
 
 /** What a boot loader needs to know of the disk that it is put on. */
 export interface BootContext {
   /** The kernel command line, complete with `root=`. */
   readonly options: string;
+  /** That of a kernel without an initrd, which must find the root by itself; absent: the same. */
+  readonly bareOptions?: string;
   /** UUID of the filesystem of XBOOTLDR, as GRUB searches for it. */
   readonly bootUuid: string;
 }
@@ -81,6 +86,17 @@ function onXbootldr(path: string, name: string): { path: string; copies: ExtraFi
   return { path: `/${name}`, copies: [copy(path, `/${name}`)] };
 }
 
+/** The command line for a kernel. */
+export function optionsFor(kernel: Parameters<typeof lacksInitrd>[0], context: BootContext): string {
+  return lacksInitrd(kernel) ? context.bareOptions ?? context.options : context.options;
+}
+
+/** A kernel as firmware takes it: unpacked. */
+export function kernelRecipe({ image, unpackedSize }: Kernel): Recipe {
+  const from: Recipe = { type: "copy", from: image };
+  return unpackedSize === undefined ? from : { type: "gunzip", from: image, size: unpackedSize };
+}
+
 /** A kernel of the tree as a boot loader finds it. */
 export interface BootableKernel {
   readonly version: string;
@@ -88,9 +104,16 @@ export interface BootableKernel {
   readonly linux: string;
   readonly initrds: readonly string[];
   readonly devicetree?: string;
+  /** Whether another is to be started unless somebody chooses this one. */
+  readonly fallback: boolean;
+  /** What makes the file at `linux`. */
+  readonly recipe: Recipe;
 }
 
-/** The kernels of the tree, newest first, and what must be copied to XBOOTLDR for them. */
+/**
+ * The kernels of the tree that a loader starts with options of ours, in the order of a menu, and what must be copied
+ * to XBOOTLDR for them. UKIs are not among them.
+ */
 export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies: ExtraFile[] } {
   const copies: ExtraFile[] = [];
   const place = (path: string, name: string) => {
@@ -98,13 +121,22 @@ export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies
     copies.push(...placed.copies);
     return placed.path;
   };
-  const kernels = tree.kernels.map((kernel) => {
-    const { version, image, initrds } = kernel;
+  const anyInitrd = tree.kernels.some((kernel) => !lacksInitrd(kernel));
+  const kernels = tree.kernels.filter(({ unified }) => !unified).map((kernel): BootableKernel => {
+    const { version, image, initrds, unpackedSize } = kernel;
+    const recipe = kernelRecipe(kernel);
+    const linux = unpackedSize === undefined
+      ? place(image, `vmlinuz-${version}`)
+      // In its place, so that there is no second one of almost the same name.
+      : onXbootldr(image.replace(/\.gz$/, ""), `vmlinuz-${version}`).path;
+    if (unpackedSize !== undefined) copies.push({ path: linux, type: "made", recipe });
     const devicetree = findDevicetree(tree.bootTexts, tree.nodes, kernel);
     return {
       version,
-      linux: place(image, `vmlinuz-${version}`),
+      linux,
       initrds: initrds.map((path, i) => place(path, `initrd-${version}${i ? `-${i}` : ""}.img`)),
+      fallback: anyInitrd && lacksInitrd(kernel),
+      recipe,
       ...devicetree && { devicetree: place(devicetree, `dtb-${version}/${devicetree.split("/").at(-1)}`) },
     };
   });

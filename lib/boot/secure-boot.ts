@@ -35,10 +35,9 @@ export function signFiles(
   };
   const kernels = new Map<string, ExtraFile>();
   if (verifiesKernels) {
-    bootableKernels(tree).kernels.forEach(({ linux }, i) => {
-      const from = tree.kernels[i]!.image;
-      kernels.set(linux, sign({ path: linux, type: "copy", from }));
-    });
+    for (const { linux, recipe } of bootableKernels(tree).kernels) {
+      kernels.set(linux, sign({ path: linux, type: "made", recipe }));
+    }
   }
   const present = espInTree === undefined ? [] : programsOf(tree, espInTree);
   return {

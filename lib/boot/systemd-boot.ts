@@ -9,8 +9,8 @@
 
 import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { pathOf, typeOf } from "../tree/nodes.ts";
-import { entriesIn, firstFile } from "../tree/query.ts";
+import { comparableVersion } from "../tree/kernels.ts";
+import { firstFile } from "../tree/query.ts";
 import {
   type BootableKernel,
   bootableKernels,
@@ -20,6 +20,7 @@ import {
   file,
   firmwareOf,
   type FoundLoader,
+  optionsFor,
   titleOf,
 } from "./loader.ts";
 import { findShim } from "./shim.ts";
@@ -55,19 +56,20 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
   };
 }
 
-/** UKIs as image-based systems ship them: `/usr/lib/modules/VERSION/*.efi`, with the names for the ESP. */
+/** UKIs beside their modules, as packages bring them, with their names for the ESP; it finds others where they are. */
 function unifiedImages(tree: Tree): [path: string, name: string][] {
-  const { nodes } = tree;
-  return entriesIn(nodes, "/usr/lib/modules").flatMap(({ name: version }) =>
-    entriesIn(nodes, `/usr/lib/modules/${version}`)
-      .filter(({ name, node }) =>
-        /^[\w.+~-]+\.efi$/.test(name) && /^[\w.+~-]+$/.test(version) && typeOf(nodes, node) === "file"
-      )
-      .map(({ name, node }): [string, string] => [
-        pathOf(nodes, node),
-        `${entryToken(tree)}-${version}-${name}`,
-      ])
-  );
+  return tree.kernels.filter(({ unified }) => unified).flatMap(({ image }) => {
+    const [, version, name] = /^(?:\/usr)?\/lib\/modules\/([^/]+)\/([^/]+)\.efi$/i.exec(image) ?? [];
+    return name ? [[image, `${entryName(tree, `${version}-${name}`)}.efi`]] : [];
+  });
+}
+
+/**
+ * The name of a menu entry's file. `+3` or `+2-1` at its end would be a counter of boots, which systemd-boot counts
+ * down and renames: https://uapi-group.org/specifications/specs/boot_loader_specification/#boot-counting
+ */
+export function entryName(tree: Tree, version: string): string {
+  return `${entryToken(tree)}-${version}`.replace(/\+(?=\d+(?:-\d+)?$)/, "_");
 }
 
 /** The menu's settings, unless the tree has its own. */
@@ -85,25 +87,29 @@ export function entryToken({ osRelease }: Tree): string {
 }
 
 /** One type 1 entry per kernel. `sort-key` and `version` are what orders them, not the file's name. */
-export function bootEntries(tree: Tree, { options }: BootContext): ExtraFile[] {
+export function bootEntries(tree: Tree, context: BootContext): ExtraFile[] {
   const id = entryToken(tree);
   const title = titleOf(tree);
   const { kernels, copies } = bootableKernels(tree);
   return [
     ...copies,
     ...kernels.map((kernel) =>
-      file(`/loader/entries/${id}-${kernel.version}.conf`, bootEntry(title, id, kernel, options))
+      file(
+        `/loader/entries/${entryName(tree, kernel.version)}.conf`,
+        bootEntry(title, id, kernel, optionsFor(kernel, context)),
+      )
     ),
     // Says to bootctl and kernel-install that the entries here are of type 1.
     file("/loader/entries.srel", "type1\n"),
   ];
 }
 
-function bootEntry(title: string, sortKey: string, kernel: BootableKernel, options: string): string {
+function bootEntry(title: string, id: string, kernel: BootableKernel, options: string): string {
   const lines: [string, string][] = [
     ["title", title],
-    ["version", kernel.version],
-    ["sort-key", sortKey],
+    ["version", comparableVersion(kernel.version)],
+    // Sorts first: behind all entries of the same system, also those of kernels that are installed later.
+    ["sort-key", kernel.fallback ? `${id}-fallback` : id],
     ["linux", kernel.linux],
     ...kernel.initrds.map((path): [string, string] => ["initrd", path]),
     ...kernel.devicetree ? [["devicetree", kernel.devicetree] as [string, string]] : [],

@@ -9,27 +9,29 @@
 
 import type { Recipe } from "../efi/recipes.ts";
 import type { ExtraFile } from "../filesystem/contents.ts";
-import type { Kernel, Tree } from "../tree/inspect.ts";
+import type { Tree } from "../tree/inspect.ts";
+import type { Kernel } from "../tree/kernels.ts";
 import { firstFile } from "../tree/query.ts";
-import { type BootContext, firmwareOf, type FoundLoader } from "./loader.ts";
-import { entryToken, findSystemdBoot } from "./systemd-boot.ts";
+import { type BootContext, copy, firmwareOf, type FoundLoader, kernelRecipe, optionsFor } from "./loader.ts";
+import { entryName, findSystemdBoot } from "./systemd-boot.ts";
 
 /** UKIs of the tree's kernels: a single one is the loader itself, several get systemd-boot as their menu. */
 export function findUki(tree: Tree): FoundLoader | string {
   const names = firmwareOf(tree);
   if (!names) return "no UKI for an architecture without UEFI";
-  const stub = `/usr/lib/systemd/boot/efi/linux${names.efi}.efi.stub`;
-  if (!firstFile(tree.nodes, [stub])) return `no ${stub} (in Debian: package systemd-boot-efi)`;
   const [kernel, ...others] = tree.kernels;
   if (!kernel) return "no kernel for a UKI";
-  const image = (kernel: Kernel, context: BootContext, path: string): ExtraFile => ({
-    path,
-    type: "made",
-    recipe: ukiRecipe(tree, kernel, stub, context),
-  });
+  const stub = `/usr/lib/systemd/boot/efi/linux${names.efi}.efi.stub`;
+  const needsStub = tree.kernels.some(({ unified }) => !unified);
+  if (needsStub && !firstFile(tree.nodes, [stub])) return `no ${stub} (in Debian: package systemd-boot-efi)`;
+  const has = needsStub ? stub : kernel.image;
+  const image = (kernel: Kernel, context: BootContext, path: string): ExtraFile =>
+    kernel.unified
+      ? copy(kernel.image, path)
+      : { path, type: "made", recipe: ukiRecipe(tree, kernel, stub, optionsFor(kernel, context)) };
   if (others.length === 0) {
     return {
-      reason: `the tree has ${stub} and one kernel`,
+      reason: `the tree has ${has} and one kernel`,
       signed: false,
       // The signature of a UKI covers its kernel.
       verifiesKernels: false,
@@ -43,7 +45,7 @@ export function findUki(tree: Tree): FoundLoader | string {
   return {
     // Shim would refuse UKIs without a signature of the vendor.
     ...menu,
-    reason: `the tree has ${stub} and several kernels`,
+    reason: `the tree has ${has} and several kernels`,
     signed: false,
     verifiesKernels: false,
     readsXbootldr: false,
@@ -51,8 +53,9 @@ export function findUki(tree: Tree): FoundLoader | string {
       // On the ESP, since /boot/EFI could not be seen below the mount point /boot/efi.
       esp: [
         ...menu.files(context).esp,
-        ...tree.kernels.map((kernel) =>
-          image(kernel, context, `/EFI/Linux/${entryToken(tree)}-${kernel.version}.efi`)
+        // The others are there already.
+        ...tree.kernels.filter(({ unified }) => !unified).map((kernel) =>
+          image(kernel, context, `/EFI/Linux/${entryName(tree, kernel.version)}.efi`)
         ),
       ],
       xbootldr: [],
@@ -60,7 +63,7 @@ export function findUki(tree: Tree): FoundLoader | string {
   };
 }
 
-function ukiRecipe(tree: Tree, kernel: Kernel, stub: string, { options }: BootContext): Recipe {
+function ukiRecipe(tree: Tree, kernel: Kernel, stub: string, options: string): Recipe {
   const osRelease = firstFile(tree.nodes, ["/etc/os-release", "/usr/lib/os-release"]);
   return {
     type: "uki",
@@ -70,9 +73,9 @@ function ukiRecipe(tree: Tree, kernel: Kernel, stub: string, { options }: BootCo
       { name: ".osrel", content: osRelease ? [osRelease] : "ID=linux\nNAME=Linux\n" },
       { name: ".cmdline", content: options },
       { name: ".uname", content: kernel.version },
-      ...kernel.initrds.length ? [{ name: ".initrd", content: kernel.initrds } as const] : [],
+      ...kernel.initrds.length ? [{ name: ".initrd" as const, content: kernel.initrds }] : [],
       // The last: its size in memory is larger than in the file.
-      { name: ".linux", content: [kernel.image] },
+      { name: ".linux", content: kernelRecipe(kernel) },
     ],
   };
 }

@@ -55,6 +55,36 @@ export const FINDINGS = {
     means: "it gets no boot entry",
     hint: "Install a kernel with an EFI stub, or remove the file from the tree",
   },
+  "kernel-firmware": {
+    what: "a kernel that the firmware of `FIRMWARE` cannot start: BIOS no UKI, UEFI none without an EFI stub",
+    means: "it gets no boot entry there",
+    hint: "Set FIRMWARE to what starts it, or install another kernel",
+  },
+  "kernel-modules": {
+    what: "a kernel without its modules in `/usr/lib/modules`",
+    means: "drivers that are not built into it, such as that of `/boot`, cannot be loaded",
+    hint: "Install the kernel's package with its modules, or remove the kernel from the tree",
+  },
+  "initrd-missing": {
+    what: "a kernel without an initrd, though drivers of disks or of the root's filesystem are modules",
+    means: "it finds no root, or only on disks whose driver is built in",
+    hint: "Install what makes the initrd",
+  },
+  "initrd-empty": {
+    what: "an initrd of no bytes, as a full disk or an interrupted installation leaves it",
+    means: "the initrd is left out",
+    hint: "Make the initrd again, or remove the file",
+  },
+  "uki-root": {
+    what: "a UKI with a `root=` in it that is not the image's",
+    means: "it waits for a disk that is not there, or mounts another machine's",
+    hint: "Make it without root=, so that it finds the root by its partition type",
+  },
+  "root-options": {
+    what: "mount options of `/` in `/etc/fstab` that are for another filesystem",
+    means: "they are left out",
+    hint: "Change the line of / in the tree, or put rootflags= into KERNEL_CMDLINE",
+  },
   "boot-entries": {
     what: "boot entries in `/boot/loader/entries`",
     means: "they name another disk and are left out; each kernel gets a new one",

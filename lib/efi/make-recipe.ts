@@ -4,7 +4,9 @@
  * @module
  */
 
+import { gunzipSync } from "node:zlib";
 import { encodeText } from "../core/bytes.ts";
+import { BuildError, quote } from "../core/error.ts";
 import { alignUp } from "../core/units.ts";
 import type { Nodes } from "../tree/nodes.ts";
 import { readFile, type Root } from "../tree/root.ts";
@@ -18,6 +20,8 @@ export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array
   switch (recipe.type) {
     case "copy":
       return read(recipe.from);
+    case "gunzip":
+      return unpack(read(recipe.from), recipe);
     case "signed":
       return signProgram(recipe.signer, makeRecipe(root, nodes, recipe.of), sourceOf(recipe));
     case "uki":
@@ -26,6 +30,8 @@ export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array
         recipe.sections.map(({ name, content }) => {
           const contents = typeof content === "string"
             ? encodeText(content)
+            : "type" in content
+            ? makeRecipe(root, nodes, content)
             : concatAligned(content.map(read));
           // The stub may start the kernel where it lies, which then needs room for its variables.
           const memory = name === ".linux" ? readPe(contents, "the kernel").imageSize : 0;
@@ -34,6 +40,24 @@ export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array
         recipe.stub,
       );
   }
+}
+
+/** @throws {BuildError} when the data is damaged, or says a wrong size of itself. */
+function unpack(
+  packed: Uint8Array<ArrayBuffer>,
+  { from, size }: { readonly from: string; readonly size: number },
+): Uint8Array<ArrayBuffer> {
+  let cause: unknown;
+  try {
+    const bytes = gunzipSync(packed, { maxOutputLength: size });
+    if (bytes.length === size) return new Uint8Array(bytes);
+  } catch (error) {
+    cause = error;
+  }
+  throw new BuildError(`Cannot unpack ${quote(from)} of the tree: its gzip data is damaged`, {
+    cause,
+    hint: "Install the kernel's package again, or remove the file",
+  });
 }
 
 function concatAligned(parts: readonly Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {

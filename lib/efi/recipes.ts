@@ -18,13 +18,15 @@ import { sizeWithSections } from "./pe.ts";
 export type Recipe =
   /** A file of the tree as it is. */
   | { readonly type: "copy"; readonly from: string }
+  /** What a gzip file of the tree holds, of so many bytes. */
+  | { readonly type: "gunzip"; readonly from: string; readonly size: number }
   | { readonly type: "uki"; readonly stub: string; readonly sections: readonly UkiSection[] }
   | { readonly type: "signed"; readonly of: Recipe; readonly signer: Signer };
 
-/** A section of a UKI, from a text or from files of the tree, one behind the other. */
+/** A section of a UKI, from a text, from files of the tree, one behind the other, or made itself. */
 interface UkiSection {
   readonly name: ".osrel" | ".cmdline" | ".uname" | ".initrd" | ".linux";
-  readonly content: string | readonly string[];
+  readonly content: string | readonly string[] | Recipe;
 }
 
 /** The kernel unpacks initrds that follow each other at multiples of this. */
@@ -35,16 +37,22 @@ export function recipeSize(nodes: Nodes, recipe: Recipe): number {
   switch (recipe.type) {
     case "copy":
       return nodes.size[findFile(nodes, recipe.from)]!;
+    case "gunzip":
+      return recipe.size;
     case "signed":
       return signedSize(recipe.signer, recipeSize(nodes, recipe.of));
     case "uki":
       return sizeWithSections(
         nodes.size[findFile(nodes, recipe.stub)]!,
         recipe.sections.map(({ content }) =>
-          typeof content === "string" ? encodeText(content).length : content.reduce(
-            (sum, path) => alignUp(sum, INITRD_ALIGNMENT) + nodes.size[findFile(nodes, path)]!,
-            0,
-          )
+          typeof content === "string"
+            ? encodeText(content).length
+            : "type" in content
+            ? recipeSize(nodes, content)
+            : content.reduce(
+              (sum, path) => alignUp(sum, INITRD_ALIGNMENT) + nodes.size[findFile(nodes, path)]!,
+              0,
+            )
         ),
       );
   }
@@ -52,7 +60,7 @@ export function recipeSize(nodes: Nodes, recipe: Recipe): number {
 
 /** The file of the tree that a recipe is mostly about, for messages. */
 export function sourceOf(recipe: Recipe): string {
-  return recipe.type === "copy" ? recipe.from : recipe.type === "uki" ? recipe.stub : sourceOf(recipe.of);
+  return recipe.type === "signed" ? sourceOf(recipe.of) : recipe.type === "uki" ? recipe.stub : recipe.from;
 }
 
 /** The file of the tree at a path. @throws {BuildError} when there is none. */

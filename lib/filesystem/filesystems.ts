@@ -28,6 +28,8 @@ interface Filesystem {
   /** The labels it can have, and the one that the root has by default. Absent: none. */
   readonly label?: { readonly default: string; readonly pattern: RegExp; readonly accepted: string };
   readonly compressors: Compressors;
+  /** Its UUID as blkid and `/dev/disk/by-uuid` show it; empty where it has none. */
+  readonly uuid: (request: Pick<FilesystemRequest, "uuid" | "seed">) => string;
   /** Pure. `undefined` when the entries do not fit. @throws {BuildError} for what it cannot hold. */
   readonly plan: (selection: Selection, request: FilesystemRequest) => FilesystemPlan | undefined;
   /** The smallest size in bytes that the entries fit into; infinite when none does. */
@@ -49,6 +51,7 @@ export const FILESYSTEMS = {
       accepted: "1 to 16 ASCII characters, no space",
     },
     compressors: {},
+    uuid: ({ uuid }) => uuid,
     plan: planExt4Row,
     smallest: (selection, request) => planExt4(selection, request)?.size ?? Infinity,
   },
@@ -58,6 +61,7 @@ export const FILESYSTEMS = {
     readOnly: true,
     holdsSystem: true,
     compressors: SQUASHFS_COMPRESSORS,
+    uuid: () => "",
     plan: (selection, request) => planReadOnly("squashfs", selection, request),
     smallest: () => READ_ONLY_BLOCK,
   },
@@ -72,6 +76,7 @@ export const FILESYSTEMS = {
       accepted: "1 to 15 ASCII characters, no space",
     },
     compressors: EROFS_COMPRESSORS,
+    uuid: ({ uuid }) => uuid,
     plan: (selection, request) => planReadOnly("erofs", selection, request),
     smallest: () => READ_ONLY_BLOCK,
   },
@@ -86,6 +91,7 @@ export const FILESYSTEMS = {
       accepted: "1 to 11 of A to Z, 0 to 9, _ and -",
     },
     compressors: {},
+    uuid: (request) => serialUuid(fatSerial(request)),
     plan: planVfatRow,
     smallest: (selection, { sector }) => smallestFat(fatEntries(selection, () => {}), sector),
   },
@@ -111,6 +117,15 @@ function planExt4Row(selection: Selection, request: FilesystemRequest): Filesyst
 /** From this size on, in MiB, there are enough clusters for FAT32. */
 const smallestFat32 = (sector: number) => sector === SECTOR ? 33 : 260;
 
+function fatSerial({ seed }: Pick<FilesystemRequest, "seed">): string {
+  return deriveSerial(seed, "fat-serial");
+}
+
+/** What stands for a UUID on FAT. */
+function serialUuid(serial: string): string {
+  return `${serial.slice(0, 4)}-${serial.slice(4)}`.toUpperCase();
+}
+
 function planVfatRow(selection: Selection, request: FilesystemRequest): FilesystemPlan | undefined {
   const { label, time, sector = SECTOR } = request;
   const findings: Finding[] = [];
@@ -125,12 +140,12 @@ function planVfatRow(selection: Selection, request: FilesystemRequest): Filesyst
         `the UEFI specification wants FAT32 on fixed disks, from ${smallestFat32(sector)} MiB on`,
     ));
   }
-  const serial = deriveSerial(request.seed, "fat-serial");
+  const serial = fatSerial(request);
   return {
     type: "vfat",
     size,
     label,
-    uuid: `${serial.slice(0, 4)}-${serial.slice(4)}`.toUpperCase(),
+    uuid: serialUuid(serial),
     entries: entries.length,
     bytes: entries.reduce((sum, { size }) => sum + size, 0),
     findings,

@@ -7,14 +7,16 @@
 import { chooseLoader } from "../boot/bootloaders.ts";
 import { planGrubBios } from "../boot/grub-bios.ts";
 import { grubFiles } from "../boot/grub.ts";
-import type { BootContext } from "../boot/loader.ts";
+import { type BootContext, optionsFor } from "../boot/loader.ts";
 import { foreignOptions, keptOptions } from "../boot/options.ts";
 import { signFiles } from "../boot/secure-boot.ts";
-import { BuildError } from "../core/error.ts";
+import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { readSigner, type Signer } from "../efi/authenticode.ts";
 import { type Contents, select } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
+import type { Kernel } from "../tree/kernels.ts";
+import { kernelFindings } from "./kernels.ts";
 import type { Volume } from "./root.ts";
 import type { Settings } from "./settings.ts";
 
@@ -23,23 +25,28 @@ export function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, root:
   return [...root, ...keptOptions(tree), ...kernelCmdline ? [kernelCmdline] : []].join(" ");
 }
 
-/** The boot loaders for UEFI and BIOS: their files, and the filesystem of `/boot`. */
-export function planBoot(settings: Settings, tree: Tree, context: BootContext) {
+/** The boot loaders for UEFI and BIOS: their files, the filesystem of `/boot`, and the default kernel's command line. */
+export function planBoot(settings: Settings, whole: Tree, context: BootContext) {
   const { firmware } = settings;
+  const bios = firmware === "uefi" ? undefined : treeFor(whole, ({ unified }) => !unified);
+  const tree = firmware === "bios" ? bios! : treeFor(whole, ({ biosOnly }) => !biosOnly);
   const chosen = chooseLoader(firmware === "bios" ? { ...settings, bootloader: "none" } : settings, tree);
   const loader = Array.isArray(chosen) ? undefined : chosen;
+  const missing = Array.isArray(chosen) ? chosen : [];
   const findings = [
-    ...tree.kernelFindings,
-    ...foreignOptions(tree),
-    ...bootFindings(settings, tree, Array.isArray(chosen) ? chosen : []),
+    ...whole.kernelFindings,
+    ...foreignOptions(whole),
+    ...bootFindings(settings, { whole, tree, bios }, context, missing),
     ...loader?.findings ?? [],
   ];
   const signer = signerOf(settings);
   const found = loader?.files(context);
-  const menu = firmware === "uefi" ? [] : grubFiles(tree, context);
-  if (!found && menu.length === 0) return { boot: "vfat" as const, findings };
+  const menu = bios ? grubFiles(bios, context) : [];
+  const kernelOptions = optionsFor(tree.kernels[0] ?? bios?.kernels[0] ?? { initrds: [] }, context);
+  if (!found && menu.length === 0) return { kernelOptions, boot: "vfat" as const, findings };
   const all = { esp: found?.esp ?? [], xbootldr: [...menu, ...found?.xbootldr ?? []] };
   return {
+    kernelOptions,
     loader,
     // GRUB for BIOS reads either.
     boot: loader?.boot ?? "ext4" as const,
@@ -48,14 +55,51 @@ export function planBoot(settings: Settings, tree: Tree, context: BootContext) {
   };
 }
 
-/** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */
-function bootFindings({ bootloader }: Settings, tree: Tree, missing: readonly string[]): Finding[] {
-  const lacks = tree.kernels.length ? missing : ["no kernel in /boot or /usr/lib/modules", ...missing];
-  if (bootloader === "none" || lacks.length === 0) return [];
-  return [
-    finding("no-boot", `The image boots in a container, but on no machine; the tree has ${lacks.join(", ")}`),
-  ];
+/** The tree with those of its kernels that a firmware can start. */
+function treeFor(tree: Tree, starts: (kernel: Kernel) => boolean): Tree {
+  return { ...tree, kernels: tree.kernels.filter(starts) };
 }
+
+/** The tree as it is, and with the kernels for each firmware. */
+interface Trees {
+  readonly whole: Tree;
+  readonly tree: Tree;
+  readonly bios: Tree | undefined;
+}
+
+/** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */
+function bootFindings(
+  { bootloader, filesystem, firmware }: Settings,
+  { whole, tree, bios }: Trees,
+  { options, bareOptions = "" }: BootContext,
+  missing: readonly string[],
+): Finding[] {
+  if (bootloader === "none" && !bios) return [];
+  const left = whole.kernels.filter((kernel) => !tree.kernels.includes(kernel)).map(({ image, unified }) =>
+    finding(
+      "kernel-firmware",
+      unified
+        ? `Leaving out ${quote(image)}: it is a UKI, which BIOS cannot start`
+        : `Leaving out ${quote(image)}${
+          firmware === "hybrid" ? " for UEFI" : ""
+        }: it has no EFI stub, so only BIOS starts it`,
+      { path: image },
+    )
+  );
+  if (bootloader === "none") return left;
+  const lacks = tree.kernels.length ? missing : [
+    whole.kernels.length ? `no kernel for ${firmware === "bios" ? "BIOS" : "UEFI"}` : NO_KERNEL,
+    ...missing,
+  ];
+  const known = { filesystem, options: `${options} ${bareOptions}` };
+  if (lacks.length === 0) {
+    return [...left, ...tree.kernels.flatMap((kernel) => kernelFindings(kernel, tree, known))];
+  }
+  const boots = bios?.kernels.length ? "through BIOS only" : "in a container, but on no machine";
+  return [...left, finding("no-boot", `The image boots ${boots}; the tree has ${lacks.join(", ")}`)];
+}
+
+const NO_KERNEL = "no kernel in /boot, on the ESP or in /usr/lib/modules";
 
 /** Who signs what boots; nobody unless asked for. */
 function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings): Signer | undefined {

@@ -27,8 +27,8 @@ interface Decided {
   readonly boot: "vfat" | "ext4";
   /** Absent: no boot loader is installed. */
   readonly files: BootFiles | undefined;
-  /** The UUID by its name. */
-  readonly uuid: (name: string) => string;
+  /** What fstab calls the filesystems of `/boot` and of the ESP. */
+  readonly devices: { readonly xbootldr: string; readonly esp: string };
 }
 
 /** The contents of the three filesystems of a disk. @throws {BuildError} when the tree has two ESPs. */
@@ -63,11 +63,11 @@ export function planContents(
 }
 
 function rootAdditions(tree: Tree, decided: Decided): Contents["add"] {
-  const { kernelOptions, kernelCmdline, readOnly, boot, uuid } = decided;
+  const { kernelOptions, kernelCmdline, readOnly, boot, devices } = decided;
   const always = [
     { path: "/boot", type: "directory" },
     { path: "/efi", type: "directory" },
-    { path: "/etc/fstab", type: "file", text: planFstab(tree.fstab, boot, uuid) },
+    { path: "/etc/fstab", type: "file", text: planFstab(tree.fstab, boot, devices) },
   ] as const;
   // No kernel is ever installed into a read-only root, and it does not grow.
   if (readOnly) return always;

@@ -7,9 +7,9 @@
  *   grow. Types after the DPS; the root's architecture is that of the tree's programs.
  * - `/boot` of the tree becomes XBOOTLDR, `/boot/efi` or `/efi` the ESP. In the root, `/boot` and `/efi` are
  *   empty directories: systemd mounts nothing over a directory that is not.
- * - `/etc/fstab` names `/boot` and `/boot/efi` by PARTUUID and without `nofail` (which drops the ordering),
+ * - `/etc/fstab` names `/boot` and `/boot/efi` by UUID and without `nofail` (which drops the ordering),
  *   and not `/`: such a line makes systemd-remount-fs fail in a container. Lines for other mount points stay.
- * - The kernel gets `root=PARTUUID=… rw`, so that it boots with and without an initrd, whatever the loader.
+ * - A kernel with an initrd gets `root=UUID=… rw`, which every initrd knows; one without `root=PARTUUID=… rw`.
  * - `SIZE_MB` wins over `USED_MB` and `FREE_MB`; else the size is `EFI_MB + BOOT_MB + USED_MB + FREE_MB`,
  *   where a computed `USED_MB` includes the filesystem's metadata and the partition table.
  *
@@ -41,6 +41,7 @@ import { checkTree } from "./checks.ts";
 import { planContents } from "./contents.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { describePortable, planPortable } from "./portable.ts";
+import { planRootOptions } from "./root-options.ts";
 import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root.ts";
 import type { SettingName, Settings } from "./settings.ts";
 import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
@@ -132,16 +133,28 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
   const seed = settings.seed ?? defaultSeed("disk-image", tree, architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
   const uuid = (name: string) => deriveUuid(seed, name);
-  const { readOnly } = rootFilesystem(settings);
+  const row = rootFilesystem(settings);
+  const { readOnly } = row;
   const verity = planVerity(settings, seed);
   const verified = measured?.verity && verityUuids(measured.verity.rootHash);
   const uuids: Partial<Record<PartitionRole, string>> = { root: uuid("root/partition"), ...verified };
-  const rootOptions = verity
-    ? ["root=/dev/mapper/root", "ro", `roothash=${measured?.verity?.rootHash ?? "UNKNOWN"}`]
-    : [`root=PARTUUID=${uuids.root}`, readOnly ? "ro" : "rw"];
-  const kernelOptions = planKernelOptions(settings, tree, rootOptions);
-  const { loader, boot, files, findings } = planBoot(settings, tree, {
-    options: kernelOptions,
+  const requested = (role: string) => ({ uuid: uuid(`${role}/filesystem`), seed: `${seed}/${role}` });
+  const found = planRootOptions(tree.fstab, {
+    filesystem: settings.filesystem,
+    readOnly,
+    uuid: row.uuid(requested("root")),
+    partitionUuid: uuids.root!,
+  });
+  const verityOptions = [
+    "root=/dev/mapper/root",
+    "ro",
+    `roothash=${measured?.verity?.rootHash ?? "UNKNOWN"}`,
+  ];
+  const optionsWith = (root: readonly string[]) =>
+    planKernelOptions(settings, tree, verity ? verityOptions : root);
+  const { kernelOptions, loader, boot, files, findings } = planBoot(settings, tree, {
+    options: optionsWith(found.options),
+    bareOptions: optionsWith(found.bare),
     bootUuid: uuid("xbootldr/filesystem"),
   });
   const bios = settings.firmware === "uefi" ? [] : [planBios(settings, tree)];
@@ -149,9 +162,8 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
 
   const request = (role: string, label: string): FilesystemRequest => ({
     label,
-    uuid: uuid(`${role}/filesystem`),
+    ...requested(role),
     hashSeed: uuid(`${role}/hash-seed`),
-    seed: `${seed}/${role}`,
     time,
     sector: settings.sectorSize,
   });
@@ -169,7 +181,19 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     throw tooSmall(name, settings, FILESYSTEMS[filesystem].smallest(selection, requested) / MiB);
   };
 
-  const contents = planContents(tree, { ...settings, kernelOptions, readOnly, leftovers, boot, files, uuid });
+  const devices = {
+    xbootldr: `UUID=${FILESYSTEMS[boot].uuid(requested("xbootldr"))}`,
+    esp: `UUID=${FILESYSTEMS.vfat.uuid(requested("esp"))}`,
+  };
+  const contents = planContents(tree, {
+    ...settings,
+    kernelOptions,
+    readOnly,
+    leftovers,
+    boot,
+    files,
+    devices,
+  });
   const esp = volume("efiMb", "vfat", request("esp", "ESP"), contents.esp);
   const xbootldr = volume("bootMb", boot, request("xbootldr", "BOOT"), contents.xbootldr);
   const hashes = planHashes(verity, measured);
@@ -215,6 +239,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
       ...tree.findings,
       ...checkTree(tree, { settings, isSystem: true }),
       ...findings,
+      ...found.findings,
       ...contents.findings,
       ...leftovers.findings,
       ...volumes.flatMap(([, , { filesystem }]) => filesystem.findings),
@@ -273,7 +298,9 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
 }
 
 /** What the root filesystem of a disk can be. */
-function rootFilesystem({ filesystem }: Settings): { readonly readOnly: boolean } {
+function rootFilesystem(
+  { filesystem }: Settings,
+): Pick<(typeof FILESYSTEMS)[FilesystemName], "readOnly" | "uuid"> {
   const row = FILESYSTEMS[filesystem];
   if (row.holdsSystem) return row;
   throw new BuildError(`Cannot use FILESYSTEM=${filesystem} for the root of a disk`, {

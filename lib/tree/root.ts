@@ -138,7 +138,7 @@ export function getNumber64(view: DataView, offset: number): number {
 }
 
 /**
- * Reads the first `limit` bytes of a regular file (all of it when it is smaller).
+ * Reads `limit` bytes of a regular file from `offset` on, or as many as there are.
  *
  * @throws {BuildError} when it is not a regular file, may not be read, or changed since the walk.
  */
@@ -146,7 +146,7 @@ export function readFile(
   root: Root,
   nodes: Nodes,
   node: number,
-  { limit }: { readonly limit: number },
+  { limit, offset = 0 }: { readonly limit: number; readonly offset?: number },
 ): Uint8Array<ArrayBuffer> {
   const type = typeOf(nodes, node);
   if (type !== "file") {
@@ -155,9 +155,9 @@ export function readFile(
   const fd = openNode(root, nodes, node, posix.OPEN.file);
   try {
     if (!isUnchanged(nodes, node, fd)) throw changed(nodes, node);
-    const contents = new Uint8Array(Math.min(limit, nodes.size[node]!));
+    const contents = new Uint8Array(Math.max(0, Math.min(limit, nodes.size[node]! - offset)));
     for (let done = 0; done < contents.length;) {
-      const got = posix.pread(fd, contents.subarray(done), done);
+      const got = posix.pread(fd, contents.subarray(done), offset + done);
       if (got < 0) throw cannotRead(pathOf(nodes, node), got);
       if (got === 0) throw changed(nodes, node);
       done += got;

@@ -236,7 +236,7 @@ export const TARGETS = {
     const tree = factsOf(DEBIAN, { kernelOptions, osRelease, kernels: [kernel("6.12.48")] });
     await expectBuildError(() => {
       const plan = planDisk(SETTINGS_OF_TREE, tree);
-      assert.match(plan.kernelOptions, /^root=PARTUUID=[0-9a-f-]{36} rw( |$)/);
+      assert.match(plan.kernelOptions, /^root=UUID=[0-9a-f-]{36} r[ow] rootfstype=ext4( |$)/);
       assert.equal(plan.kernelOptions.split(/\s+/).filter((option) => option.startsWith("root=")).length, 1);
       const files = plan.partitions.flatMap(({ contents }) => contents.add);
       const entries = files.filter(({ path }) => path.startsWith("/loader/entries/"));

@@ -5,6 +5,7 @@
  */
 
 import { searchPath } from "../../lib/system/programs.ts";
+import { quiet } from "./helpers.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 
@@ -66,4 +67,13 @@ export async function build(
   const result = await runBuilder(builder, { args: ["--input", input, "--output", output], env });
   if (result.code !== 0) throw new Error(`${builder} exited with ${result.code}:\n${result.stderr}`);
   return result;
+}
+
+/** The UUID of the filesystem in a partition, as blkid finds it; the partition as sfdisk shows it, in sectors of 512 bytes. */
+export async function filesystemUuid(
+  image: string,
+  { start, size }: { readonly start: number; readonly size: number },
+): Promise<string> {
+  const [offset, length] = [start * 512, size * 512];
+  return (await quiet`blkid -p -O ${offset} -S ${length} -o value -s UUID ${image}`).trim();
 }

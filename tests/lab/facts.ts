@@ -6,7 +6,8 @@
 
 import { readSettings, type SettingName, SETTINGS, type Settings } from "../../lib/plan/settings.ts";
 import { buildNodes, type NodeInput } from "../../lib/tree/builder.ts";
-import type { Kernel, Tree } from "../../lib/tree/inspect.ts";
+import type { Tree } from "../../lib/tree/inspect.ts";
+import type { Kernel } from "../../lib/tree/kernels.ts";
 
 export const OS_RELEASE = { ID: "debian", VERSION_ID: "13", PRETTY_NAME: "Debian GNU/Linux 13 (trixie)" };
 
@@ -18,6 +19,7 @@ export function kernel(version: string, more: Partial<Kernel> = {}): Kernel {
     image: `/boot/vmlinuz-${version}`,
     initrds: [`/boot/initrd.img-${version}`],
     architecture: "x86-64",
+    modules: { path: `/usr/lib/modules/${version}` },
     ...more,
   };
 }

@@ -25,7 +25,7 @@ for module in $(cat /modules); do insmod /$module.ko; done
 FUNCTIONS
 for word in $(cat /proc/cmdline); do
   case $word in
-    root=PARTUUID=*) root=$(device \${word#root=}) ;;
+    root=*UUID=*) root=$(device \${word#root=}) ;;
     roothash=*) hash=\${word#roothash=} ;;
   esac
 done

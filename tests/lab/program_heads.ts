@@ -27,3 +27,37 @@ export function pe(architecture: ArchitectureName): Uint8Array {
   view.setUint16(0x84, row.pe ?? 0, true);
   return bytes;
 }
+
+/** The head of an x86 kernel of this version, after the kernel's boot protocol; `build` makes it another of the same version. */
+export function bzImage(
+  release: string,
+  { stub = true, build = "#1" }: { readonly stub?: boolean; readonly build?: string } = {},
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(0x800);
+  if (stub) bytes.set(pe("x86-64"));
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0x202, 0x53726448, true);
+  view.setUint16(0x206, 0x020f, true);
+  view.setUint16(0x20e, 0x400, true);
+  view.setUint16(0x236, 1, true);
+  bytes.set(new TextEncoder().encode(`${release} (builder@host) ${build}\0`), 0x600);
+  return bytes;
+}
+
+/** A UKI's headers and the sections that say what is in it. */
+export function uki(sections: Readonly<Record<string, string>>): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(0x1000);
+  bytes.set(pe("x86-64"));
+  const view = new DataView(bytes.buffer);
+  const all = Object.entries({ ".linux": "MZ", ...sections });
+  view.setUint16(0x86, all.length, true);
+  view.setUint16(0x94, 0, true);
+  all.forEach(([name, text], i) => {
+    const [row, at] = [0x98 + i * 40, 0x400 + i * 0x200];
+    bytes.set(new TextEncoder().encode(name), row);
+    view.setUint32(row + 8, text.length, true);
+    view.setUint32(row + 20, at, true);
+    bytes.set(new TextEncoder().encode(text), at);
+  });
+  return bytes;
+}

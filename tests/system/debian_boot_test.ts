@@ -46,9 +46,10 @@ for (const suite of ["bullseye", "bookworm", "trixie"] as const) {
         ["vfat", "esp"],
       ]);
       for (const mount of [root, boot, esp]) assert.match(mount!.options, /^rw,/);
-      assert.match(seen.get("cmdline")!, new RegExp(`(^| )root=PARTUUID=${root!.partuuid} rw( |$)`));
       const [disk] = JSON.parse(seen.get("lsblk")!).blockdevices
         .filter(({ children }: { children?: unknown[] }) => children?.length === 3);
+      const { uuid } = disk.children.find(({ mountpoint }: { mountpoint: string }) => mountpoint === "/");
+      assert.match(seen.get("cmdline")!, new RegExp(`(^| )root=UUID=${uuid} rw rootfstype=ext4( |$)`));
       assert.deepEqual(disk.children.map(({ parttype }: { parttype: string }) => parttype), [
         "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
         "bc13c2ff-59e6-4262-a352-b275fd6f7172",

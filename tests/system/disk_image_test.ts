@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { GiB, MiB } from "../../lib/core/units.ts";
 
-import { build, runBuilder } from "../lab/builds.ts";
+import { build, filesystemUuid, runBuilder } from "../lab/builds.ts";
 import { bootQemu, dissect, mountLoop, nspawn, report } from "../lab/guests.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 import { copyTree, tinyTree } from "../lab/trees.ts";
@@ -116,12 +116,12 @@ Deno.test("disk-image: /boot goes to XBOOTLDR, and the root has empty mount poin
       assert.deepEqual(await Array.fromAsync(Deno.readDir(`${mount}/efi`)), []);
       assert.equal(
         await Deno.readTextFile(`${mount}/etc/fstab`),
-        `PARTUUID=${xbootldr!.uuid.toLowerCase()} /boot vfat umask=0077 0 2\n` +
-          `PARTUUID=${esp!.uuid.toLowerCase()} /boot/efi vfat umask=0077 0 2\n`,
+        `UUID=${await filesystemUuid(image, xbootldr!)} /boot vfat umask=0077 0 2\n` +
+          `UUID=${await filesystemUuid(image, esp!)} /boot/efi vfat umask=0077 0 2\n`,
       );
       assert.equal(
         await Deno.readTextFile(`${mount}/etc/kernel/cmdline`),
-        `root=PARTUUID=${root!.uuid.toLowerCase()} rw console=ttyS0 panic=-1\n`,
+        `root=PARTUUID=${root!.uuid.toLowerCase()} rw rootfstype=ext4 console=ttyS0 panic=-1\n`,
       );
     });
   });
@@ -138,7 +138,10 @@ for (const format of ["raw", "qcow2"]) {
       assert.equal(info.format, format);
       const seen = report(await bootQemu(image, { format, architecture: "x86-64" }));
       const [esp, xbootldr, root] = seen.get("partitions")!.split("\n").map((line) => line.split(" "));
-      assert.equal(seen.get("cmdline"), `root=PARTUUID=${root![1]} rw console=ttyS0 panic=-1`);
+      assert.equal(
+        seen.get("cmdline"),
+        `root=PARTUUID=${root![1]} rw rootfstype=ext4 console=ttyS0 panic=-1`,
+      );
       assert.deepEqual([esp![4], xbootldr![4], root![4]], ["esp", "xbootldr", "root"]);
       assert.match(seen.get("mounts")!, /^\S+p2 \/boot vfat rw/m);
       assert.match(seen.get("mounts")!, /^\S+p1 \/boot\/efi vfat rw/m);
@@ -185,7 +188,7 @@ Deno.test("disk-image: every kernel gets an entry, the newest first in the menu"
     assert.match(entry, /^sort-key +tiny$/m);
     assert.match(entry, /^linux +\/vmlinuz-10\.0\.1-new$/m);
     assert.match(entry, /^initrd +\/initrd\.img-10\.0\.1-new$/m);
-    assert.match(entry, /^options +root=PARTUUID=[0-9a-f-]{36} rw /m);
+    assert.match(entry, /^options +root=UUID=[0-9a-f-]{36} rw /m);
   });
 });
 

@@ -128,7 +128,10 @@ Deno.test(
       const keys = entry.trimEnd().split("\n").map((line) => line.split(" ")[0]);
       assert.deepEqual(keys, ["title", "version", "sort-key", "linux", "initrd", "options"]);
       assert.match(entry, /^linux {6}\/vmlinuz-1$/m);
-      assert.match(entry, /^options +root=PARTUUID=[0-9a-f-]+ rw quiet linux \/evil initrd \/evil \[2J /m);
+      assert.match(
+        entry,
+        /^options +root=UUID=[0-9a-f-]+ rw rootfstype=ext4 quiet linux \/evil initrd \/evil \[2J /m,
+      );
       await assert.rejects(Deno.stat("/tmp/evil"), Deno.errors.NotFound);
     }),
 );

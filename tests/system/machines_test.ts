@@ -64,7 +64,9 @@ Deno.test("KERNEL_CMDLINE joins the options of the tree, now and for later kerne
     const image = `${dir}/disk.img`;
     await build("disk-image", await tinyTree(), image, { ...SMALL, KERNEL_CMDLINE: 'quiet dyndbg="a b"' });
     const { xbootldr, root } = await partitionsOf(image);
-    const options = `root=PARTUUID=${root!.uuid.toLowerCase()} rw console=ttyS0 panic=-1 quiet dyndbg="a b"`;
+    const options = `root=PARTUUID=${
+      root!.uuid.toLowerCase()
+    } rw rootfstype=ext4 console=ttyS0 panic=-1 quiet dyndbg="a b"`;
     const listing = await quiet`mdir -b -i ${`${image}@@${xbootldr!.start * 512}`} ::/loader/entries`;
     const [, entry] = /^::(.*\.conf)$/m.exec(listing)!;
     assert.match(await fatText(image, "xbootldr", entry!), new RegExp(`^options +${options}$`, "m"));
@@ -161,7 +163,7 @@ Deno.test("BOOTLOADER=uki makes a UKI that systemd's own tools read, and systemd
     const { esp, root } = await partitionsOf(image);
     const uki = `${dir}/uki.efi`;
     await quiet`mcopy -i ${`${image}@@${esp!.start * 512}`} ${`::/EFI/Linux/tiny-${kernel}.efi`} ${uki}`;
-    const options = `root=PARTUUID=${root!.uuid.toLowerCase()} rw console=ttyS0 panic=-1`;
+    const options = `root=PARTUUID=${root!.uuid.toLowerCase()} rw rootfstype=ext4 console=ttyS0 panic=-1`;
     const inspected = await quiet`${await newerSystemd("bootctl")} kernel-inspect ${uki}`;
     assert.match(inspected, /^ *Kernel Type: uki$/m);
     assert.match(inspected, new RegExp(`^ *Cmdline: ${options}$`, "m"));
@@ -253,7 +255,7 @@ Deno.test("FIRMWARE=hybrid boots the same file through UEFI and through BIOS", {
     assert.equal(
       seen.get("cmdline"),
       `BOOT_IMAGE=/vmlinuz-${seen.get("kernel")!.split(" ")[0]} root=PARTUUID=${root!.uuid.toLowerCase()} ` +
-        "rw console=ttyS0 panic=-1",
+        "rw rootfstype=ext4 console=ttyS0 panic=-1",
     );
     assert.match(seen.get("mounts")!, /^\S+p3 \/boot vfat rw/m);
     assert.match(seen.get("mounts")!, /^\S+p2 \/boot\/efi vfat rw/m);

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { verityUuids } from "../../lib/plan/verity.ts";
-import { build } from "../lab/builds.ts";
+import { build, filesystemUuid } from "../lab/builds.ts";
 import { useErofs } from "../lab/erofs.ts";
 import { bootQemu, dissect, report } from "../lab/guests.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
@@ -141,7 +141,7 @@ Deno.test("disk-image: VERITY=signed makes the partitions of the DPS, and a gues
     );
   }));
 
-Deno.test("disk-image: a root of erofs is mounted read-only, by its PARTUUID", {
+Deno.test("disk-image: a root of erofs is mounted read-only, by its UUID", {
   ignore: ignore || missing(...QEMU),
 }, () =>
   tempDir(async (dir) => {
@@ -154,7 +154,10 @@ Deno.test("disk-image: a root of erofs is mounted read-only, by its PARTUUID", {
     assert.equal(root.attrs, "GUID:60");
     assert.equal((await Deno.stat(image)).size, 120 * 2 ** 20);
     const guest = report(await bootQemu(image, { architecture: "x86-64", format: "raw" }));
-    assert.match(guest.get("cmdline")!, new RegExp(`root=PARTUUID=${root.uuid.toLowerCase()} ro console=`));
+    assert.match(
+      guest.get("cmdline")!,
+      new RegExp(`root=UUID=${await filesystemUuid(image, root)} ro rootfstype=erofs console=`),
+    );
     assert.match(guest.get("mounts")!, /^\S+ \/ erofs ro/m);
     assert.equal(guest.get("writable"), "no");
   }));

@@ -28,6 +28,7 @@ partitions() {
 device() {
   case $1 in
     PARTUUID=*) partitions | grep -i " ${1#*=} " | sed -E 's|^([^ ]*) .*|/dev/\1|' ;;
+    UUID=*) busybox findfs "$1" ;;
     *) echo "$1" ;;
   esac
 }
@@ -47,6 +48,8 @@ if [ -z "$container" ] && [ -e /etc/fstab ]; then
 fi
 echo "=== kernel"; uname -rm
 echo "=== cmdline"; cat /proc/cmdline
+# What an initrd left in the devices, which the kernel has only once.
+echo "=== initrd"; [ ! -e /dev/.initrd ] || cat /dev/.initrd
 echo "=== mounts"; cut -d' ' -f1-4 /proc/mounts
 echo "=== partitions"
 [ -n "$container" ] || partitions

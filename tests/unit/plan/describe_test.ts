@@ -100,7 +100,7 @@ Deno.test("renderPlan() shows each partition in a line of a table", pure, () => 
   const lines = renderPlan(disk({ FREE_MB: "100" }));
   assert.match(lines[0]!, /^disk-image: raw, [\d.]+ MiB, GPT [0-9a-f-]{36}, x86-64$/);
   assert.match(lines[1]!, /^boot loader: systemd-boot, since the tree has \/usr\/lib\/systemd\/boot\/efi/);
-  assert.match(lines[2]!, /^kernel options: root=PARTUUID=[0-9a-f-]{36} rw$/);
+  assert.match(lines[2]!, /^kernel options: root=UUID=[0-9a-f-]{36} rw rootfstype=ext4$/);
   assert.match(lines[3]!, /^# +type +label +mount point +partition UUID +offset +size +filesystem/);
   assert.match(
     lines[4]!,

@@ -239,8 +239,8 @@ Deno.test("planDisk() writes /etc/fstab with our partitions and the tree's other
       "# a comment",
       "tmpfs /tmp tmpfs nosuid 0 0",
       "UUID=7 /boot/other ext4 defaults 0 0",
-      `PARTUUID=${boot!.uuid} /boot vfat umask=0077 0 2`,
-      `PARTUUID=${esp!.uuid} /boot/efi vfat umask=0077 0 2`,
+      `UUID=${boot!.filesystem.uuid} /boot vfat umask=0077 0 2`,
+      `UUID=${esp!.filesystem.uuid} /boot/efi vfat umask=0077 0 2`,
       "",
     ].join("\n"),
   );
@@ -250,7 +250,10 @@ Deno.test("planDisk() completes the kernel command line, and keeps it for later 
   const kernelOptions = "quiet root=UUID=1 console=ttyS0 ro rootfstype=btrfs rootflags=subvol=@ rw rootwait";
   const plan = disk({}, factsOf(DEBIAN, { kernelOptions, kernels: [kernel("6.12.48")] }));
   const [, boot, root] = plan.partitions;
-  assert.equal(plan.kernelOptions, `root=PARTUUID=${root!.uuid} rw quiet console=ttyS0 rootwait`);
+  assert.equal(
+    plan.kernelOptions,
+    `root=UUID=${root!.filesystem.uuid} rw rootfstype=ext4 quiet console=ttyS0 rootwait`,
+  );
   assert.equal(textIn(root!, "/etc/kernel/cmdline"), `${plan.kernelOptions}\n`);
   const entry = textIn(boot!, "/loader/entries/debian-6.12.48.conf");
   assert(entry.endsWith(`\noptions    ${plan.kernelOptions}\n`), entry);
@@ -338,7 +341,7 @@ Deno.test("planDisk() warns of a kernel that is missing though there is a loader
   assert.equal(plan.bootLoader?.name, "systemd-boot");
   assert.match(
     warningsOf(plan.findings)[0]!.message,
-    /the tree has no kernel in \/boot or \/usr\/lib\/modules$/,
+    /the tree has no kernel in \/boot, on the ESP or in \/usr\/lib\/modules$/,
   );
 });
 

@@ -63,7 +63,7 @@ Deno.test("planDisk() keeps to SIZE_MB with a read-only root, and refuses one th
     planDisk(settingsOf({ FILESYSTEM: "erofs", ...env }), factsOf(), made);
   const fixed = plan({ SIZE_MB: "700" });
   assert.equal(fixed.size, 700 * MiB);
-  assert.match(fixed.kernelOptions, /^root=PARTUUID=\S+ ro/);
+  assert.match(fixed.kernelOptions, /^root=UUID=\S+ ro rootfstype=erofs/);
   assert.throws(() => plan({ SIZE_MB: "600" }), /Cannot fit .*SIZE_MB=600/);
   assert.throws(() => plan({ FILESYSTEM: "vfat" }), /FILESYSTEM=vfat for the root of a disk/);
 });

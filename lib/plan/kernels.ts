@@ -1,0 +1,108 @@
+/**
+ * What is wrong with a kernel of the tree, so that it will not boot: told while it can still be mended.
+ *
+ * @module
+ */
+
+import { quote } from "../core/error.ts";
+import { type Finding, finding } from "../core/findings.ts";
+import type { Tree } from "../tree/inspect.ts";
+import { type Kernel, lacksInitrd } from "../tree/kernels.ts";
+
+/** What makes an initrd, by `ID` or `ID_LIKE` of os-release; the first row that fits. */
+const INITRD_MAKERS: readonly {
+  readonly ids: readonly string[];
+  readonly install: string;
+  readonly make: string;
+}[] = [
+  { ids: ["debian", "ubuntu"], install: "initramfs-tools", make: "update-initramfs -c -k all" },
+  { ids: ["arch", "archlinux"], install: "mkinitcpio", make: "mkinitcpio -P" },
+  { ids: ["alpine", "postmarketos"], install: "mkinitfs", make: "mkinitfs VERSION" },
+  {
+    ids: ["fedora", "rhel", "centos", "suse", "opensuse"],
+    install: "dracut",
+    make: "dracut --regenerate-all",
+  },
+  { ids: ["gentoo", "void", "mageia"], install: "dracut", make: "dracut --regenerate-all" },
+];
+
+/** Drivers of disks, as the kernel calls them, with the disks' name. Virtual machines first. */
+const DISKS = {
+  "virtio_blk": "virtio",
+  "virtio_scsi": "virtio-scsi",
+  "nvme": "NVMe",
+  "ahci": "SATA",
+  "sd_mod": "SCSI and SATA",
+  "usb_storage": "USB",
+  "mmc_block": "SD and eMMC",
+  "xen_blkfront": "Xen",
+  "hv_storvsc": "Hyper-V",
+} as const;
+
+/** The root that kernels have to find. */
+interface Root {
+  readonly filesystem: string;
+  /** All options that name it. */
+  readonly options: string;
+}
+
+/** What a kernel lacks. */
+export function kernelFindings(kernel: Kernel, tree: Tree, { filesystem, options }: Root): Finding[] {
+  const { version, image, unified, modules } = kernel;
+  const named = `The kernel ${version} (${quote(image)})`;
+  if (unified) return foreignRoot(kernel, options);
+  // A kernel for one machine may have all in it, and then there are modules of no kernel, and its name has no version.
+  const monolithic = !tree.kernels.some(({ modules }) => modules) && !/-\d[^/]*$/.test(image);
+  return [
+    ...modules || monolithic ? [] : [
+      finding("kernel-modules", `${named} has no modules in /usr/lib/modules/${version}`, { path: image }),
+    ],
+    ...lacksInitrd(kernel) ? initrdFindings(named, kernel, tree, filesystem) : [],
+  ];
+}
+
+function initrdFindings(
+  named: string,
+  { image, modules }: Kernel,
+  tree: Tree,
+  filesystem: string,
+): Finding[] {
+  const builtin = modules?.builtin;
+  if (builtin === undefined) return [];
+  const found = (message: string) => {
+    const { install, make } = makerOf(tree);
+    const hint = `Install ${install} into the tree, and run "${make}" there`;
+    return [finding("initrd-missing", `${named} has no initrd and ${message}`, { path: image, hint })];
+  };
+  if (!builtin.includes(filesystem)) {
+    return found(`does not boot: its driver of ${filesystem}, the root's filesystem, is a module`);
+  }
+  const [inside, outside] = [true, false].map((wanted) =>
+    Object.entries(DISKS).filter(([driver]) => builtin.includes(driver) === wanted)
+  ) as [[string, string][], [string, string][]];
+  if (outside.length === 0) return [];
+  const drivers = outside.map(([driver]) => driver).join(", ");
+  return inside.length === 0
+    ? found(`does not boot: its drivers of disks (${drivers}) are modules, or missing`)
+    : found(
+      `boots from ${inside.map(([, disk]) => disk).join(", ")} disks only: ` +
+        `other drivers of disks (${drivers}) are modules, or missing`,
+    );
+}
+
+function makerOf({ osRelease }: Tree): { readonly install: string; readonly make: string } {
+  const ids = `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.split(/\s+/);
+  return INITRD_MAKERS.find((row) =>
+    ids.some((id) => row.ids.includes(id) || row.ids.includes(id.split("-")[0]!))
+  ) ?? { install: "dracut or what the distribution has for it", make: "dracut --regenerate-all" };
+}
+
+/** The root that a UKI has built in, which is on no disk of ours. */
+function foreignRoot({ version, image, unified }: Kernel, options: string): Finding[] {
+  const root = /(?:^|\s)(root=(?!gpt-auto|tmpfs)\S+)/.exec(unified!.options)?.[1];
+  if (root === undefined || options.toLowerCase().split(" ").includes(root.toLowerCase())) return [];
+  const message = `The UKI ${version} (${quote(image)}) has ${
+    quote(root)
+  } built in, which is not this image's root`;
+  return [finding("uki-root", message, { path: image })];
+}

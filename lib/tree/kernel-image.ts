@@ -1,0 +1,131 @@
+/**
+ * What a file that is named like a kernel is: for which machine, which version, and what can start it.
+ *
+ * - x86: https://docs.kernel.org/arch/x86/boot.html
+ * - arm64: https://docs.kernel.org/arch/arm64/booting.html
+ * - EFI stub, and `CONFIG_EFI_ZBOOT`, whose kernels are UEFI programs that unpack themselves:
+ *   https://docs.kernel.org/admin-guide/efi-stub.html
+ * - UKI: https://uapi-group.org/specifications/specs/unified_kernel_image/
+ *
+ * @module
+ */
+
+import { constants, gunzipSync } from "node:zlib";
+import { type ArchitectureName, peArchitecture } from "../core/dps.ts";
+import { KiB, MiB } from "../core/units.ts";
+
+/** What a kernel's file says of itself. */
+export interface KernelImage {
+  readonly architecture: ArchitectureName;
+  /** As in `uname -r`; absent where the format has no place for it. */
+  readonly release?: string;
+  /** Present for a UKI: the kernel command line in it. */
+  readonly unified?: { readonly options: string };
+  /** It has no EFI stub: only a boot loader for BIOS starts it. */
+  readonly biosOnly?: true;
+  /** Bytes of the kernel that this file is the gzip of. */
+  readonly unpackedSize?: number;
+}
+
+/** Reads up to `length` bytes from `offset` on. */
+export type ReadAt = (offset: number, length: number) => Uint8Array<ArrayBuffer>;
+
+/** Headers lie within it: x86's setup header ends at 0x270, PE's section table within the first KiB. */
+const HEAD = 4 * KiB;
+
+/** `uname -r` has room for 64 bytes with the NUL. */
+export const MAX_RELEASE = 63;
+
+/** No kernel is larger; what claims to be is not unpacked. */
+const LARGEST = 512 * MiB;
+
+/** What is said of a file that nothing can start. */
+const PROBLEMS: readonly (readonly [magic: string, problem: string])[] = [
+  ["27051956", "it is an image for U-Boot (uImage), which UEFI cannot start"],
+  ["d00dfeed", "it is an image for U-Boot (FIT), which UEFI cannot start"],
+  ["fd377a58", "it is compressed with xz, and only gzip is unpacked"],
+  ["28b52ffd", "it is compressed with zstd, and only gzip is unpacked"],
+];
+
+/** What a file of `size` bytes is, or why it is no kernel that could be started. */
+export function readKernelImage(read: ReadAt, size: number): KernelImage | string {
+  const head = read(0, HEAD);
+  if (head[0] === 0x1f && head[1] === 0x8b) return readGzip(read, size);
+  const x86 = readSetupHeader(head, read);
+  const architecture = peArchitecture(head);
+  if (architecture) {
+    return { architecture, ...x86?.release && { release: x86.release }, ...readUnified(head, read) };
+  }
+  if (x86) return { ...x86, biosOnly: true };
+  const magic = head.subarray(0, 4).toHex();
+  return PROBLEMS.find(([each]) => each === magic)?.[1] ?? "it is no kernel with an EFI stub";
+}
+
+const DAMAGED = "its gzip data is damaged";
+
+/** A kernel that arm64's and riscv64's `make install` compresses: GRUB unpacks it, firmware does not. */
+function readGzip(read: ReadAt, size: number): KernelImage | string {
+  let head: Uint8Array<ArrayBuffer>;
+  // Less than a header and a trailer.
+  if (size < 18) return DAMAGED;
+  try {
+    // The beginning of the stream is enough, so its end is not missed.
+    head = new Uint8Array(gunzipSync(read(0, 64 * KiB), { finishFlush: constants.Z_SYNC_FLUSH }));
+  } catch {
+    return DAMAGED;
+  }
+  // The last four bytes of a gzip file are its contents' size: https://www.rfc-editor.org/rfc/rfc1952
+  const unpackedSize = new DataView(read(size - 4, 4).buffer).getUint32(0, true);
+  const architecture = peArchitecture(head);
+  if (!architecture || unpackedSize < head.length || unpackedSize > LARGEST) {
+    return "what is compressed in it is no kernel with an EFI stub";
+  }
+  return { architecture, unpackedSize };
+}
+
+/** The header of x86's boot protocol: where the version is, and whether it is a 64-bit kernel. */
+function readSetupHeader(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  const isKernel = head.length >= 0x270 && view.getUint32(0x202, true) === 0x53726448; // "HdrS"
+  if (!isKernel) return undefined;
+  const at = view.getUint16(0x20e, true);
+  const text = at && new TextDecoder().decode(read(0x200 + at, 256));
+  const release = text && /^[\w.+~-]+/.exec(text)?.[0];
+  const protocol = view.getUint16(0x206, true);
+  const is64Bit = protocol >= 0x020c && (view.getUint16(0x236, true) & 1) === 1;
+  return {
+    architecture: is64Bit ? "x86-64" as const : "x86" as const,
+    ...release && release.length <= MAX_RELEASE && { release },
+  };
+}
+
+/** A program's sections of these names; each as text of at most `limit` bytes. */
+function readUnified(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
+  const limit = 4 * KiB;
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  const pe = view.getUint32(0x3c, true);
+  if (pe + 24 > head.length) return {};
+  const table = pe + 24 + view.getUint16(pe + 20, true);
+  const sections = new Map<string, () => string>();
+  for (let i = 0; i < view.getUint16(pe + 6, true); i++) {
+    const row = table + i * 40;
+    if (row + 40 > head.length) break;
+    const name = new TextDecoder().decode(head.subarray(row, row + 8)).replace(/\0+$/, "");
+    const [size, at] = [view.getUint32(row + 8, true), view.getUint32(row + 20, true)];
+    sections.set(
+      name,
+      () => new TextDecoder().decode(read(at, Math.min(size, limit))).replace(/\0.*$/s, "").trim(),
+    );
+  }
+  if (!sections.has(".linux")) return {};
+  const release = sections.get(".uname")?.() ?? "";
+  return {
+    ...isRelease(release) && { release },
+    unified: { options: sections.get(".cmdline")?.() ?? "" },
+  };
+}
+
+/** Whether a text can be the version of a kernel, and stand in a boot entry. */
+export function isRelease(text: string): boolean {
+  return /^[\w.+~-]+$/.test(text) && text.length <= MAX_RELEASE;
+}

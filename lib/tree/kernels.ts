@@ -1,0 +1,515 @@
+/**
+ * The kernels of a tree, each once and with its initrds: one table of names for all places.
+ *
+ * What writes them, and where that is told:
+ *
+ * - GRUB looks for them with `10_linux`: https://git.savannah.gnu.org/cgit/grub.git/tree/util/grub.d/10_linux.in
+ * - kernel-install: https://www.freedesktop.org/software/systemd/man/latest/kernel-install.html
+ * - dracut: https://github.com/dracut-ng/dracut-ng/blob/main/dracut.sh, and `lsinitrd.sh` for what it looks for
+ * - mkinitcpio: https://gitlab.archlinux.org/archlinux/mkinitcpio/mkinitcpio/-/blob/master/libalpm/scripts/mkinitcpio
+ * - mkinitfs: https://gitlab.alpinelinux.org/alpine/mkinitfs/-/blob/master/mkinitfs.in
+ * - initramfs-tools: https://manpages.debian.org/update-initramfs
+ * - booster: https://github.com/anatol/booster
+ * - genkernel: https://wiki.gentoo.org/wiki/Genkernel
+ *
+ * @module
+ */
+
+import type { ArchitectureName } from "../core/dps.ts";
+import { quote } from "../core/error.ts";
+import { type Finding, finding } from "../core/findings.ts";
+import { MiB } from "../core/units.ts";
+import { isRelease, type KernelImage, MAX_RELEASE, type ReadAt, readKernelImage } from "./kernel-image.ts";
+import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
+import { directoryAt, fileAt, namesIn } from "./query.ts";
+import { compareVersions } from "./versions.ts";
+
+/** A Linux kernel that firmware or a boot loader can start. */
+export interface Kernel {
+  /** As in `uname -r`, with the mark of a backup: names it in menus. Tells it apart from the tree's other kernels. */
+  readonly version: string;
+  /** Path in the tree, without a symlink in it. */
+  readonly image: string;
+  /** Paths in the tree, in the order in which they are loaded; empty for a kernel that has none. */
+  readonly initrds: readonly string[];
+  readonly architecture: ArchitectureName;
+  /** Present for a UKI, which has initrd and options in itself: the options. */
+  readonly unified?: { readonly options: string };
+  /** It has no EFI stub: only a boot loader for BIOS starts it. */
+  readonly biosOnly?: true;
+  /** Bytes of the kernel that the image is the gzip of; firmware takes only what is unpacked. */
+  readonly unpackedSize?: number;
+  /** Its modules; absent when the tree has none for it. */
+  readonly modules?: KernelModules;
+}
+
+/** The modules of a kernel. */
+interface KernelModules {
+  /** Their directory. */
+  readonly path: string;
+  /** The names of those that are built into the kernel, with `_` for `-`; absent when the tree does not say. */
+  readonly builtin?: readonly string[];
+}
+
+/** How the walk's files are read. */
+export interface KernelFiles {
+  readonly nodes: Nodes;
+  readonly read: (node: number, offset: number, length: number) => Uint8Array<ArrayBuffer>;
+}
+
+/** Names of kernels; what may follow is {@link KERNEL_NAME}. Those of U-Boot are known so that they are reported. */
+const KERNELS = [
+  "vmlinuz", // most distributions
+  "vmlinux", // riscv64, ppc64el and s390x of some
+  "bzImage", // x86 of Yocto and Buildroot
+  "zImage", // arm of Yocto and Buildroot
+  "Image", // arm64 and riscv64: openSUSE, Arch Linux ARM, Yocto, Buildroot
+  "kernel", // genkernel, and systemd's layout of Gentoo's installkernel
+  "linux", // kernel-install
+  "uImage",
+  "fitImage",
+];
+
+/** `-VERSION`, a compressed kernel's suffix, and the mark of a backup, as `make install` and people make them. */
+const KERNEL_NAME = new RegExp(
+  `^(?<base>${KERNELS.join("|")})(?:-(?:genkernel-\\w+-)?(?<name>.+?))?(?<gzip>\\.gz)?(?:\\.efi)?` +
+    "(?<backup>\\.(?:old|bak|orig|prev)|~)?$",
+  "s",
+);
+
+/** What lies beside kernels and is none; the first three as GRUB's `grub_file_is_not_garbage`. */
+const GARBAGE = /\.(?:dpkg-\w+|rpm\w+|sig|hmac|sha\w+|sum|txt|config|dtb)$/;
+
+/** Names that are reported when they are no kernel: `kernel-…`, `linux-…` may be anything. */
+const SURELY_KERNEL = /^(?:vmlinu[xz]|bzImage|zImage|Image|uImage|fitImage)/;
+
+/**
+ * Names of initrds, the better one first, with `{}` for a version, a flavour (`lts`) or what `pkgbase` says (`linux`).
+ * Where a kernel is named without a version, its initrd is, too: then `-{}` is left out.
+ */
+const INITRDS = [
+  "initrd.img-{}", // initramfs-tools, tiny-initramfs
+  "initramfs-{}.img", // dracut of Fedora, Void and Gentoo; mkinitcpio
+  "initramfs-{}", // mkinitfs
+  "initrd-{}", // dracut and mkinitrd of openSUSE
+  "initrd-{}.img", // dracut and mkinitrd of Mageia and RHEL
+  "initramfs-genkernel-{arch}-{}", // genkernel
+  "initramfs-genkernel-{}",
+  "booster-{}.img", // booster
+  "initramfs-{}.cpio", // Yocto and Buildroot
+  "initrd-{}.cpio",
+  "initramfs-{}-fallback.img", // mkinitcpio's with all drivers
+];
+
+/** What may follow the name of an initrd; Slackware's is `initrd.gz`. */
+const COMPRESSED = ["", ".gz", ".xz", ".zst", ".lz4", ".bz2", ".lzma"];
+
+/** What the processor takes before the kernel starts: GRUB_EARLY_INITRD_LINUX_STOCK, in GRUB's order. */
+const MICROCODE = [
+  ...["intel-uc.img", "intel-ucode.img", "amd-uc.img", "amd-ucode.img", "early_ucode.cpio", "microcode.cpio"],
+];
+
+/** Where an ESP may be, beside `/boot` itself. */
+const ESPS = ["/efi", "/boot/efi"];
+
+const MODULES = ["/usr/lib/modules", "/lib/modules"];
+
+/** A directory that is looked through. */
+interface Place {
+  readonly path: string;
+  /** The version of all that is in it. */
+  readonly release?: string;
+  /** Whether each file that begins with `initrd` is to be loaded. */
+  readonly entry?: true;
+}
+
+interface Candidate {
+  readonly place: Place;
+  readonly node: number;
+  /** What the file is called after the kernel's name: a version, a flavour. */
+  readonly name?: string;
+  /** The mark of a backup. */
+  readonly backup?: string;
+  /** Whether it is none unless it is a UKI. */
+  readonly unified?: true;
+}
+
+/** A kernel, and all names under which it was found. */
+interface Found {
+  version: string;
+  release: string;
+  readonly node: number;
+  readonly image: KernelImage;
+  /** Whether the release is no more than a guess. */
+  readonly guessed: boolean;
+  readonly candidates: Candidate[];
+}
+
+/**
+ * The kernels, the one to boot first: versions are compared as kernel-install and systemd-boot do, backups and release
+ * candidates come behind their release, and a kernel without an initrd behind all that have one.
+ *
+ * @param findings gets one for each file that is left out.
+ */
+export function findKernels(files: KernelFiles, findings: Finding[]): Kernel[] {
+  const { nodes } = files;
+  const modules = findModules(files);
+  const found: Found[] = [];
+  const problems: { candidate: Candidate; problem: string }[] = [];
+  const seen = new Map<number, Found | undefined>();
+  for (const candidate of candidates(nodes)) {
+    if (seen.has(candidate.node)) {
+      // A link is another name, after which its initrd may be called.
+      seen.get(candidate.node)?.candidates.push(candidate);
+      continue;
+    }
+    seen.set(candidate.node, undefined);
+    const path = pathOf(nodes, candidate.node);
+    if (!isPlain(path)) {
+      findings.push(notBootable(path, path));
+      continue;
+    }
+    const image = typeOf(nodes, candidate.node) === "file"
+      ? readKernelImage(readerOf(files, candidate.node), nodes.size[candidate.node]!)
+      : "it is no kernel with an EFI stub";
+    if (typeof image === "string") problems.push({ candidate, problem: image });
+    else if (image.unified || !candidate.unified) {
+      seen.set(candidate.node, addFound(files, found, candidate, image, modules));
+    }
+  }
+  const kernels = found.flatMap((each) => describe(files, each, found.length === 1, modules, findings));
+  for (const { candidate: { node, name, place }, problem } of problems) {
+    // openSUSE's vmlinux-VERSION.gz is the same kernel for a debugger.
+    const known = found.some(({ release, candidates }) =>
+      [name, place.release].includes(release) || candidates.some((each) => name && each.name === name)
+    );
+    const path = pathOf(nodes, node);
+    if (!known && SURELY_KERNEL.test(path.slice(path.lastIndexOf("/") + 1))) {
+      findings.push(finding("kernel-stub", `Leaving out ${quote(path)}: ${problem}`, { path }));
+    }
+  }
+  return sortKernels(kernels);
+}
+
+/** The order of a menu. */
+function sortKernels(kernels: readonly Kernel[]): Kernel[] {
+  return [...kernels].sort((a, b) =>
+    Number(lacksInitrd(a)) - Number(lacksInitrd(b)) ||
+    compareVersions(comparableVersion(b.version), comparableVersion(a.version)) ||
+    // The one that has more of the tree in it.
+    Number(b.unified !== undefined) - Number(a.unified !== undefined)
+  );
+}
+
+/** Whether a kernel has to find the root by itself. */
+export function lacksInitrd({ initrds, unified }: Pick<Kernel, "initrds"> & Partial<Kernel>): boolean {
+  return initrds.length === 0 && unified === undefined;
+}
+
+/**
+ * A kernel's version as the UAPI group's specification of versions wants it, where `~` marks what comes before a
+ * release: `6.12-rc1`, backups (GRUB's `10_linux` sorts them behind what they are a backup of), and kernels for
+ * rescue and for debugging, which no distribution starts by itself.
+ */
+export function comparableVersion(version: string): string {
+  return version
+    .replace(/(?<![~A-Za-z])[-_.]?(?=rc\d)/, "~")
+    .replace(/[-+._](?=(?:debug|rescue|old|bak|orig|prev)(?:[-+._]|$))/, "~");
+}
+
+function addFound(
+  files: KernelFiles,
+  found: Found[],
+  candidate: Candidate,
+  image: KernelImage,
+  modules: ReadonlyMap<string, KernelModules>,
+): Found {
+  const { node, name, backup = "", place } = candidate;
+  const known = image.release ?? place.release ?? releaseNamed(files, name, modules);
+  const release = known ?? name ?? (modules.size === 1 ? [...modules.keys()][0]! : "linux");
+  const guessed = known === undefined && !/^\d/.test(withoutWords(name ?? ""));
+  // A rescue kernel is one of the others with another initrd.
+  const isOther = name !== undefined && /rescue/.test(name);
+  const version = (isOther || isNamedElse(name, release) ? name! : release) + (backup && ".old");
+  const isUnified = image.unified !== undefined;
+  const alike = found.filter((other) => other.image.unified !== undefined === isUnified);
+  const same =
+    alike.find((other) => other.version === version && !isUnified && belongs(name, release, other)) ??
+      alike.find((other) =>
+        // Names that say different versions are believed.
+        !isOther && (guessed || other.guessed || backup || isUnified) && isSame(files, other.node, node)
+      );
+  if (same) {
+    same.candidates.push(candidate);
+    if (!guessed && same.guessed) [same.version, same.release] = [version, release];
+    return same;
+  }
+  // Slackware's huge and generic kernels have the same version.
+  const isTaken = alike.some((other) => other.version === version);
+  const added = {
+    version: isTaken && name || version,
+    release,
+    node,
+    image,
+    guessed,
+    candidates: [candidate],
+  };
+  found.push(added);
+  return added;
+}
+
+/** Whether a name says a version that is not the kernel's own: somebody tells them apart by it. */
+function isNamedElse(name: string | undefined, release: string): boolean {
+  const said = withoutWords(name ?? "");
+  return /^\d/.test(said) && !release.startsWith(said);
+}
+
+/** Whether a file of the same version is the same kernel by its name: unless both are called something else. */
+function belongs(name: string | undefined, release: string, { candidates }: Found): boolean {
+  const names = [name, ...candidates.map(({ name }) => name)].filter((each) => each && each !== release);
+  return new Set(names).size < 2;
+}
+
+/** The release whose modules belong to a name: itself, its end, or what a package is called or ends with. */
+function releaseNamed(
+  { nodes, read }: KernelFiles,
+  name: string | undefined,
+  modules: ReadonlyMap<string, KernelModules>,
+): string | undefined {
+  if (name === undefined) return undefined;
+  const exact = [name, withoutWords(name)].find((each) => modules.has(each));
+  if (exact !== undefined) return exact;
+  const named = [...modules].filter(([release, { path }]) => {
+    const node = fileAt(nodes, `${path}/pkgbase`);
+    const base = node !== undefined && new TextDecoder().decode(read(node, 0, 256)).trim();
+    return base ? base === name : release.endsWith(`-${name}`);
+  });
+  return named.length === 1 ? named[0]![0] : undefined;
+}
+
+/** The version in `generic-6.1.2`, as `10_linux` finds it. */
+function withoutWords(name: string): string {
+  return name.replace(/^\D*-(?=\d)/, "");
+}
+
+/** What is compared at once. */
+const PIECE = 4 * MiB;
+
+/** Whether two files have the same contents. */
+function isSame({ nodes, read }: KernelFiles, a: number, b: number): boolean {
+  const size = nodes.size[a]!;
+  if (nodes.size[b] !== size || size > 512 * MiB) return false;
+  for (let at = 0; at < size; at += PIECE) {
+    const [x, y] = [read(a, at, PIECE), read(b, at, PIECE)];
+    if (x.length !== y.length || !x.every((byte, i) => byte === y[i])) return false;
+  }
+  return true;
+}
+
+/** A kernel with its initrds and modules; none when a boot entry could not name it. */
+function describe(
+  files: KernelFiles,
+  found: Found,
+  isOnly: boolean,
+  modules: ReadonlyMap<string, KernelModules>,
+  findings: Finding[],
+): Kernel[] {
+  const { nodes } = files;
+  const { version, release, node, image: { release: _, ...image } } = found;
+  const path = pathOf(nodes, node);
+  const initrds = image.unified ? [] : findInitrds(files, found, isOnly, findings);
+  const odd = [version, ...initrds].find((text) => !isPlain(text)) ??
+    (version.length > MAX_RELEASE ? version : undefined);
+  if (odd !== undefined) {
+    findings.push(notBootable(path, odd));
+    return [];
+  }
+  const own = modules.get(release);
+  return [{ version, image: path, initrds, ...image, ...own && { modules: own } }];
+}
+
+function notBootable(path: string, odd: string): Finding {
+  const message = `Leaving out the kernel ${quote(path)}: ${quote(odd)} cannot stand in a boot entry`;
+  return finding("kernel-name", message, { path });
+}
+
+/** Whether a boot entry can hold it as it is; no distribution makes other names. */
+function isPlain(text: string): boolean {
+  return /^[\w/.+~-]+$/.test(text);
+}
+
+/** The files that may be kernels by their names, the better place and name first. */
+function* candidates(nodes: Nodes): Generator<Candidate> {
+  yield* unifiedKernels(nodes);
+  for (const place of places(nodes)) {
+    const names = namesIn(nodes, place.path).map((name) => ({ name, parts: KERNEL_NAME.exec(name)?.groups }));
+    const kernels = names.filter(({ name, parts }) => parts && !GARBAGE.test(name))
+      // A name with a version tells more than one without, which is mostly a link to it; unpacked needs no work.
+      .sort((a, b) => rank(a.parts!) - rank(b.parts!));
+    for (const { name, parts } of kernels) {
+      const node = lookup(nodes, `${place.path}/${name}`);
+      if (node === undefined) continue;
+      yield {
+        place,
+        node,
+        ...parts!["name"] && { name: parts!["name"] },
+        ...parts!["backup"] && { backup: parts!["backup"] },
+      };
+    }
+  }
+}
+
+function rank({ name, gzip, backup }: Readonly<Record<string, string | undefined>>): number {
+  return (backup ? 8 : 0) + (name === undefined ? 4 : /\d/.test(name) ? 0 : 2) + (gzip ? 1 : 0);
+}
+
+/** UKIs: those of packages beside their modules, and what kernel-install and others leave for systemd-boot. */
+function* unifiedKernels(nodes: Nodes): Generator<Candidate> {
+  const directories: Place[] = [
+    ...["/boot", ...ESPS].flatMap((path) => unifiedDirectories(nodes, path).map((path) => ({ path }))),
+    ...modulePlaces(nodes),
+  ];
+  for (const place of directories) {
+    for (const name of namesIn(nodes, place.path)) {
+      const node = /\.efi$/i.test(name) ? fileAt(nodes, `${place.path}/${name}`) : undefined;
+      if (node !== undefined) yield { place, node, name: name.slice(0, -".efi".length), unified: true };
+    }
+  }
+}
+
+/** `EFI/Linux` in any case, as FAT has it. */
+function unifiedDirectories(nodes: Nodes, base: string): string[] {
+  return ["efi", "linux"].reduce(
+    (paths, wanted) =>
+      paths.flatMap((path) =>
+        namesIn(nodes, path).filter((name) => name.toLowerCase() === wanted).map((name) => `${path}/${name}`)
+      ),
+    [base],
+  );
+}
+
+function places(nodes: Nodes): Place[] {
+  const boots = ["/boot", ...ESPS];
+  const entries = boots.flatMap((boot) =>
+    namesIn(nodes, boot).flatMap((token) =>
+      namesIn(nodes, `${boot}/${token}`)
+        .filter((version) => fileAt(nodes, `${boot}/${token}/${version}/linux`) !== undefined)
+        .map((release): Place => ({ path: `${boot}/${token}/${release}`, release, entry: true }))
+    )
+  );
+  return [
+    { path: "/boot" },
+    ...entries,
+    ...ESPS.map((path) => ({ path })),
+    ...modulePlaces(nodes),
+    // Links of Debian, and the kernels of some.
+    { path: "" },
+  ];
+}
+
+function modulePlaces(nodes: Nodes): Place[] {
+  return MODULES.flatMap((path) =>
+    namesIn(nodes, path).map((release) => ({ path: `${path}/${release}`, release }))
+  );
+}
+
+/** The initrds of a kernel: microcode, then the first name of the table that is there. */
+function findInitrds(files: KernelFiles, found: Found, isOnly: boolean, findings: Finding[]): string[] {
+  const { nodes } = files;
+  const { release, image: { architecture }, candidates } = found;
+  const arch = architecture === "x86-64" ? "x86_64" : architecture;
+  // The one that it was found by first: only then is the kernel a backup.
+  const backups = candidates[0]!.backup ? [candidates[0]!.backup] : [];
+  const versions = [
+    ...backups.map((backup) => `${candidates[0]!.name ?? release}${backup}`),
+    ...candidates.flatMap(({ name }) => name ? [name, withoutWords(name)] : []),
+    release,
+    ...[...modulePlaces(nodes)].filter((place) => place.release === release).flatMap(({ path }) => {
+      const node = fileAt(nodes, `${path}/pkgbase`);
+      return node === undefined ? [] : [new TextDecoder().decode(files.read(node, 0, 256)).trim()];
+    }),
+  ];
+  const others = places(nodes).filter((place) => place.release === undefined || place.release === release);
+  const own = candidates.flatMap(({ place: { path } }) => others.filter((place) => place.path === path));
+  for (const place of new Set([...own, ...others])) {
+    const usable = (name: string) => {
+      const node = fileAt(nodes, `${place.path}/${name}`);
+      if (node === undefined || nodes.size[node]! > 0) return node;
+      const path = pathOf(nodes, node);
+      findings.push(finding("initrd-empty", `Leaving out the initrd ${quote(path)}: it is empty`, { path }));
+      return undefined;
+    };
+    const present = new Set(namesIn(nodes, place.path));
+    if (place.entry) {
+      const all = [...present].filter((name) => /^initr/.test(name)).map(usable).filter((node) =>
+        node !== undefined
+      );
+      if (all.length > 0) return all.map((node) => pathOf(nodes, node));
+      continue;
+    }
+    const bare = place.release === release || isOnly ||
+      candidates.some((each) => each.place.path === place.path && each.name === undefined);
+    const names = [
+      ...new Set(versions).values().flatMap((version) => INITRDS.map((name) => name.replace("{}", version))),
+      ...bare ? INITRDS.map((name) => name.replace("-{}", "")) : [],
+    ].map((name) => name.replace("{arch}", arch));
+    for (const name of names.flatMap((name) => [...backups.map((backup) => name + backup), name])) {
+      for (const suffix of COMPRESSED) {
+        const node = present.has(name + suffix) ? usable(name + suffix) : undefined;
+        if (node !== undefined) return [...findMicrocode(nodes, place), pathOf(nodes, node)];
+      }
+    }
+  }
+  return isOnly ? findOnlyInitrd(nodes) : [];
+}
+
+/** The initrd of a tree with one kernel, if there is one that is called after no version: Arch Linux ARM's. */
+function findOnlyInitrd(nodes: Nodes): string[] {
+  const patterns = INITRDS.filter((name) => !name.includes("fallback")).map((name) => {
+    const [before, after] = name.replace("{arch}", "").split("{}").map(RegExp.escape);
+    return new RegExp(`^${before}[a-z][\\w-]*${after}$`);
+  });
+  const found = namesIn(nodes, "/boot").filter((name) =>
+    patterns.some((pattern) => pattern.test(name)) && !name.includes("fallback") && !MICROCODE.includes(name)
+  ).map((name) => fileAt(nodes, `/boot/${name}`)).filter((node) =>
+    node !== undefined && nodes.size[node]! > 0
+  );
+  const place = { path: "/boot" };
+  return found.length === 1 ? [...findMicrocode(nodes, place), pathOf(nodes, found[0]!)] : [];
+}
+
+/** Microcode beside an initrd or in `/boot`. */
+function findMicrocode(nodes: Nodes, place: Place): string[] {
+  for (const path of new Set([place.path, "/boot"])) {
+    const found = MICROCODE.flatMap((name) => {
+      const node = fileAt(nodes, `${path}/${name}`);
+      return node !== undefined && nodes.size[node]! > 0 ? [pathOf(nodes, node)] : [];
+    });
+    if (found.length > 0) return found;
+  }
+  return [];
+}
+
+/** The directories of modules by their version. */
+function findModules({ nodes, read }: KernelFiles): Map<string, KernelModules> {
+  const found = new Map<string, KernelModules>();
+  for (const { path, release } of modulePlaces(nodes)) {
+    if (found.has(release!) || !isRelease(release!) || directoryAt(nodes, path) === undefined) continue;
+    const list = fileAt(nodes, `${path}/modules.builtin`);
+    const builtin = list !== undefined && namesOfModules(new TextDecoder().decode(read(list, 0, MiB)));
+    found.set(release!, { path, ...builtin && { builtin } });
+  }
+  return found;
+}
+
+/** `kernel/drivers/nvme/host/nvme-core.ko` as `nvme_core`. */
+function namesOfModules(text: string): string[] {
+  return text.split("\n").flatMap((line) => {
+    const name = /([^/]+)\.ko$/.exec(line)?.[1];
+    return name === undefined ? [] : [name.replaceAll("-", "_")];
+  });
+}
+
+function readerOf({ read }: KernelFiles, node: number): ReadAt {
+  return (offset, length) => read(node, offset, length);
+}

@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import { warningsOf } from "../../../lib/core/findings.ts";
+import { planDisk } from "../../../lib/plan/plan.ts";
+import type { Kernel } from "../../../lib/tree/kernels.ts";
+import { DEBIAN, factsOf, kernel, settingsOf } from "../../lab/facts.ts";
+
+const pure = { permissions: "none" } as const;
+
+/** The plan for a tree with these kernels. */
+function plan(kernels: readonly Kernel[], env: Readonly<Record<string, string>> = {}, ID = "debian") {
+  const grub = { path: "/usr/lib/grub/i386-pc/kernel.img", size: 1 };
+  return planDisk(settingsOf(env), factsOf([...DEBIAN, grub], { kernels, osRelease: { ID } }));
+}
+
+/** What the plan warns of: name and message. */
+function warned({ findings }: ReturnType<typeof plan>): string[] {
+  return warningsOf(findings).map(({ name, message }) => `${name}: ${message}`);
+}
+
+/** The texts that the plan adds to XBOOTLDR, by path. */
+function texts({ partitions }: ReturnType<typeof plan>): Map<string, string> {
+  const { contents } = partitions.find(({ role }) => role === "xbootldr")!;
+  return new Map(contents.add.flatMap((each) => each.type === "file" ? [[each.path, each.text]] : []));
+}
+
+const bare = (version: string, builtin?: readonly string[]) =>
+  kernel(version, {
+    initrds: [],
+    modules: { path: `/usr/lib/modules/${version}`, ...builtin && { builtin } },
+  });
+
+Deno.test("planDisk() has nothing to say of a kernel with its modules and its initrd", pure, () => {
+  assert.deepEqual(warned(plan([kernel("6.12.48")])), []);
+});
+
+Deno.test.each<{ ID: string; remedy: RegExp }>([
+  {
+    ID: "debian",
+    remedy: /^Install initramfs-tools into the tree, and run "update-initramfs -c -k all" there$/,
+  },
+  { ID: "arch", remedy: /^Install mkinitcpio into the tree, and run "mkinitcpio -P"/ },
+  { ID: "alpine", remedy: /^Install mkinitfs / },
+  { ID: "fedora", remedy: /^Install dracut / },
+  { ID: "opensuse-tumbleweed", remedy: /^Install dracut / },
+  { ID: "unknown", remedy: /^Install dracut or what the distribution has/ },
+])("planDisk() names what makes the initrd that is missing: $ID", pure, ({ ID, remedy }) => {
+  const made = plan([bare("6.12.48", ["ext4"])], {}, ID);
+  const [warning, ...others] = warned(made);
+  assert.deepEqual(others, []);
+  assert.match(
+    warning!,
+    /^initrd-missing: The kernel 6.12.48 \("\/boot\/vmlinuz-6.12.48"\) has no initrd and does not boot/,
+  );
+  assert.match(warningsOf(made.findings)[0]!.hint, remedy);
+});
+
+Deno.test("planDisk() tells from what a kernel without an initrd boots", pure, () => {
+  const warnings = (builtin?: readonly string[], env = {}) => warned(plan([bare("6.12.48", builtin)], env));
+  assert.match(
+    warnings(["ext4", "nvme"])[0]!,
+    /boots from NVMe disks only: other drivers of disks \(virtio_blk, /,
+  );
+  assert.match(
+    warnings(["nvme"])[0]!,
+    /does not boot: its driver of ext4, the root's filesystem, is a module/,
+  );
+  assert.match(warnings(["ext4", "nvme"], { FILESYSTEM: "erofs" })[0]!, /its driver of erofs/);
+  // A tree that does not say what is built in, and one that need not boot.
+  assert.deepEqual(warnings(), []);
+  assert.deepEqual(warnings(["nvme"], { BOOTLOADER: "none" }), []);
+});
+
+Deno.test("planDisk() warns of a kernel without its modules, unless it is one that has none", pure, () => {
+  const { modules: _, ...without } = kernel("6.12.48");
+  assert.match(
+    warned(plan([without]))[0]!,
+    /^kernel-modules: The kernel 6.12.48 .* has no modules in \/usr\/lib\/modules\/6.12.48$/,
+  );
+  assert.deepEqual(warned(plan([{ ...without, image: "/boot/bzImage" }])), []);
+  assert.match(
+    warned(plan([{ ...without, image: "/boot/bzImage" }, kernel("6.1")]))[0]!,
+    /has no modules in \/usr\/lib\/modules\/6.12.48/,
+  );
+});
+
+Deno.test("planDisk() warns of a UKI with another root built in", pure, () => {
+  const uki = (options: string) => kernel("6.12.48", { initrds: [], unified: { options } });
+  const { kernelOptions } = plan([kernel("6.12.48")]);
+  for (
+    const options of [
+      "",
+      "quiet",
+      "root=gpt-auto",
+      kernelOptions,
+      kernelOptions.toUpperCase().replace("ROOT=", "root="),
+    ]
+  ) {
+    assert.deepEqual(warned(plan([uki(options)])), [], options);
+  }
+  assert.match(
+    warned(plan([uki("rw root=UUID=\u001b1 quiet")]))[0]!,
+    /has "root=UUID=\\u001b1" built in, which is not this image's root/,
+  );
+});
+
+Deno.test(
+  "planDisk() gives each kernel the root that it can find, and sorts those without an initrd last",
+  pure,
+  () => {
+    const made = plan([kernel("6.1"), bare("6.12")]);
+    const [, , root] = made.partitions;
+    const entries = texts(made);
+    assert.match(
+      entries.get("/loader/entries/debian-6.1.conf")!,
+      new RegExp(`^options +root=UUID=${root!.filesystem.uuid} rw`, "m"),
+    );
+    assert.match(entries.get("/loader/entries/debian-6.1.conf")!, /^sort-key +debian$/m);
+    assert.match(
+      entries.get("/loader/entries/debian-6.12.conf")!,
+      new RegExp(`^options +root=PARTUUID=${root!.uuid} rw`, "m"),
+    );
+    assert.match(entries.get("/loader/entries/debian-6.12.conf")!, /^sort-key +debian-fallback$/m);
+    // None has one: the newest is the default.
+    assert.match(texts(plan([bare("6.12")])).get("/loader/entries/debian-6.12.conf")!, /^sort-key +debian$/m);
+  },
+);
+
+Deno.test("planDisk() names no entry so that systemd-boot counts boots with it", pure, () => {
+  const names = [
+    ...texts(plan([kernel("6.1+3"), kernel("6.1+3-2"), kernel("6.1+deb13"), kernel("6.1-rc2+")])).keys(),
+  ];
+  assert.deepEqual(names.filter((name) => name.endsWith(".conf")), [
+    "/loader/entries/debian-6.1_3.conf",
+    "/loader/entries/debian-6.1_3-2.conf",
+    "/loader/entries/debian-6.1+deb13.conf",
+    "/loader/entries/debian-6.1-rc2+.conf",
+  ]);
+});
+
+Deno.test("planDisk() takes for a firmware what it can start, and says what it leaves out", pure, () => {
+  const nostub = kernel("6.12.48", { biosOnly: true });
+  const uki = kernel("6.1", { image: "/boot/EFI/Linux/a.efi", initrds: [], unified: { options: "" } });
+  const bios = plan([nostub, uki], { FIRMWARE: "bios" });
+  assert.match(texts(bios).get("/grub/grub.cfg")!, /linux \/vmlinuz-6.12.48 root=UUID=/);
+  assert.deepEqual(warned(bios), [
+    'kernel-firmware: Leaving out "/boot/EFI/Linux/a.efi": it is a UKI, which BIOS cannot start',
+  ]);
+  const hybrid = plan([nostub, kernel("6.1")], { FIRMWARE: "hybrid" });
+  assert.match(texts(hybrid).get("/grub/grub.cfg")!, /6.12.48/);
+  assert(!texts(hybrid).has("/loader/entries/debian-6.12.48.conf"));
+  assert.deepEqual(warned(hybrid), [
+    'kernel-firmware: Leaving out "/boot/vmlinuz-6.12.48" for UEFI: it has no EFI stub, so only BIOS starts it',
+  ]);
+});
+
+Deno.test("planDisk() says so when only one of two firmwares can start the tree's kernels", pure, () => {
+  const nostub = kernel("6.12.48", { biosOnly: true });
+  const only = plan([nostub], { FIRMWARE: "hybrid" });
+  assert.match(
+    warned(only)[1]!,
+    /^no-boot: The image boots through BIOS only; the tree has no kernel for UEFI/,
+  );
+  assert.match(only.kernelOptions, /^root=UUID=/);
+  const none = plan([nostub]);
+  assert.match(
+    warned(none)[1]!,
+    /^no-boot: The image boots in a container, but on no machine; the tree has no kernel for UEFI/,
+  );
+  assert.deepEqual(warned(plan([nostub], { BOOTLOADER: "none" })), []);
+});
+
+Deno.test("planDisk() unpacks a gzip'd kernel in its place", pure, () => {
+  const image = "/boot/vmlinuz-6.12.48";
+  const made = plan([kernel("6.12.48", { unpackedSize: 30_000_000 })]);
+  const { contents, filesystem } = made.partitions[1]!;
+  assert.deepEqual(contents.add.filter(({ path }) => path === "/vmlinuz-6.12.48"), [
+    { path: "/vmlinuz-6.12.48", type: "made", recipe: { type: "gunzip", from: image, size: 30_000_000 } },
+  ]);
+  assert(filesystem.bytes > 70_000_000, String(filesystem.bytes));
+});
