@@ -52,6 +52,8 @@ const FILES: Readonly<Record<string, readonly Render[]>> = {
     ["boot", "contents", "findings", "formats", "requirements", "settings", "speed"]
       .map((name) => [`docs/${name}.md`, [renderTables]]),
   ),
+  "docs/command-line.md": [deno],
+  "CONTRIBUTING.md": [deno],
   "completions/raptor-builders.bash": [bashCompletion],
   "completions/raptor-builders.fish": [fishCompletion],
   "completions/_raptor-builders": [zshCompletion],

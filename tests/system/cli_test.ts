@@ -14,7 +14,7 @@ import {
   runBuilder,
   startBuilder,
 } from "../lab/builds.ts";
-import { missing, quiet, sha256, stubProgram, tempDir } from "../lab/helpers.ts";
+import { missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
 import { elf } from "../lab/program_heads.ts";
 
 const TOOLS = ["sfdisk", "mke2fs", "mkfs.vfat"];
@@ -355,6 +355,28 @@ Deno.test("the message names what went wrong with an output, with exit code 2", 
       assert.equal(code, 2, stderr);
       assert(stderr.includes(`[E] Cannot write the image to "${output}": ${message}`), stderr);
     }
+  }));
+
+Deno.test("the name of a mounted output chooses no format, and a warning says what it will hold", {
+  ignore: missing("unshare", ...TOOLS) || unprivileged(),
+}, () =>
+  tempDir(async (dir) => {
+    const input = await makeTree(dir);
+    await Deno.writeTextFile(`${dir}/outside.qcow2`, "");
+    await Deno.writeTextFile(`${dir}/inside.vdi`, "");
+    const mounts = `mount --bind ${dir}/outside.qcow2 ${dir}/inside.vdi && exec "$@"`;
+    const args = [`--input=${input}`, `--output=${dir}/inside.vdi`, "--free-mb=8"];
+    const [program = "", ...words] = await builderCommand("part-image");
+    const { code, stderr } = await new Deno.Command("unshare", {
+      args: ["--mount", "sh", "-c", mounts, "sh", program, ...words, ...args],
+      env: { PATH: searchPath() },
+      stdin: "null",
+    }).output();
+    const log = new TextDecoder().decode(stderr);
+    assert.equal(code, 0, log);
+    assert.match(log, /^\[W\] "outside\.qcow2" will hold another format: \.qcow2 means qcow2, not raw$/m);
+    assert.match(log, /^\[\|\] part-image: raw, /m);
+    assert.equal((await Deno.readFile(`${dir}/outside.qcow2`)).subarray(0x438, 0x43a).toHex(), "53ef");
   }));
 
 // On a terminal -------------------------------------------------------------------------------------------
