@@ -9,7 +9,7 @@ export const MAX_LINE = 2 ** 20;
 
 /** A splitter: bytes go in piece by piece, lines come out. */
 export class LineSplitter {
-  private readonly decoder = new TextDecoder();
+  private readonly decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   private parts: string[] = [];
   private length = 0;
 

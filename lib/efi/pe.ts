@@ -55,6 +55,8 @@ export function readPe(bytes: Uint8Array, path: string): PeHeaders {
       imageSize: view.getUint32(optional + OPTIONAL.imageSize, true),
     };
     if (headers.sections + headers.count * SECTION.size > bytes.length) throw new RangeError();
+    // What is written to the one would change the other.
+    if (headers.sections < headers.certificates + 8) throw new RangeError();
     return headers;
   } catch (cause) {
     throw new BuildError(`Cannot read ${path}: it is no program for UEFI`, { cause });
@@ -89,6 +91,10 @@ export function sizeWithSections(size: number, sections: readonly number[]): num
 /** Initialised data that is read. */
 const READ_DATA = 0x40000040;
 
+function isPowerOfTwo(number: number): boolean {
+  return number > 0 && (number & (number - 1)) === 0;
+}
+
 /** A program with sections appended, as `objcopy --add-section` and ukify do it. */
 export function appendSections(
   program: Uint8Array,
@@ -99,6 +105,9 @@ export function appendSections(
   const end = headers.sections + (headers.count + sections.length) * SECTION.size;
   if (headers.fileAlignment !== FILE_ALIGNMENT || end > headers.headersSize) {
     throw new BuildError(`Cannot add sections to ${path}: its headers have no room for them`);
+  }
+  if (headers.headersSize > program.length || !isPowerOfTwo(headers.sectionAlignment)) {
+    throw new BuildError(`Cannot add sections to ${path}: it is no program for UEFI`);
   }
   const bytes = new Uint8Array(
     sizeWithSections(program.length, sections.map(({ contents }) => contents.length)),
@@ -122,6 +131,7 @@ export function appendSections(
     address = alignUp(address + size, headers.sectionAlignment);
     row += SECTION.size;
   }
+  if (address >= 2 ** 32) throw new BuildError(`Cannot add sections to ${path}: it becomes too large`);
   // The number of sections, two bytes into the header before the optional one, which has 20.
   view.setUint16(headers.optional - 18, headers.count + sections.length, true);
   view.setUint32(headers.optional + OPTIONAL.imageSize, address, true);

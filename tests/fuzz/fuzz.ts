@@ -9,21 +9,42 @@
  */
 
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { posix } from "node:path";
+import { quoteGrub, splitOptions } from "../../lib/boot/grub.ts";
 import { parseProject, selectJobs } from "../../lib/cli/raptor.ts";
 import { elfArchitecture, peArchitecture } from "../../lib/core/dps.ts";
+import { decodeText, encodeText } from "../../lib/core/bytes.ts";
 import { BuildError } from "../../lib/core/error.ts";
+import { LineSplitter } from "../../lib/core/lines.ts";
 import { MiB } from "../../lib/core/units.ts";
+import { readSigner, signedSize, signProgram } from "../../lib/efi/authenticode.ts";
+import { appendSections, readPe, sectionNames } from "../../lib/efi/pe.ts";
+import { nameOf, select } from "../../lib/filesystem/contents.ts";
+import { header } from "../../lib/filesystem/pax-header.ts";
 import { parseTable, sfdiskScript } from "../../lib/image/gpt.ts";
 import { openInput } from "../../lib/make/input.ts";
 import { packageUrl, parseApk, parseDpkg } from "../../lib/make/sbom.ts";
 import { verifyTable, writeTable } from "../../lib/make/table.ts";
 import { planDisk, planPart } from "../../lib/plan/plan.ts";
 import { readSettings, type SettingName, SETTINGS } from "../../lib/plan/settings.ts";
+import { isVolatile, nameOutside, parseMounts } from "../../lib/system/mounts.ts";
+import {
+  checkVersion,
+  isInstalled,
+  type ProgramName,
+  PROGRAMS,
+  versionedPrograms,
+} from "../../lib/system/programs.ts";
+import { buildNodes } from "../../lib/tree/builder.ts";
+import { inspectTree } from "../../lib/tree/inspect.ts";
+import { targetBytes } from "../../lib/tree/nodes.ts";
 import { parseOsRelease } from "../../lib/tree/os-release.ts";
+import { closeRoot } from "../../lib/tree/root.ts";
 import { compareVersions } from "../../lib/tree/versions.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "../lab/facts.ts";
 import { quiet, tempDir } from "../lab/helpers.ts";
+import { elf, pe } from "../lab/program_heads.ts";
 import { newRandom, type Random, seedFrom } from "../lab/random_tree.ts";
 
 /** Pieces that have a meaning somewhere. */
@@ -88,7 +109,9 @@ async function expectBuildError(fn: () => unknown): Promise<void> {
     await fn();
   } catch (error) {
     assert(error instanceof BuildError, error instanceof Error ? error.stack : String(error));
-    for (const text of [error.message, error.hint ?? ""]) assertPrintable(text);
+    // The command line of a program that failed stands on a line of its own.
+    const [message, command = ""] = error.message.split(/\n(?=\S+ .*$)/);
+    for (const text of [message!, command, error.hint ?? ""]) assertPrintable(text);
   }
 }
 
@@ -256,6 +279,189 @@ export const TARGETS = {
     });
   },
 
+  "trees": (random: Random) =>
+    tempDir(async (dir) => {
+      const tree = `${dir}/tree`;
+      const text = (text: string) => encodeText(mutate(random, text).slice(0, 4000));
+      const name = (name: string) =>
+        mutate(random, name).replaceAll(/[/\0]/g, "").toWellFormed().slice(0, 60) || "x";
+      for (
+        const path of ["boot", "etc/kernel", "usr/lib/modules/6.1", "usr/lib/systemd/boot/efi", "usr/sbin"]
+      ) {
+        await Deno.mkdir(`${tree}/${path}`, { recursive: true });
+      }
+      const files: Record<string, Uint8Array> = {
+        "etc/fstab": mutateBytes(random, text(FSTAB)),
+        "etc/kernel/cmdline": mutateBytes(random, text("console=ttyS0 quiet")),
+        "etc/os-release": mutateBytes(random, text(OS_RELEASE)),
+        "etc/machine-id": mutateBytes(random, text("0123456789abcdef0123456789abcdef\n")),
+        "usr/sbin/init": mutateBytes(random, Uint8Array.from(elf("x86-64"))),
+        "usr/lib/systemd/boot/efi/systemd-bootx64.efi": new Uint8Array(pe("x86-64")),
+        [`boot/${name("vmlinuz-6.12.48")}`]: mutateBytes(random, Uint8Array.from(pe("x86-64"))),
+        [`boot/${name("initrd.img-6.12.48")}`]: new Uint8Array(1),
+        [`usr/lib/modules/6.1/${name("vmlinuz")}`]: new Uint8Array(pe("x86-64")),
+      };
+      for (const [path, contents] of Object.entries(files)) {
+        // Two may have one name, or that of a directory.
+        if (path !== "boot/." && path !== "boot/..") {
+          await Deno.writeFile(`${tree}/${path}`, contents).catch(() => {});
+        }
+      }
+      await expectBuildError(async () => {
+        const found = await inspectTree(tree);
+        try {
+          for (const { version, image, initrds } of found.kernels) {
+            for (const text of [version, image, ...initrds]) assert.match(text, /^[\w/.+~-]+$/);
+          }
+          planDisk(SETTINGS_OF_TREE, found);
+        } finally {
+          closeRoot(found.root);
+        }
+      });
+    }),
+
+  "PE programs": async (random: Random) => {
+    const program = mutateBytes(random, random.chance(50) ? PROGRAM : PROGRAM.slice(0, 0x400));
+    await expectBuildError(() => {
+      const sections = [{ name: ".cmdline", contents: random.bytes(random.below(2000)) }, {
+        name: ".linux",
+        contents: random.bytes(700),
+        memory: 5000,
+      }];
+      const before = readPe(program, "stub");
+      const bytes = appendSections(program, sections, "stub");
+      const after = readPe(bytes, "result");
+      assert.deepEqual(sectionNames(bytes, after).slice(before.count), [".cmdline", ".linux"]);
+      const view = new DataView(bytes.buffer);
+      let free = before.imageSize;
+      sections.forEach(({ contents, memory = 0 }, i) => {
+        const row = after.sections + (before.count + i) * 40;
+        const [size, address, rawSize, raw] = [8, 12, 16, 20].map((at) => view.getUint32(row + at, true));
+        assert.deepEqual(bytes.subarray(raw!, raw! + contents.length), contents);
+        assert(size === Math.max(contents.length, memory) && rawSize! >= contents.length);
+        // In memory nothing lies over another. A stub may end anywhere, as that of Debian 12 does.
+        assert(
+          address! >= free && (i === 0 || address! % after.sectionAlignment === 0),
+          `${address} ${free}`,
+        );
+        free = address! + size!;
+      });
+      assert(after.imageSize >= free);
+    });
+  },
+
+  "keys and certificates": async (random: Random) => {
+    const { key, certificate } = await signerExample();
+    const changed = (text: string) =>
+      random.chance(50)
+        ? mutate(random, text)
+        : random.chance(50)
+        ? mutateBytes(random, new Uint8Array(Buffer.from(text.replace(/-----.*-----/g, ""), "base64")))
+          .toBase64()
+        : text;
+    const texts = [changed(key), changed(certificate)];
+    await expectBuildError(() => {
+      const { secureBootKey, secureBootCert } = readSettings(["secureBootKey", "secureBootCert"], {}, {
+        SECURE_BOOT_KEY: texts[0]!,
+        SECURE_BOOT_CERT: texts[1]!,
+      });
+      if (secureBootKey === undefined || secureBootCert === undefined) return;
+      const signer = readSigner(secureBootKey, secureBootCert);
+      const signed = signProgram(signer, PROGRAM, "program");
+      assert.equal(signed.length, signedSize(signer, PROGRAM.length));
+    });
+  },
+
+  "mounts": (random: Random) => {
+    const text =
+      "22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n30 22 0:5 /a\\040b /mnt rw - tmpfs tmpfs rw\n";
+    const mounts = parseMounts(mutate(random, text));
+    for (const { root, point, type } of mounts) assert(root && point && type);
+    isVolatile("/mnt/x", mounts);
+    nameOutside("/mnt", mounts);
+  },
+
+  "versions of programs": async (random: Random) => {
+    const programs = versionedPrograms(Object.keys(PROGRAMS) as ProgramName[]);
+    const printed = mutate(
+      random,
+      random.pick(["mkfs.erofs 1.8.6\n", "mksquashfs version 4.5.1 (2022/03/17)\n"]),
+    );
+    await expectBuildError(() => assert.match(checkVersion(random.pick(programs), printed), /^\d+(\.\d+)+$/));
+  },
+
+  "bytes as text": (random: Random) => {
+    const bytes = mutateBytes(random, encodeText(mutate(random, FSTAB)));
+    assert.deepEqual(encodeText(decodeText(bytes)), bytes);
+  },
+
+  "lines of programs": (random: Random) => {
+    const text = mutate(random, FSTAB).toWellFormed();
+    const bytes = new TextEncoder().encode(text);
+    const lines: string[] = [];
+    const splitter = new LineSplitter(/\n/, (line) => lines.push(line));
+    for (let at = 0, length; at < bytes.length; at += length) {
+      splitter.write(bytes.subarray(at, at + (length = 1 + random.below(20))));
+    }
+    splitter.close();
+    assert.deepEqual(lines, text.split("\n"));
+  },
+
+  "GRUB's words": (random: Random) => {
+    for (const word of splitOptions(mutate(random, 'quiet a="b c" root=/dev/sda1'))) {
+      // As a shell reads it, which quotes alike.
+      const read = quoteGrub(word).replaceAll("'\\''", "\0").replace(/^'([^']*)'$/, "$1").replaceAll(
+        "\0",
+        "'",
+      );
+      assert(read === word || word.includes("\0"));
+    }
+  },
+
+  "pax headers": (random: Random) => {
+    const text = (length: number) =>
+      String.fromCharCode(...random.bytes(1 + random.below(length))).replaceAll(/[/\0=]/g, "_");
+    const xattrs = [`user.${text(30)}`, "system.posix_acl_access"].map((name) => ({
+      name,
+      value: mutateBytes(random, ACL.slice(0, random.below(2) ? ACL.length : random.below(ACL.length))),
+    }));
+    const target = text(random.pick([90, 102, 600, 4000]));
+    const nodes = buildNodes([
+      {
+        path: "/a",
+        xattrs,
+        mode: random.below(0o10000),
+        uid: random.below(2 ** 32),
+        size: random.below(2) * 2 ** 34,
+      },
+      { path: "/l", target, mtime: BigInt(random.below(2 ** 34) - 2 ** 31) * 10n ** 9n + 5n },
+    ]);
+    const selection = select(nodes, { from: "/", omit: [], add: [] });
+    const limits = { time: 2 ** 34, nanoseconds: random.chance(50), acls: random.chance(50), firstTime: 0 };
+    for (const entry of [1, 2]) {
+      const link = entry === 2 ? targetBytes(nodes, 2) : undefined;
+      const name = nameOf(selection, entry);
+      const bytes = header(selection, entry, limits, {
+        name,
+        flag: link ? "2" : "0",
+        link,
+        size: nodes.size[entry]!,
+      });
+      const found = readHeaders(bytes);
+      if (link) assert.deepEqual(found.link, link);
+      else {
+        const kept = xattrs.filter(({ name }) => limits.acls || !name.startsWith("system."));
+        const own = [...found.records].filter(([key]) => key.startsWith("SCHILY.xattr."));
+        assert.deepEqual(
+          new Map(own),
+          new Map(kept.map(({ name, value }) => [`SCHILY.xattr.${name}`, value])),
+        );
+        // Without an ACL nobody gets more than with it.
+        assert.equal(found.mode & ~nodes.mode[1]!, 0);
+      }
+    }
+  },
+
   "sfdisk --json": (random: Random) => {
     const text =
       `{"label":"gpt","id":"A","sectorsize":512,"partitions":[{"start":2048,"size":2048,"type":"T",` +
@@ -325,6 +531,83 @@ const TABLE = {
   })),
 };
 
+/** A program for UEFI with one section, and room for more in its headers. */
+const PROGRAM = (() => {
+  const bytes = new Uint8Array(0x600);
+  const view = new DataView(bytes.buffer);
+  bytes.set(pe("x86-64"));
+  const [header, optional] = [0x80, 0x98];
+  view.setUint16(header + 6, 1, true);
+  view.setUint16(header + 20, 240, true);
+  view.setUint16(optional, 0x20b, true);
+  for (const [at, value] of [[32, 4096], [36, 512], [56, 0x3000], [60, 0x400], [108, 16]] as const) {
+    view.setUint32(optional + at, value, true);
+  }
+  const section = optional + 240;
+  bytes.set(new TextEncoder().encode(".text"), section);
+  for (const [at, value] of [[8, 0x200], [12, 0x1000], [16, 0x200], [20, 0x400]] as const) {
+    view.setUint32(section + at, value, true);
+  }
+  return bytes;
+})();
+
+let signer: { key: string; certificate: string } | undefined;
+
+/** A key and its certificate. */
+async function signerExample(): Promise<{ key: string; certificate: string }> {
+  return signer ??= await tempDir(async (dir) => {
+    await quiet`openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout ${dir}/key -out ${dir}/certificate`;
+    return {
+      key: await Deno.readTextFile(`${dir}/key`),
+      certificate: await Deno.readTextFile(`${dir}/certificate`),
+    };
+  });
+}
+
+/** An ACL with a mask: include/uapi/linux/posix_acl_xattr.h. */
+const ACL = Uint8Array.from(
+  [
+    [2, 0, 0, 0],
+    ...[[1, 6], [2, 7], [4, 5], [16, 3], [32, 4]].map(([tag, rights]) => [tag!, 0, rights!, 0, 9, 0, 0, 0]),
+  ]
+    .flat(),
+);
+
+/** Reads one entry's headers as POSIX and GNU tar describe them. */
+function readHeaders(bytes: Uint8Array) {
+  const records = new Map<string, Uint8Array>();
+  let link: Uint8Array | undefined;
+  for (let at = 0;;) {
+    const block = bytes.subarray(at, at + 512);
+    const octal = (from: number, length: number) =>
+      parseInt(new TextDecoder().decode(block.subarray(from, from + length)), 8);
+    const sum = block.reduce((sum, byte, i) => sum + (i >= 148 && i < 156 ? 32 : byte), 0);
+    assert.equal(octal(148, 8), sum);
+    const [flag, size] = [String.fromCharCode(block[156]!), octal(124, 12)];
+    const contents = bytes.subarray(at + 512, at + 512 + size);
+    if (flag !== "x" && flag !== "K") {
+      assert.equal(at + 512, bytes.length);
+      const end = block.indexOf(0, 157);
+      return { records, mode: octal(100, 8), link: link ?? block.subarray(157, Math.min(end, 257)) };
+    }
+    if (flag === "K") {
+      assert.equal(contents.at(-1), 0);
+      link = contents.subarray(0, -1);
+    }
+    for (let from = 0; flag === "x" && from < size;) {
+      const space = contents.indexOf(0x20, from), equals = contents.indexOf(0x3d, space);
+      const length = Number(new TextDecoder().decode(contents.subarray(from, space)));
+      assert.equal(contents[from + length - 1], 0x0a);
+      const key = String.fromCharCode(...contents.subarray(space + 1, equals));
+      records.set(key, contents.slice(equals + 1, from + length - 1));
+      from += length;
+      // Some readers need a NUL behind the last record.
+      assert(from < size || size % 512 !== 0);
+    }
+    at += 512 + Math.ceil(size / 512) * 512;
+  }
+}
+
 let gpt: Uint8Array<ArrayBuffer> | undefined;
 
 /** An image with a sound table. */
@@ -339,7 +622,7 @@ async function writeGpt(image: string): Promise<void> {
 
 let archive: Uint8Array<ArrayBuffer> | undefined;
 
-/** A small archive with files, links and a long name. */
+/** A small archive with files, links, an ACL, and names that need headers of their own. */
 async function tarExample(): Promise<Uint8Array<ArrayBuffer>> {
   return archive ??= await tempDir(async (dir) => {
     await Deno.mkdir(`${dir}/tree/etc`, { recursive: true });
@@ -347,7 +630,9 @@ async function tarExample(): Promise<Uint8Array<ArrayBuffer>> {
     await Deno.symlink("../..", `${dir}/tree/etc/link`);
     await Deno.writeTextFile(`${dir}/tree/etc/file`, "x".repeat(1000));
     await Deno.link(`${dir}/tree/etc/file`, `${dir}/tree/hard`);
-    await quiet`tar --create --file=${dir}/tar --directory=${dir}/tree .`;
+    await Deno.symlink("x".repeat(200), `${dir}/tree/etc/far`);
+    if (isInstalled("setfacl")) await quiet`setfacl -m u:7:r,g::x ${dir}/tree/etc/file`;
+    await quiet`tar --create --format=pax --acls --xattrs --file=${dir}/tar --directory=${dir}/tree .`;
     return await Deno.readFile(`${dir}/tar`);
   });
 }

@@ -8,9 +8,13 @@ import { seedFrom } from "../lab/random_tree.ts";
 import { missing, unprivileged } from "../lab/helpers.ts";
 import { fuzz, TARGETS } from "./fuzz.ts";
 
-/** Targets that run a program for each case get fewer. */
+/** Targets that run a program for each case get fewer, and those that found something late more. */
 const PROGRAMS: Readonly<Record<string, { ignore: boolean; cases: number }>> = {
   "GPT read-back": { ignore: missing("sfdisk"), cases: 25 },
+  "trees": { ignore: false, cases: 100 },
+  "PE programs": { ignore: false, cases: 1500 },
+  "lines of programs": { ignore: false, cases: 1000 },
+  "keys and certificates": { ignore: missing("openssl"), cases: 100 },
   "tar archives": { ignore: missing("tar") || unprivileged(), cases: 25 },
 };
 
