@@ -79,7 +79,7 @@ export async function copyModules(root: Root, nodes: Nodes, to: string): Promise
   await Deno.mkdir(to);
   const files = entriesIn(nodes, GRUB_BIOS_DIRECTORY).filter(({ node }) => typeOf(nodes, node) === "file");
   for (const { name, node } of files) {
-    if (!/^(\w[\w-]*\.mod|(kernel|boot)\.img)$/.test(name)) continue;
+    if (!/^(\w[\w-]*\.mod|(kernel|boot|lzma_decompress)\.img)$/.test(name)) continue;
     await Deno.writeFile(`${to}/${name}`, readFile(root, nodes, node, { limit: MiB }));
   }
   const list = files.find(({ name }) => name === GRUB_BIOS_DEPENDENCIES);
