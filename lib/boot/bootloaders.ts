@@ -10,7 +10,7 @@ import type { Tree } from "../tree/inspect.ts";
 import { findGrub } from "./grub.ts";
 import type { FoundLoader } from "./loader.ts";
 import { findSystemdBoot } from "./systemd-boot.ts";
-import { findExisting } from "./tree-esp.ts";
+import { brokenLoader, findExisting } from "./tree-esp.ts";
 import { findUki } from "./uki.ts";
 
 interface BootLoader {
@@ -22,7 +22,8 @@ interface BootLoader {
 /** In the order in which `auto` prefers them. */
 export const BOOTLOADERS = {
   "existing": {
-    summary: "what is on the ESP that the tree brings (`/boot/efi` or `/efi`)",
+    summary:
+      "what is on the ESP that the tree brings (`/boot/efi`, `/efi` or `/boot`), if it would boot the image",
     find: findExisting,
   },
   "systemd-boot": {
@@ -54,7 +55,8 @@ export type ChosenLoader = FoundLoader & { readonly name: BootLoaderName };
  * Secure Boot, else the first.
  *
  * @returns as a list what is missing when there is none, for a warning.
- * @throws {BuildError} (usage) when the one that was asked for cannot be installed.
+ * @throws {BuildError} (usage) when the one that was asked for cannot be installed, or firmware would start one of the
+ * tree that does not boot the image, and there is none to replace it.
  */
 export function chooseLoader(
   { bootloader: choice, sectorSize }: { readonly bootloader: BootLoaderChoice; readonly sectorSize: number },
@@ -73,8 +75,40 @@ export function chooseLoader(
       });
     } else missing.push(answer);
   }
+  const broken = choice === "auto" && found.length === 0 ? brokenLoader(tree) : undefined;
+  if (broken) {
+    throw new BuildError(`Cannot install a boot loader: ${broken}`, {
+      kind: "usage",
+      hint: `${loaderAdvice(tree)}; or remove the file, or set BOOTLOADER to none`,
+    });
+  }
   return found.find(({ espInTree }) => espInTree !== undefined) ?? found.find(({ signed }) => signed) ??
     found[0] ?? missing;
+}
+
+/** What brings a boot loader, by `ID` or `ID_LIKE` of os-release; the first row that fits. */
+const PACKAGES: readonly { readonly ids: readonly string[]; readonly packages: string }[] = [
+  { ids: ["ubuntu"], packages: "systemd-boot-efi, or grub-efi-amd64-signed with shim-signed" },
+  { ids: ["debian"], packages: "systemd-boot, or grub-efi-amd64 (grub-efi-arm64 …)" },
+  {
+    ids: ["fedora", "rhel", "centos"],
+    packages: "systemd-boot-unsigned, or grub2-efi-x64 (grub2-efi-aa64) with shim-x64",
+  },
+  { ids: ["suse", "opensuse"], packages: "systemd-boot, or grub2-x86_64-efi (grub2-arm64-efi) with shim" },
+  { ids: ["arch", "archlinux"], packages: "systemd, which brings systemd-boot, or grub" },
+  { ids: ["alpine", "postmarketos"], packages: "systemd-boot, or grub-efi" },
+  { ids: ["gentoo"], packages: "sys-apps/systemd-utils[boot], or sys-boot/grub" },
+  { ids: ["void"], packages: "systemd-boot, or grub-x86_64-efi (grub-arm64-efi)" },
+  { ids: ["mageia"], packages: "grub2-efi" },
+];
+
+/** What to add to a tree so that it has a boot loader. */
+export function loaderAdvice({ osRelease }: Tree): string {
+  const ids = `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.toLowerCase().split(/[\s-]+/);
+  const row = ids.flatMap((id) => PACKAGES.filter((row) => row.ids.includes(id)))[0];
+  return row
+    ? `Add a boot loader to the tree: ${row.packages}`
+    : "Add a boot loader to the tree, for example /usr/lib/systemd/boot/efi/systemd-boot*.efi of systemd";
 }
 
 /** systemd-boot 257 and earlier read the partition table in units of 512 bytes, and then find no XBOOTLDR. */

@@ -15,50 +15,22 @@ import type { FilesystemPlan } from "../filesystem/types.ts";
 
 import type { Tree } from "../tree/inspect.ts";
 import { fileAt } from "../tree/query.ts";
+import { grubDirectory, MENU_MODULES, moduleDirectory } from "./grub.ts";
 import { firmwareOf } from "./loader.ts";
 
 /** Of the partition; the program takes about a quarter of it. */
 const SIZE = MiB;
 
-/** Where the tree has the modules. */
-export const GRUB_BIOS_DIRECTORY = "/usr/lib/grub/i386-pc";
-
 /** The dependencies of the modules. */
-export const GRUB_BIOS_DEPENDENCIES = "moddep.lst";
+export const GRUB_DEPENDENCIES = "moddep.lst";
 
-const REQUIRED = ["kernel.img", "boot.img", GRUB_BIOS_DEPENDENCIES];
+const REQUIRED = ["kernel.img", "boot.img", GRUB_DEPENDENCIES];
 
-/** What our menu needs, and what the menus that grub-mkconfig makes load: they are nowhere else on the disk. */
-export const GRUB_BIOS_MODULES = [
-  ...[
-    "biosdisk",
-    "part_gpt",
-    "part_msdos",
-    "fat",
-    "ext2",
-    "normal",
-    "configfile",
-    "linux",
-    "minicmd",
-    "boot",
-  ],
-  ...[
-    "echo",
-    "test",
-    "true",
-    "sleep",
-    "search",
-    "search_fs_file",
-    "search_fs_uuid",
-    "search_label",
-    "ls",
-    "cat",
-  ],
-  ...["gzio", "loadenv", "regexp", "all_video", "gfxterm", "font", "reboot", "halt"],
-];
+/** The modules of GRUB for BIOS. */
+export const GRUB_BIOS_MODULES = ["biosdisk", ...MENU_MODULES];
 
 /**
- * GRUB for BIOS from the modules of the tree, whose menu is `/grub/grub.cfg` on the partition `boot` (from 1).
+ * GRUB for BIOS from the modules of the tree, whose menu is on the partition `boot` (from 1).
  *
  * @throws {BuildError} (usage) when the machine has no BIOS or the tree no such modules.
  */
@@ -68,11 +40,12 @@ export function planGrubBios(
   boot: number,
 ): FilesystemPlan {
   const architecture = firmwareOf(tree)?.architecture;
+  const directory = moduleDirectory(tree, "i386-pc") ?? "/usr/lib/grub/i386-pc";
   const missing = architecture !== "x86-64" && architecture !== "x86"
     ? `${architecture ?? "these"} machines have no BIOS`
     : sectorSize !== SECTOR
     ? `BIOS boots from no disk with sectors of ${sectorSize} bytes`
-    : REQUIRED.map((name) => `${GRUB_BIOS_DIRECTORY}/${name}`)
+    : REQUIRED.map((name) => `${directory}/${name}`)
       .filter((path) => fileAt(tree.nodes, path) === undefined)
       .map((path) => `no ${path} (in Debian: package grub-pc-bin)`)[0];
   if (missing) {
@@ -89,7 +62,7 @@ export function planGrubBios(
     entries: 0,
     bytes: 0,
     findings: [],
-    writer: { bootPartition: boot },
+    writer: { bootPartition: boot, menu: grubDirectory(tree), directory },
   };
 }
 
@@ -99,17 +72,15 @@ export function planGrubBios(
  *
  * https://git.savannah.gnu.org/cgit/grub.git/tree/util/resolve.c
  *
+ * @param path of the list in the tree.
  * @throws {BuildError} naming what cannot be the name of a module.
  */
-export function checkDependencies(text: string): void {
+export function checkDependencies(text: string, path: string): void {
   for (const name of text.split(/[\s:]+/).filter(Boolean)) {
     if (/^\w[\w-]*$/.test(name)) continue;
     throw new BuildError(
-      `Cannot install GRUB for BIOS: ${
-        quote(name.slice(0, 80))
-      } in ${GRUB_BIOS_DIRECTORY}/${GRUB_BIOS_DEPENDENCIES}` +
-        " of the tree cannot be a module",
-      { hint: "Reinstall GRUB for BIOS in the tree (in Debian: package grub-pc-bin)" },
+      `Cannot install GRUB: ${quote(name.slice(0, 80))} in ${path} of the tree cannot be a module`,
+      { hint: "Reinstall GRUB in the tree (in Debian: packages grub-pc-bin, grub-efi-amd64-bin)" },
     );
   }
 }

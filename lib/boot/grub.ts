@@ -8,22 +8,29 @@
  */
 
 import type { ArchitectureName } from "../core/dps.ts";
+import { alignUp, KiB } from "../core/units.ts";
+import type { Recipe } from "../efi/recipes.ts";
 import type { ExtraFile } from "../filesystem/contents.ts";
 import { GRUB_MKCONFIG, grubOptions, grubSettings, optionWords } from "../tree/boot-texts.ts";
+import { readAssignments } from "../tree/assignments.ts";
+import type { EfiProgram } from "../tree/efi-programs.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { firstFile } from "../tree/query.ts";
+import { entriesIn, fileAt, firstFile, namesIn } from "../tree/query.ts";
 import {
   bootableKernels,
   type BootContext,
   copy,
+  type EfiNames,
   file,
   firmwareOf,
   type FoundLoader,
   optionsFor,
+  programAt,
   titleOf,
 } from "./loader.ts";
+import { bootEntries } from "./systemd-boot.ts";
 import { isForeign } from "./options.ts";
-import { findShim } from "./shim.ts";
+import { findShim, findShimAmong, type Shim } from "./shim.ts";
 
 /** What GRUB calls the architectures that it runs on under UEFI. */
 const TARGETS: { readonly [name in ArchitectureName]?: string } = {
@@ -40,13 +47,15 @@ export function findGrub(tree: Tree): FoundLoader | string {
   const names = firmwareOf(tree);
   const target = names && TARGETS[names.architecture];
   if (!target) return "no GRUB for an architecture without UEFI";
-  const { efi, path } = names;
-  const monolithic = `/usr/lib/grub/${target}/monolithic/grub${efi}.efi`;
-  const signed = firstFile(tree.nodes, [`/usr/lib/grub/${target}-signed/grub${efi}.efi.signed`]);
-  const shim = signed && findShim(tree, names);
-  const from = shim ? signed : firstFile(tree.nodes, [monolithic]) ?? signed;
-  if (!from) return `no ${monolithic} (in Debian: package grub-efi-*-bin or -unsigned)`;
-  const [directory, first] = [`/${path.replace(/\/[^/]*$/, "")}`, path.split("/").at(-1)!];
+  const found = findImage(tree, names, target);
+  if (!found) {
+    return `no /usr/lib/grub/${target}/monolithic/grub${names.efi}.efi (in Debian: package grub-efi-*-bin or ` +
+      "-unsigned), and no modules to make one of";
+  }
+  const { from, shim, make } = found;
+  const path = `/${names.path}`;
+  const directory = path.replace(/\/[^/]*$/, ""), first = path.split("/").at(-1)!;
+  const image = programAt(tree, from)?.grub;
   return {
     reason: `the tree has ${shim ? `${shim.path} and ` : ""}${from}`,
     signed: Boolean(shim),
@@ -58,18 +67,147 @@ export function findGrub(tree: Tree): FoundLoader | string {
     boot: "ext4",
     readsXbootldr: false,
     files: (context) => {
-      const stub = grubStub(context);
+      const stub = grubStub(tree, context);
+      const stubs = new Set([
+        // Where the built-in prefix of a distribution's GRUB points to, and where others look first.
+        ...vendors(tree).map((vendor) => `/EFI/${vendor}`),
+        ...image && /^\/[\w./+-]+$/.test(image.prefix) ? [image.prefix.replace(/\/+$/, "")] : [],
+        directory,
+      ]);
       return {
-        esp: [
-          ...shim ? shim.files(directory, first, from) : [copy(from, `${directory}/${first}`)],
-          // Where the built-in prefix of a distribution's GRUB points to, and where others look first.
-          ...vendors(tree).map((vendor) => file(`/EFI/${vendor}/grub.cfg`, stub)),
-          file(`${directory}/grub.cfg`, stub),
-        ],
-        xbootldr: grubFiles(tree, context),
+        esp: make
+          // It has in itself what the stub says.
+          ? [{ path, type: "made", recipe: make(context) }]
+          : [
+            ...shim ? shim.files(directory, first, from) : [copy(from, path)],
+            ...[...stubs].map((place) => file(`${place}/grub.cfg`, stub)),
+          ],
+        xbootldr: grubFiles(tree, context, image),
       };
     },
   };
+}
+
+/** A GRUB that could be installed. */
+interface GrubProgram {
+  /** The program, or the directory of the modules to make it of. */
+  readonly from: string;
+  readonly shim?: Shim;
+  readonly make?: (context: BootContext) => Recipe;
+}
+
+/**
+ * The GRUB of a tree: one that its distribution signed, with its shim; a finished one; or one to be made of modules.
+ */
+function findImage(tree: Tree, names: EfiNames, target: string): GrubProgram | undefined {
+  const { nodes } = tree;
+  const { efi, architecture } = names;
+  const debian = firstFile(nodes, [`/usr/lib/grub/${target}-signed/grub${efi}.efi.signed`]);
+  const debianShim = debian && findShim(tree, names);
+  if (debian && debianShim) return { from: debian, shim: debianShim };
+  const fits = (path: string) => {
+    const program = programAt(tree, path);
+    return program?.grub && program.architecture === architecture && !foreignGrub(program.grub);
+  };
+  // Fedora and others ship the files of the ESP, or a copy of them; SUSE has them in a place of its own.
+  const vendors = vendorDirectories(tree);
+  const suse = [`/usr/share/efi/${CPUS[architecture] ?? architecture}`, "/usr/lib64/efi"];
+  const from = [
+    ...vendors.map((directory) => `${directory}/grub${efi}.efi`),
+    ...[...suse, `/usr/share/grub2/${target}`].map((directory) => `${directory}/grub.efi`),
+  ].find(fits);
+  if (from) {
+    const shim = findShimAmong(
+      from.endsWith("/grub.efi")
+        ? suse.map((directory) => `${directory}/shim.efi`)
+        : vendors.map((directory) => `${directory}/shim${efi}.efi`),
+      tree,
+      names,
+    );
+    return { from, ...shim && programAt(tree, from)?.signed && { shim } };
+  }
+  const monolithic = firstFile(nodes, [`/usr/lib/grub/${target}/monolithic/grub${efi}.efi`]) ?? debian;
+  if (monolithic) return { from: monolithic };
+  const directory = moduleDirectory(tree, target);
+  return directory
+    ? { from: directory, make: (context) => grubRecipe(tree, context, directory, target) }
+    : undefined;
+}
+
+/** What SUSE calls architectures in paths. */
+const CPUS: { readonly [name in ArchitectureName]?: string } = { "x86-64": "x86_64", "arm64": "aarch64" };
+
+/** Directories of a vendor on an ESP, and where image-based systems keep a copy of them. */
+function vendorDirectories({ nodes }: Tree): string[] {
+  const packages = namesIn(nodes, "/usr/lib/efi").flatMap((name) =>
+    namesIn(nodes, `/usr/lib/efi/${name}`).map((version) => `/usr/lib/efi/${name}/${version}`)
+  );
+  return ["/boot/efi", "/efi", ...packages, "/usr/lib/bootupd/updates", "/usr/lib/ostree-boot/efi"]
+    .flatMap((place) => namesIn(nodes, `${place}/EFI`).map((vendor) => `${place}/EFI/${vendor}`));
+}
+
+/** Where distributions have GRUB's modules; those for one machine are in a directory of its name. */
+const MODULE_DIRECTORIES = [
+  "/usr/lib/grub",
+  "/usr/share/grub2",
+  "/usr/lib/grub2",
+  "/usr/lib64/grub",
+  "/usr/lib64/grub2",
+];
+
+/** The directory of the tree with the modules for a machine: `i386-pc`, `x86_64-efi`. */
+export function moduleDirectory({ nodes }: Tree, target: string): string | undefined {
+  return MODULE_DIRECTORIES.map((directory) => `${directory}/${target}`)
+    .find((directory) => firstFile(nodes, [`${directory}/kernel.img`]));
+}
+
+/** What our menu needs, and what the menus that grub-mkconfig makes load: they are nowhere else on the disk. */
+export const MENU_MODULES = [
+  ...[
+    "part_gpt",
+    "part_msdos",
+    "fat",
+    "ext2",
+    "normal",
+    "configfile",
+    "linux",
+    "minicmd",
+    "boot",
+    "echo",
+    "test",
+  ],
+  ...["true", "sleep", "search", "search_fs_file", "search_fs_uuid", "search_label", "ls", "cat", "gzio"],
+  ...["loadenv", "regexp", "all_video", "gfxterm", "font", "reboot", "halt"],
+];
+
+/** For UEFI: also boot entries where GRUB knows them, device trees, and the partition that it came from for systemd. */
+const EFI_MODULES = [...MENU_MODULES, "blscfg", "fdt", "bli"];
+
+/** Modules and what they need; the kernel is larger in memory than in its file. */
+function grubRecipe(tree: Tree, { bootUuid }: BootContext, directory: string, format: string): Recipe {
+  const { nodes } = tree;
+  const bytes = entriesIn(nodes, directory).filter(({ name }) => name.endsWith(".mod"))
+    .reduce((sum, { node }) => sum + nodes.size[node]!, 0);
+  const kernel = nodes.size[fileAt(nodes, `${directory}/kernel.img`)!]!;
+  const prefix = grubDirectory(tree);
+  return {
+    type: "grub",
+    directory,
+    format,
+    modules: EFI_MODULES.filter((name) => firstFile(nodes, [`${directory}/${name}.mod`])),
+    prefix,
+    // As grub-install has it.
+    script: `search.fs_uuid ${bootUuid} root\nset prefix=($root)'${prefix}'\n`,
+    size: alignUp(bytes + 4 * kernel + 256 * KiB, 4 * KiB),
+  };
+}
+
+/** Why a GRUB would look for its menu on another disk. */
+export function foreignGrub({ prefix, script = "" }: NonNullable<EfiProgram["grub"]>): string | undefined {
+  const search = /^\s*(?:search\.\w+|search\s.*--(?:fs-uuid|label|set)\b).*$/m.exec(script)?.[0];
+  if (search) return `GRUB with ${JSON.stringify(search.trim())} built in`;
+  // A memdisk belongs to the program itself.
+  if (/^\((?!memdisk\))/.test(prefix)) return `GRUB with its menu in ${JSON.stringify(prefix)}`;
 }
 
 /** The names that a distribution and those that it derives from may have given to their directory of the ESP. */
@@ -80,26 +218,79 @@ function vendors({ osRelease }: Tree): string[] {
 }
 
 /** What GRUB reads first, on the ESP; to the letter what grub-install writes. */
-export function grubStub({ bootUuid }: BootContext): string {
-  return `search.fs_uuid ${bootUuid} root\nset prefix=($root)'/grub'\nconfigfile $prefix/grub.cfg\n`;
+export function grubStub(tree: Tree, { bootUuid }: BootContext): string {
+  const prefix = grubDirectory(tree);
+  return `search.fs_uuid ${bootUuid} root\nset prefix=($root)'${prefix}'\nconfigfile $prefix/grub.cfg\n`;
 }
 
-/** The menu on XBOOTLDR, and what it needs besides. */
-export function grubFiles(tree: Tree, context: BootContext): ExtraFile[] {
+/** The directory on XBOOTLDR that the tree's own tools write the menu to. */
+export function grubDirectory({ nodes }: Tree): string {
+  return firstFile(nodes, GRUB_MKCONFIG)?.endsWith("/grub2-mkconfig") ? "/grub2" : "/grub";
+}
+
+/** The menu on XBOOTLDR, and what it needs besides; `image` is the GRUB for UEFI that reads it. */
+export function grubFiles(tree: Tree, context: BootContext, image?: EfiProgram["grub"]): ExtraFile[] {
+  const path = `${grubDirectory(tree)}/grub.cfg`;
+  if (image?.readsEntries && usesEntries(tree)) {
+    // kernel-install takes entries.srel for a sign of systemd-boot, and then leaves GRUB alone.
+    const entries = bootEntries(tree, context).filter(({ path }) => path !== "/loader/entries.srel");
+    return [...entries, file(path, ENTRIES_MENU)];
+  }
   const { kernels, copies } = bootableKernels(tree);
   const title = titleOf(tree);
+  const [linuxWord, initrdWord] = image?.hasLinux === false ? ["$linux", "$initrd"] : ["linux", "initrd"];
   const entries = kernels.map(({ version, linux, initrds, devicetree }, i) =>
     [
       `menuentry ${quoteGrub(i ? `${title}, Linux ${version}` : title)} {`,
-      `  linux ${linux} ${splitOptions(optionsFor({ initrds }, context)).map(quoteGrub).join(" ")}`,
-      ...initrds.length ? [`  initrd ${initrds.join(" ")}`] : [],
+      `  ${linuxWord} ${linux} ${splitOptions(optionsFor({ initrds }, context)).map(quoteGrub).join(" ")}`,
+      ...initrds.length ? [`  ${initrdWord} ${initrds.join(" ")}`] : [],
       ...devicetree ? [`  devicetree ${devicetree}`] : [],
       "}",
       "",
     ].join("\n")
   );
-  const text = ["# The menu of the image; update-grub replaces it.", "set default=0", "set timeout=1", ""];
-  return [...copies, file("/grub/grub.cfg", text.join("\n") + entries.join(""))];
+  const text = [
+    "# The menu of the image; update-grub replaces it.",
+    "set default=0",
+    "set timeout=1",
+    ...image?.hasLinux === false ? PLATFORM_COMMANDS : [],
+    "",
+  ];
+  return [...copies, file(path, text.join("\n") + entries.join(""))];
+}
+
+/** SUSE's signed GRUB starts kernels with a command of its own; that for BIOS reads the same menu. */
+const PLATFORM_COMMANDS = [
+  "set linux=linux",
+  "set initrd=initrd",
+  'if [ "$grub_platform" = efi ]; then',
+  "  set linux=linuxefi",
+  "  set initrd=initrdefi",
+  "fi",
+];
+
+/** A menu of the boot entries, which kernel-install adds to; grubenv says which of them is the default. */
+const ENTRIES_MENU = [
+  "# The menu of the image; grub2-mkconfig replaces it.",
+  "if [ -s $prefix/grubenv ]; then",
+  "  load_env",
+  "fi",
+  'if [ -n "$saved_entry" ]; then',
+  '  set default="$saved_entry"',
+  "fi",
+  "set timeout=1",
+  "blscfg",
+  "",
+].join("\n");
+
+/** Whether later kernels get boot entries that GRUB is to read, as in Fedora and what derives from it. */
+function usesEntries({ bootTexts, nodes }: Tree): boolean {
+  const values = new Map<string, string>();
+  for (const [, text] of grubSettings(bootTexts)) readAssignments(text, values);
+  const setting = values.get("GRUB_ENABLE_BLSCFG");
+  return setting === undefined
+    ? firstFile(nodes, ["/usr/lib/kernel/install.d/20-grub.install"]) !== undefined
+    : setting === "true";
 }
 
 /** The words of a kernel command line, in which double quotes keep words together. GRUB quotes them again. */

@@ -12,6 +12,8 @@ import type { Recipe } from "../efi/recipes.ts";
 import type { Tree } from "../tree/inspect.ts";
 import type { Kernel } from "../tree/kernels.ts";
 import { lacksInitrd } from "../tree/kernels.ts";
+import type { EfiProgram } from "../tree/efi-programs.ts";
+import { lookup, pathOf } from "../tree/nodes.ts";
 
 /** What a boot loader needs to know of the disk that it is put on. */
 export interface BootContext {
@@ -27,6 +29,8 @@ export interface BootContext {
 export interface BootFiles {
   readonly esp: readonly ExtraFile[];
   readonly xbootldr: readonly ExtraFile[];
+  /** What of `/boot` of the tree is among those of the ESP instead: paths below it. */
+  readonly moved?: readonly string[];
 }
 
 /** A boot loader that the tree supports. */
@@ -67,6 +71,17 @@ export function firmwareOf(tree: Tree): EfiNames | undefined {
   if (!path) return undefined;
   const { efi } = ARCHITECTURES[architecture] as { efi: string };
   return { architecture, efi: efi.toLowerCase(), path };
+}
+
+/** The path of a directory without symlinks. */
+export function realPath({ nodes }: Tree, directory: string): string {
+  const node = lookup(nodes, directory);
+  return node === undefined ? directory : pathOf(nodes, node);
+}
+
+/** The program at a path. */
+export function programAt(tree: Tree, path: string): EfiProgram | undefined {
+  return tree.programs.get(realPath(tree, path));
 }
 
 /** Puts a file of the tree elsewhere. */

@@ -19,7 +19,7 @@ import { bootableKernels, type BootFiles } from "./loader.ts";
  * @throws {BuildError} (usage) for a GRUB that would start no kernel.
  */
 export function signFiles(
-  { esp, xbootldr }: BootFiles,
+  { esp, xbootldr, moved }: BootFiles,
   loader: ChosenLoader,
   tree: Tree,
   signer: Signer,
@@ -39,8 +39,10 @@ export function signFiles(
       kernels.set(linux, sign({ path: linux, type: "made", recipe }));
     }
   }
-  const present = espInTree === undefined ? [] : programsOf(tree, espInTree);
+  // Those of an ESP at /boot are among the files.
+  const present = espInTree === undefined || moved ? [] : programsOf(tree, espInTree);
   return {
+    ...moved && { moved },
     esp: [...present, ...esp].map((file) => /\.efi$/i.test(file.path) ? sign(file) : file),
     xbootldr: [...xbootldr.filter(({ path }) => !kernels.has(path)), ...kernels.values()],
   };

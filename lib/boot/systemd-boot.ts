@@ -72,10 +72,29 @@ export function entryName(tree: Tree, version: string): string {
   return `${entryToken(tree)}-${version}`.replace(/\+(?=\d+(?:-\d+)?$)/, "_");
 }
 
-/** The menu's settings, unless the tree has its own. */
+/** Where the menu's settings are, from the root of the ESP. */
+const CONFIGURATION = "/loader/loader.conf";
+
+/** A line that names an entry; patterns such as @saved name none. */
+const DEFAULT_ENTRY = /^[ \t]*(?:default|preferred)[ \t]+(?!@).*\n?/gm;
+
+function ownConfiguration(tree: Tree): string | undefined {
+  return firstFile(tree.nodes, [...ESP_DIRECTORIES, "/boot"].map((directory) => directory + CONFIGURATION));
+}
+
+/** The menu's settings: those of the tree without what names an entry of it, or ours. */
 export function loaderConfiguration(tree: Tree): ExtraFile[] {
-  const own = firstFile(tree.nodes, ESP_DIRECTORIES.map((directory) => `${directory}/loader/loader.conf`));
-  return own ? [] : [file("/loader/loader.conf", "timeout 1\nconsole-mode keep\n")];
+  const own = ownConfiguration(tree);
+  if (!own) return [file(CONFIGURATION, "timeout 1\nconsole-mode keep\n")];
+  const kept = tree.bootTexts.get(own)?.replace(DEFAULT_ENTRY, "");
+  // What lies on the ESP already stays as it is.
+  return own.startsWith("/boot/loader/") || defaultEntry(tree) ? [file(CONFIGURATION, kept ?? "")] : [];
+}
+
+/** The tree's settings of the menu, where they name an entry of the tree. */
+export function defaultEntry(tree: Tree): string[] | undefined {
+  const own = ownConfiguration(tree);
+  return own && tree.bootTexts.get(own)?.match(DEFAULT_ENTRY) ? [own] : undefined;
 }
 
 /** So much of `ID` is enough to tell systems apart, and leaves room for the version in a file's name. */

@@ -1,47 +1,203 @@
 /**
- * The ESP that a tree brings: what `bootctl install` or `grub-install` left in it, or somebody put there by hand.
+ * The ESP that a tree brings: what `bootctl install`, `grub-install` or packages left in it, or somebody put there by
+ * hand. It is believed only as far as its programs are what their names say, and would find the disk of the image.
+ *
+ * - GRUB's configuration: https://www.gnu.org/software/grub/manual/grub/grub.html#Embedded-configuration
+ * - The removable path, shim and its fallback: https://github.com/rhboot/shim/blob/main/README.fallback
  *
  * @module
  */
 
+import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { fileAt, namesIn } from "../tree/query.ts";
-import { grubFiles, grubStub } from "./grub.ts";
-import { ESP_DIRECTORIES, file, firmwareOf, type FoundLoader } from "./loader.ts";
-import { bootEntries } from "./systemd-boot.ts";
+import { typeOf } from "../tree/nodes.ts";
+import { optionWords } from "../tree/boot-texts.ts";
+import type { EfiProgram } from "../tree/efi-programs.ts";
+import { countIn, entriesIn, fileAt, namesIn } from "../tree/query.ts";
+import { foreignGrub, grubFiles, grubStub } from "./grub.ts";
+import {
+  copy,
+  type EfiNames,
+  ESP_DIRECTORIES,
+  file,
+  firmwareOf,
+  type FoundLoader,
+  programAt,
+  realPath,
+} from "./loader.ts";
+import { bootEntries, loaderConfiguration } from "./systemd-boot.ts";
+
+/** Where a tree may have its ESP. `/boot` as well, where kernels and loader share one partition. */
+const PLACES = [...ESP_DIRECTORIES, "/boot"] as const;
 
 /** The ESP of the tree as it is, with a loader where firmware looks for one. */
 export function findExisting(tree: Tree): FoundLoader | string {
-  const path = firmwareOf(tree)?.path;
-  if (!path) return "no boot loader for an architecture without UEFI";
-  for (const directory of ESP_DIRECTORIES) {
-    const [found] = findAnyCase(tree, directory, path.split("/"));
-    if (!found) continue;
-    const stubs = grubStubs(tree, directory);
-    return {
-      reason: `the tree has ${found}`,
-      signed: false,
-      espInTree: directory,
-      verifiesKernels: true,
-      boot: stubs.length ? "ext4" : "vfat",
-      readsXbootldr: stubs.length === 0,
-      files: (context) =>
-        stubs.length
-          ? { esp: stubs.map((path) => file(path, grubStub(context))), xbootldr: grubFiles(tree, context) }
-          : { esp: [], xbootldr: bootEntries(tree, context) },
-    };
+  const names = firmwareOf(tree);
+  if (!names) return "no boot loader for an architecture without UEFI";
+  const [first] = findFirst(tree, names);
+  if (!first) return `no ${ESP_DIRECTORIES[0]}/${names.path}`;
+  const { directory, path } = first;
+  const started = follow(tree, names, directory, path);
+  if (typeof started === "string") return started;
+  const stubs = grubStubs(tree, directory, started);
+  return {
+    reason: `the tree has ${path}${KINDS[started.kind]}`,
+    signed: false,
+    espInTree: directory,
+    verifiesKernels: true,
+    boot: stubs.length ? "ext4" : "vfat",
+    readsXbootldr: stubs.length === 0,
+    files: (context) => {
+      const isBoot = directory === "/boot";
+      const esp = isBoot ? moved(tree) : [];
+      const from = isBoot ? { moved: movedDirectories(tree) } : {};
+      return stubs.length
+        ? {
+          ...from,
+          esp: [...esp, ...stubs.map((path) => file(path, grubStub(tree, context)))],
+          xbootldr: grubFiles(tree, context, started.grub),
+        }
+        : {
+          ...from,
+          esp: started.kind === "systemd-boot" ? [...esp, ...loaderConfiguration(tree)] : esp,
+          xbootldr: bootEntries(tree, context),
+        };
+    },
+  };
+}
+
+const KINDS: { readonly [kind in EfiProgram["kind"]]: string } = {
+  "systemd-boot": ", which is systemd-boot",
+  "grub": ", which is GRUB",
+  "shim": ", which is shim",
+  "uki": ", which is a UKI",
+  "unknown": "",
+};
+
+/** The programs that firmware would start, by the directory that is the ESP. */
+function findFirst(tree: Tree, { path }: EfiNames): { directory: string; path: string }[] {
+  return PLACES.flatMap((directory) =>
+    findAnyCase(tree, directory, path.split("/")).slice(0, 1).map((path) => ({ directory, path }))
+  );
+}
+
+/** The program that is started in the end, or why that leads nowhere: it will stand behind "Cannot install …:". */
+function follow(tree: Tree, names: EfiNames, directory: string, path: string): EfiProgram | string {
+  const program = programAt(tree, path);
+  if (!program) return `${path} of the tree is no program for UEFI`;
+  if (program.architecture !== names.architecture) {
+    return `${path} of the tree is for ${program.architecture}, not for ${names.architecture}`;
   }
-  return `no ${ESP_DIRECTORIES[0]}/${path}`;
+  if (program.kind === "shim") {
+    const second = program.starts ?? `grub${names.efi}.efi`;
+    const beside = path.slice(directory.length + 1).split("/").slice(0, -1);
+    const [next] = [
+      ...findAnyCase(tree, directory, [...beside, second]),
+      // The fallback program starts what the distributions' directories name.
+      ...findAnyCase(tree, directory, [...beside, `fb${names.efi}.efi`]).flatMap(() =>
+        findAnyCase(tree, directory, ["EFI", undefined, second])
+      ),
+    ].filter((next) => programAt(tree, next)?.kind !== "shim");
+    return next
+      ? follow(tree, names, directory, next)
+      : `${path} of the tree is shim, and has no ${second} to start`;
+  }
+  const foreign = program.grub ? foreignGrub(program.grub) : foreignRoot(program);
+  return foreign ? `${path} of the tree was made for another disk: ${foreign}` : program;
 }
 
-/** The files of GRUB that name the filesystem with its menu: in the image that is another than when they were made. */
-function grubStubs(tree: Tree, directory: string): string[] {
-  return findAnyCase(tree, directory, ["EFI", undefined, "grub.cfg"])
-    .map((path) => path.slice(directory.length));
+/** The option of a UKI that names another disk's root. */
+function foreignRoot({ kind, options = "" }: EfiProgram): string | undefined {
+  const root = kind === "uki" ? optionWords(options).find((word) => word.startsWith("root=")) : undefined;
+  return root && `a UKI with ${JSON.stringify(root)}`;
 }
 
-/** Files of which the names are these in any case, as FAT sees them; `undefined` stands for any name. */
-function findAnyCase({ nodes }: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
+/**
+ * What the image has on its ESP of what firmware would start, and why that would not boot it; `undefined` when there
+ * is no such program, or it would.
+ */
+export function brokenLoader(tree: Tree): string | undefined {
+  const names = firmwareOf(tree);
+  const first = names && findFirst(tree, names)[0];
+  // What lies in /boot is on no ESP, so that no firmware starts it.
+  if (!first || first.directory === "/boot") return undefined;
+  const started = follow(tree, names, first.directory, first.path);
+  return typeof started === "string" ? started : undefined;
+}
+
+/**
+ * Where GRUB looks for its configuration: beside itself, where its prefix says, and wherever there is one already. In
+ * the image they name another filesystem than when they were made.
+ */
+function grubStubs(tree: Tree, directory: string, started: EfiProgram): string[] {
+  const present = findAnyCase(tree, directory, ["EFI", undefined, "grub.cfg"]);
+  const programs = [...tree.programs].filter(([path, { kind }]) =>
+    kind === "grub" && isBelow(tree, directory, path)
+  );
+  const wanted = started.kind !== "grub" ? [] : programs.flatMap(([path, { grub }]) => [
+    `${relative(tree, directory, path).replace(/\/[^/]*$/, "")}/grub.cfg`,
+    ...grub?.prefix.startsWith("/") ? [`${grub.prefix.replace(/\/+$/, "")}/grub.cfg`] : [],
+  ]);
+  // Each spelling is one file on FAT.
+  const paths = new Map<string, string>();
+  for (const path of [...present.map((path) => path.slice(directory.length)), ...wanted]) {
+    if (/^\/[\w./+-]+$/.test(path) && !path.includes("/../")) paths.set(path.toUpperCase(), path);
+  }
+  return [...paths.values()].sort();
+}
+
+function isBelow(tree: Tree, directory: string, path: string): boolean {
+  return path.startsWith(`${realPath(tree, directory)}/`);
+}
+
+function relative(tree: Tree, directory: string, path: string): string {
+  return path.slice(realPath(tree, directory).length);
+}
+
+/** What of an ESP at `/boot` goes to the ESP of the image: all programs but UKIs, which may lie on XBOOTLDR. */
+function moved(tree: Tree): ExtraFile[] {
+  const files: ExtraFile[] = [];
+  const pending = movedDirectories(tree);
+  for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
+    for (const { name, node } of entriesIn(tree.nodes, `/boot${path}`)) {
+      const type = typeOf(tree.nodes, node);
+      if (type === "directory") pending.push(`${path}/${name}`);
+      else if (fileAt(tree.nodes, `/boot${path}/${name}`) !== undefined) {
+        files.push(copy(`/boot${path}/${name}`, `${path}/${name}`));
+      }
+    }
+  }
+  return files;
+}
+
+/** The directories below `/boot` that hold it. */
+function movedDirectories(tree: Tree): string[] {
+  return namesIn(tree.nodes, "/boot").filter((name) => name.toUpperCase() === "EFI").flatMap((efi) =>
+    namesIn(tree.nodes, `/boot/${efi}`).filter((name) => name.toUpperCase() !== "LINUX").map((name) =>
+      `/${efi}/${name}`
+    )
+  );
+}
+
+/** What of the tree's ESP would have systemd-boot start another machine's system: paths below it. */
+export function foreignEntries(tree: Tree, directory: string): string[] {
+  const entries = findDirectory(tree, directory, ["loader", "entries"]).filter((path) =>
+    countIn(tree.nodes, `${directory}${path}`) > 0
+  );
+  const others = tree.kernels.some(({ image }) => tree.programs.get(image)?.kind !== "uki");
+  const images = [...tree.programs].filter(([path, program]) =>
+    others && foreignRoot(program) && isBelow(tree, directory, path) &&
+    /^\/EFI\/Linux\//i.test(relative(tree, directory, path))
+  ).map(([path]) => relative(tree, directory, path));
+  return [...entries.map((path) => `${path}/`), ...images];
+}
+
+function findDirectory(tree: Tree, directory: string, names: readonly string[]): string[] {
+  return paths(tree, directory, names).map((path) => path.slice(directory.length));
+}
+
+/** Paths of which the names are these in any case, as FAT sees them; `undefined` stands for any name. */
+function paths({ nodes }: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
   let paths = [directory];
   for (const wanted of names) {
     paths = paths.flatMap((path) =>
@@ -50,5 +206,10 @@ function findAnyCase({ nodes }: Tree, directory: string, names: readonly (string
         .map((name) => `${path}/${name}`)
     );
   }
-  return paths.filter((path) => fileAt(nodes, path) !== undefined);
+  return paths;
+}
+
+/** The files among {@link paths}. */
+function findAnyCase(tree: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
+  return paths(tree, directory, names).filter((path) => fileAt(tree.nodes, path) !== undefined);
 }

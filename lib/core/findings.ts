@@ -86,9 +86,18 @@ export const FINDINGS = {
     hint: "Change the line of / in the tree, or put rootflags= into KERNEL_CMDLINE",
   },
   "boot-entries": {
-    what: "boot entries in `/boot/loader/entries`",
-    means: "they name another disk and are left out; each kernel gets a new one",
-    hint: "Put options that must stay into /etc/kernel/cmdline of the tree or into KERNEL_CMDLINE",
+    what:
+      "boot entries in `/boot/loader/entries` and on the tree's ESP, and a `loader.conf` that names one of them",
+    means:
+      "they name another disk and are left out; each kernel gets a new one, with the options that it had",
+    hint: "Put other options that must stay into /etc/kernel/cmdline of the tree or into KERNEL_CMDLINE",
+  },
+  "loader-replaced": {
+    what:
+      "a boot loader on the tree's ESP that would not boot the image, such as a GRUB made for another disk",
+    means: "another one takes its place",
+    hint: "Nothing needs to be done, or set BOOTLOADER",
+    notice: true,
   },
   "foreign-options": {
     what: "kernel options that name disks or the identity of another machine, such as `root=` and `resume=`",

@@ -22,6 +22,8 @@ export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array
       return read(recipe.from);
     case "gunzip":
       return unpack(read(recipe.from), recipe);
+    case "grub":
+      throw new Error("grub-mkimage makes it before the filesystem is filled");
     case "signed":
       return signProgram(recipe.signer, makeRecipe(root, nodes, recipe.of), sourceOf(recipe));
     case "uki":

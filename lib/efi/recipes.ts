@@ -21,6 +21,19 @@ export type Recipe =
   /** What a gzip file of the tree holds, of so many bytes. */
   | { readonly type: "gunzip"; readonly from: string; readonly size: number }
   | { readonly type: "uki"; readonly stub: string; readonly sections: readonly UkiSection[] }
+  /** GRUB of the tree's modules. `size` is an upper bound, up to which it is padded. */
+  | {
+    readonly type: "grub";
+    /** Where the modules are. */
+    readonly directory: string;
+    /** What grub-mkimage calls the machine: `x86_64-efi`. */
+    readonly format: string;
+    readonly modules: readonly string[];
+    readonly prefix: string;
+    /** Commands that it runs first. */
+    readonly script: string;
+    readonly size: number;
+  }
   | { readonly type: "signed"; readonly of: Recipe; readonly signer: Signer };
 
 /** A section of a UKI, from a text, from files of the tree, one behind the other, or made itself. */
@@ -38,6 +51,7 @@ export function recipeSize(nodes: Nodes, recipe: Recipe): number {
     case "copy":
       return nodes.size[findFile(nodes, recipe.from)]!;
     case "gunzip":
+    case "grub":
       return recipe.size;
     case "signed":
       return signedSize(recipe.signer, recipeSize(nodes, recipe.of));
@@ -60,6 +74,7 @@ export function recipeSize(nodes: Nodes, recipe: Recipe): number {
 
 /** The file of the tree that a recipe is mostly about, for messages. */
 export function sourceOf(recipe: Recipe): string {
+  if (recipe.type === "grub") return recipe.directory;
   return recipe.type === "signed" ? sourceOf(recipe.of) : recipe.type === "uki" ? recipe.stub : recipe.from;
 }
 

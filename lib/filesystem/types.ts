@@ -93,6 +93,10 @@ export interface FatPlan {
 export interface GrubBiosPlan {
   /** Number of the partition that has the menu, from 1. */
   readonly bootPartition: number;
+  /** The directory of the menu on it. */
+  readonly menu: string;
+  /** The directory of the tree that has the modules. */
+  readonly directory: string;
 }
 
 /** A filesystem, or what else a partition holds, as decided. */

@@ -169,16 +169,29 @@ export function opensslFingerprint(certificate: string): Command {
   return $`openssl x509 -in ${certificate} -noout -fingerprint -sha256`;
 }
 
-// --- GRUB for BIOS: https://www.gnu.org/software/grub/manual/grub/grub.html#Invoking-grub_002dmkimage
+// --- GRUB: https://www.gnu.org/software/grub/manual/grub/grub.html#Invoking-grub_002dmkimage
 
-/** Puts GRUB's modules together into one program, which finds its menu at `prefix`. */
+interface GrubOptions {
+  /** The modules. */
+  readonly directory: string;
+  /** For which machine: `i386-pc`, `x86_64-efi`. */
+  readonly format: string;
+  /** Where it finds its menu. */
+  readonly prefix: string;
+  /** Which modules are built in. */
+  readonly modules: readonly string[];
+  /** A file with commands that it runs first. */
+  readonly script?: string;
+}
+
+/** Puts GRUB's modules together into one program. */
 export function grubMkimage(
-  directory: string,
-  prefix: string,
-  modules: readonly string[],
+  { directory, format, prefix, modules, script }: GrubOptions,
   output: string,
 ): Command {
-  return $`grub-mkimage --directory=${directory} --format=i386-pc --output=${output} --prefix=${prefix} ${modules}`;
+  return $`grub-mkimage --directory=${directory} --format=${format} --output=${output} --prefix=${prefix} ${
+    script === undefined ? [] : [`--config=${script}`]
+  } ${modules}`;
 }
 
 // --- Formats: https://www.qemu.org/docs/master/tools/qemu-img.html

@@ -25,6 +25,7 @@ import type { Nodes } from "../tree/nodes.ts";
 import type { Root } from "../tree/root.ts";
 import * as commands from "./commands.ts";
 import { makeGrubBios, verifyGrubBios } from "./grub-bios.ts";
+import { withGrub } from "./grub-efi.ts";
 import type { BuildImage } from "./image.ts";
 import { EROFS, makeErofs, makeSquashfs, SQUASHFS, verifyStreamed } from "./squashfs-erofs.ts";
 
@@ -79,7 +80,7 @@ export const MAKERS: { readonly [T in FilesystemType]: Maker<Writers[T]> } = {
     checker: "fsck.vfat",
     make: async (target, plan, context) => {
       await commands.mkfsVfat(target, plan);
-      await fillVfat(target, plan, context, context);
+      await fillVfat(target, await withGrub(plan, context), context, context);
     },
     verify: (target, { geometry }) => refuse("FAT", fatFault(target, geometry)),
     check: async (target, scratch) => {

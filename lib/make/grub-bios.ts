@@ -6,12 +6,7 @@
  * @module
  */
 
-import {
-  checkDependencies,
-  GRUB_BIOS_DEPENDENCIES,
-  GRUB_BIOS_DIRECTORY,
-  GRUB_BIOS_MODULES,
-} from "../boot/grub-bios.ts";
+import { checkDependencies, GRUB_BIOS_MODULES, GRUB_DEPENDENCIES } from "../boot/grub-bios.ts";
 import { BuildError } from "../core/error.ts";
 import { alignUp, MiB, SECTOR } from "../core/units.ts";
 import type { GrubBiosPlan } from "../filesystem/types.ts";
@@ -33,14 +28,18 @@ const BLOCKLIST = { start: 500, length: 508, segment: 510, load: 0x820 } as cons
 /** Writes GRUB's program into its partition, and the code that starts it into the first sector of the disk. */
 export async function makeGrubBios(
   target: Target,
-  { bootPartition }: GrubBiosPlan,
+  { bootPartition, directory, menu }: GrubBiosPlan,
   { root, nodes, scratch }: MakeContext,
 ): Promise<void> {
   const modules = `${scratch}/i386-pc`;
-  await copyModules(root, nodes, modules);
+  await copyModules(root, nodes, directory, modules);
   const core = `${scratch}/core.img`;
   // Without a disk before the comma: that from which BIOS booted.
-  await commands.grubMkimage(modules, `(,gpt${bootPartition})/grub`, GRUB_BIOS_MODULES, core);
+  const prefix = `(,gpt${bootPartition})${menu}`;
+  await commands.grubMkimage(
+    { directory: modules, format: "i386-pc", prefix, modules: GRUB_BIOS_MODULES },
+    core,
+  );
   const program = padded(await Deno.readFile(core));
   const boot = await Deno.readFile(`${modules}/boot.img`);
   if (program.length < 2 * SECTOR || boot.length < BOOT.size) {
@@ -75,18 +74,18 @@ export async function makeGrubBios(
  *
  * @throws {BuildError} when the list of dependencies names what cannot be one.
  */
-export async function copyModules(root: Root, nodes: Nodes, to: string): Promise<void> {
+export async function copyModules(root: Root, nodes: Nodes, from: string, to: string): Promise<void> {
   await Deno.mkdir(to);
-  const files = entriesIn(nodes, GRUB_BIOS_DIRECTORY).filter(({ node }) => typeOf(nodes, node) === "file");
+  const files = entriesIn(nodes, from).filter(({ node }) => typeOf(nodes, node) === "file");
   for (const { name, node } of files) {
     if (!/^(\w[\w-]*\.mod|(kernel|boot|lzma_decompress)\.img)$/.test(name)) continue;
     await Deno.writeFile(`${to}/${name}`, readFile(root, nodes, node, { limit: MiB }));
   }
-  const list = files.find(({ name }) => name === GRUB_BIOS_DEPENDENCIES);
+  const list = files.find(({ name }) => name === GRUB_DEPENDENCIES);
   if (!list) return;
   const bytes = readFile(root, nodes, list.node, { limit: MiB });
-  checkDependencies(new TextDecoder().decode(bytes));
-  await Deno.writeFile(`${to}/${GRUB_BIOS_DEPENDENCIES}`, bytes);
+  checkDependencies(new TextDecoder().decode(bytes), `${from}/${GRUB_DEPENDENCIES}`);
+  await Deno.writeFile(`${to}/${GRUB_DEPENDENCIES}`, bytes);
 }
 
 function padded(bytes: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -93,10 +93,14 @@ export async function openImage(output: string, plan: Plan, tree: OpenTree): Pro
 /** The programs that a build runs. */
 function programsFor({ builder, partitions, format, verity, settings }: Plan): ProgramName[] {
   const types = partitions.map(({ filesystem }) => filesystem.type);
+  const makesGrub = partitions.some(({ selection }) =>
+    selection.added.some(({ made }) => made?.recipe.type === "grub")
+  );
   return [
     ...new Set<ProgramName>([
       ...builder === "disk-image" ? ["sfdisk"] as const : [],
       ...programsOf(types, settings.verify === "full"),
+      ...makesGrub ? ["grub-mkimage"] as const : [],
       ...verity ? ["veritysetup"] as const : [],
       ...verity?.signer ? ["openssl"] as const : [],
       ...formatOf(format).strategy === "direct" ? [] : ["qemu-img"] as const,

@@ -4,12 +4,13 @@
  * @module
  */
 
-import { chooseLoader } from "../boot/bootloaders.ts";
+import { chooseLoader, loaderAdvice } from "../boot/bootloaders.ts";
 import { planGrubBios } from "../boot/grub-bios.ts";
 import { grubFiles } from "../boot/grub.ts";
 import { type BootContext, optionsFor } from "../boot/loader.ts";
 import { foreignOptions, keptOptions } from "../boot/options.ts";
 import { signFiles } from "../boot/secure-boot.ts";
+import { brokenLoader } from "../boot/tree-esp.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { readSigner, type Signer } from "../efi/authenticode.ts";
@@ -37,6 +38,7 @@ export function planBoot(settings: Settings, whole: Tree, context: BootContext) 
     ...whole.kernelFindings,
     ...foreignOptions(whole),
     ...bootFindings(settings, { whole, tree, bios }, context, missing),
+    ...loader && loader.espInTree === undefined ? replacedLoader(tree) : [],
     ...loader?.findings ?? [],
   ];
   const signer = signerOf(settings);
@@ -44,7 +46,7 @@ export function planBoot(settings: Settings, whole: Tree, context: BootContext) 
   const menu = bios ? grubFiles(bios, context) : [];
   const kernelOptions = optionsFor(tree.kernels[0] ?? bios?.kernels[0] ?? { initrds: [] }, context);
   if (!found && menu.length === 0) return { kernelOptions, boot: "vfat" as const, findings };
-  const all = { esp: found?.esp ?? [], xbootldr: [...menu, ...found?.xbootldr ?? []] };
+  const all = { ...found, esp: found?.esp ?? [], xbootldr: [...menu, ...found?.xbootldr ?? []] };
   return {
     kernelOptions,
     loader,
@@ -53,6 +55,12 @@ export function planBoot(settings: Settings, whole: Tree, context: BootContext) 
     files: loader && signer ? signFiles(all, loader, tree, signer) : all,
     findings,
   };
+}
+
+/** What to say of a boot loader of the tree that gives way to another. */
+function replacedLoader(tree: Tree): Finding[] {
+  const broken = brokenLoader(tree);
+  return broken ? [finding("loader-replaced", `Replacing the boot loader of the tree's ESP: ${broken}`)] : [];
 }
 
 /** The tree with those of its kernels that a firmware can start. */
@@ -87,16 +95,21 @@ function bootFindings(
     )
   );
   if (bootloader === "none") return left;
-  const lacks = tree.kernels.length ? missing : [
-    whole.kernels.length ? `no kernel for ${firmware === "bios" ? "BIOS" : "UEFI"}` : NO_KERNEL,
-    ...missing,
+  const lacks = [
+    ...tree.kernels.length
+      ? []
+      : [whole.kernels.length ? `no kernel for ${firmware === "bios" ? "BIOS" : "UEFI"}` : NO_KERNEL],
+    ...missing.length ? ["no boot loader for UEFI"] : [],
   ];
   const known = { filesystem, options: `${options} ${bareOptions}` };
   if (lacks.length === 0) {
     return [...left, ...tree.kernels.flatMap((kernel) => kernelFindings(kernel, tree, known))];
   }
   const boots = bios?.kernels.length ? "through BIOS only" : "in a container, but on no machine";
-  return [...left, finding("no-boot", `The image boots ${boots}; the tree has ${lacks.join(", ")}`)];
+  const hint = missing.length
+    ? { hint: `${loaderAdvice(tree)}. If that is wanted, set BOOTLOADER=none` }
+    : {};
+  return [...left, finding("no-boot", `The image boots ${boots}; the tree has ${lacks.join(" and ")}`, hint)];
 }
 
 const NO_KERNEL = "no kernel in /boot, on the ESP or in /usr/lib/modules";

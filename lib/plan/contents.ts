@@ -6,12 +6,14 @@
 
 import { grubDefaults } from "../boot/grub.ts";
 import { type BootFiles, ESP_DIRECTORIES } from "../boot/loader.ts";
+import { defaultEntry } from "../boot/systemd-boot.ts";
+import { foreignEntries } from "../boot/tree-esp.ts";
 import { BuildError } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
-import type { Contents } from "../filesystem/contents.ts";
+import type { Contents, ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { lookup, typeOf } from "../tree/nodes.ts";
-import { countIn, directoryAt, entriesIn } from "../tree/query.ts";
+import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
+import { countIn, directoryAt, entriesIn, namesIn } from "../tree/query.ts";
 import { planFstab } from "./fstab.ts";
 import { growFiles } from "./grow.ts";
 import type { Leftovers } from "./leftovers.ts";
@@ -36,17 +38,24 @@ export function planContents(
   tree: Tree,
   decided: Decided,
 ): { esp: Contents; xbootldr: Contents; root: Contents; findings: Finding[] } {
-  const { leftovers: { without, add }, files } = decided;
-  const entries = files && countIn(tree.nodes, "/boot/loader/entries");
-  const hasEfi = hasOwnEfi(tree);
+  const { leftovers: { without, add }, files, boot } = decided;
+  const { nodes } = tree;
+  const esp = espSource(tree);
+  const entries = files && countIn(nodes, "/boot/loader/entries") ? ["/loader/entries/"] : [];
+  const foreign = files && esp.from ? foreignEntries(tree, esp.from) : [];
+  const hasEfi = boot === "vfat" && hasOwnEfi(tree);
+  const bootFrom = directoryAt(nodes, "/boot") === undefined ? undefined : "/boot";
   return {
-    esp: { ...espSource(tree), omit: [], without, add: files?.esp ?? [] },
+    esp: { ...esp, omit: foreign, without, add: asSpelled(nodes, esp.from, files?.esp ?? []) },
     xbootldr: {
-      ...directoryAt(tree.nodes, "/boot") !== undefined && { from: "/boot" },
-      omit: [hasEfi ? "/efi" : "/efi/", ...entries ? ["/loader/entries/"] : []],
+      ...bootFrom && { from: bootFrom },
+      omit: [hasEfi ? "/efi" : "/efi/", ...entries, ...files?.moved ?? []],
       without,
-      // The mount point of the ESP. FAT takes an EFI directory for the same.
-      add: [...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const], ...files?.xbootldr ?? []],
+      add: [
+        // The mount point of the ESP. FAT takes an EFI directory for the same.
+        ...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const],
+        ...boot === "vfat" ? asSpelled(nodes, bootFrom, files?.xbootldr ?? []) : files?.xbootldr ?? [],
+      ],
     },
     root: {
       from: "/",
@@ -54,12 +63,42 @@ export function planContents(
       without,
       add: [...add, ...rootAdditions(tree, decided)],
     },
-    findings: entries
-      ? [finding("boot-entries", "Leaving out the boot entries: they name another disk", {
-        path: "/boot/loader/entries",
-      })]
-      : [],
+    findings: [
+      ...entries.map((path) => `/boot${path}`),
+      ...foreign.map((path) => `${esp.from}${path}`),
+      ...files && defaultEntry(tree) || [],
+    ].map((path) =>
+      finding("boot-entries", "Leaving out the boot entries: they name another disk", {
+        path: path.replace(/\/$/, ""),
+      })
+    ),
   };
+}
+
+/** Files for FAT with the names that are there already, of which there cannot be two that differ only in case. */
+function asSpelled(
+  nodes: Nodes,
+  from: string | undefined,
+  files: readonly ExtraFile[],
+): readonly ExtraFile[] {
+  const spellings = new Map<string, string>();
+  const spell = (path: string): string => {
+    if (path === "") return "";
+    const slash = path.lastIndexOf("/");
+    const above = spell(path.slice(0, slash));
+    const name = path.slice(slash + 1);
+    const key = `${above}/${name}`.toLowerCase();
+    const names = from === undefined ? [] : namesIn(nodes, from + above);
+    const known = spellings.get(key) ??
+      `${above}/${
+        names.includes(name)
+          ? name
+          : names.find((other) => other.toLowerCase() === name.toLowerCase()) ?? name
+      }`;
+    spellings.set(key, known);
+    return known;
+  };
+  return files.map((file) => ({ ...file, path: spell(file.path) }));
 }
 
 function rootAdditions(tree: Tree, decided: Decided): Contents["add"] {

@@ -97,7 +97,11 @@ export const PROGRAMS = {
     version: { ask: "--version", tested: "2.6" },
   },
   "openssl": { purpose: "build", package: "openssl", why: "to sign the root hash" },
-  "grub-mkimage": { purpose: "build", package: "grub-common", why: "to install GRUB for BIOS" },
+  "grub-mkimage": {
+    purpose: "build",
+    package: "grub-common",
+    why: "to install GRUB for BIOS, or one of the tree's modules",
+  },
   "qemu-img": {
     purpose: "build",
     package: "qemu-utils",

@@ -10,6 +10,7 @@ import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { KiB } from "../core/units.ts";
 import { type BootTexts, readBootTexts, treeOptions } from "./boot-texts.ts";
+import { type EfiPrograms, findPrograms } from "./efi-programs.ts";
 import { findKernels, type Kernel } from "./kernels.ts";
 import { lookup, type Nodes, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
@@ -31,6 +32,8 @@ export interface Tree {
   readonly kernelOptions?: string;
   /** Small files that say how the tree boots. */
   readonly bootTexts: BootTexts;
+  /** The boot loaders in the tree, and other programs for UEFI. */
+  readonly programs: EfiPrograms;
   /** What `/etc/machine-id` says; absent when there is no such file. */
   readonly machineId?: string;
   /** `/etc/fstab`, or nothing. */
@@ -106,6 +109,7 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     kernels,
     ...options !== undefined && { kernelOptions: options },
     bootTexts,
+    programs: findPrograms(nodes, (node, limit) => readFile(root, nodes, node, { limit })),
     ...machineId !== undefined && { machineId },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
     newest: newestTime(nodes),

@@ -6,6 +6,7 @@
 
 import { readSettings, type SettingName, SETTINGS, type Settings } from "../../lib/plan/settings.ts";
 import { buildNodes, type NodeInput } from "../../lib/tree/builder.ts";
+import type { EfiProgram, EfiPrograms } from "../../lib/tree/efi-programs.ts";
 import type { Tree } from "../../lib/tree/inspect.ts";
 import type { Kernel } from "../../lib/tree/kernels.ts";
 
@@ -42,6 +43,19 @@ export const DEBIAN: readonly NodeInput[] = [
   { path: LOADER, size: 120_000 },
 ];
 
+/** What `inspectTree` would find in programs for UEFI, by their paths. */
+export function programs(
+  kinds: Readonly<Record<string, EfiProgram["kind"] | Partial<EfiProgram>>>,
+): EfiPrograms {
+  const common = { architecture: "x86-64", kind: "unknown", signed: false } as const;
+  return new Map(
+    Object.entries(kinds).map(([path, kind]) => [
+      path,
+      typeof kind === "string" ? { ...common, kind } : { ...common, ...kind },
+    ]),
+  );
+}
+
 /** A tree with these entries and facts; by default the small Debian. */
 export function factsOf(
   list: readonly NodeInput[] = DEBIAN,
@@ -54,6 +68,7 @@ export function factsOf(
     architecture: "x86-64",
     kernels: list === DEBIAN ? [kernel("6.12.48")] : [],
     bootTexts: new Map(),
+    programs: new Map(),
     fstab: "",
     newest: NEWEST,
     findings: [],

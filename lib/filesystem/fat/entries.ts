@@ -36,7 +36,7 @@ export function fatEntries(selection: Selection, report: (found: Finding) => voi
   }
   const entries: FatEntry[] = [];
   const paths: string[] = [""];
-  const spellings = new Map<string, string>();
+  const spellings = new Map<string, FatEntry>();
   for (let entry = 1; entry < selection.count; entry++) {
     // A directory comes before what is in it.
     const path = paths[entry] = `${paths[selection.parent[entry]!]}/${nameText(selection, entry)}`;
@@ -45,14 +45,19 @@ export function fatEntries(selection: Selection, report: (found: Finding) => voi
     checkName(path, nameBytesOf(selection, entry));
     const spelling = withoutCase(path);
     const other = spellings.get(spelling);
-    if (other !== undefined) {
+    if (other && other.type === "directory" && made.type === "directory") {
+      // One directory, with what is in both.
+      paths[entry] = other.path;
+      continue;
+    }
+    if (other) {
       throw cannotHold(
         path,
-        `it differs from ${quote(other)} only in case`,
+        `it differs from ${quote(other.path)} only in case`,
         "Rename one of them in the tree",
       );
     }
-    spellings.set(spelling, path);
+    spellings.set(spelling, made);
     entries.push(made);
   }
   return entries.sort((a, b) => a.path < b.path ? -1 : 1);

@@ -6,7 +6,7 @@ import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
 import { lookup, typeOf } from "../../../lib/tree/nodes.ts";
-import { DEBIAN, factsOf, kernel, LOADER } from "../../lab/facts.ts";
+import { DEBIAN, factsOf, kernel, LOADER, programs } from "../../lab/facts.ts";
 
 const pure = { permissions: "none" } as const;
 const OPTIONS = "root=PARTUUID=1 rw quiet";
@@ -21,6 +21,9 @@ const LEAST: Record<BootLoaderName, readonly NodeInput[]> = {
     { path: LOADER, size: 5 },
   ],
 };
+
+/** What the tree's own loader is. */
+const EXISTING = programs({ "/boot/efi/EFI/BOOT/BOOTX64.EFI": "systemd-boot" });
 
 function found(name: BootLoaderName, tree: Tree): FoundLoader {
   const loader = BOOTLOADERS[name].find(tree);
@@ -41,7 +44,7 @@ function text(additions: readonly ExtraFile[], path: string): string {
 for (const name of Object.keys(BOOTLOADERS) as BootLoaderName[]) {
   Deno.test(`BOOTLOADERS.${name} is found in a tree that has it, and says what another lacks`, pure, () => {
     assert(BOOT_LOADER_CHOICES.includes(name));
-    const { reason } = found(name, factsOf(LEAST[name], { kernels: [kernel("1")] }));
+    const { reason } = found(name, factsOf(LEAST[name], { kernels: [kernel("1")], programs: EXISTING }));
     assert.match(reason, /^the tree has \//);
     const missing = BOOTLOADERS[name].find(factsOf([{ path: "/usr/sbin/init" }]));
     assert(typeof missing === "string");
@@ -52,7 +55,8 @@ for (const name of Object.keys(BOOTLOADERS) as BootLoaderName[]) {
     `BOOTLOADERS.${name} copies only what is in the tree, and writes an entry per kernel`,
     pure,
     () => {
-      const tree = factsOf(LEAST[name], { kernels: [kernel("2"), kernel("1", { initrds: [] })] });
+      const kernels = [kernel("2"), kernel("1", { initrds: [] })];
+      const tree = factsOf(LEAST[name], { kernels, programs: EXISTING });
       const { esp, xbootldr } = files(name, tree);
       if (name === "uki") {
         const made = esp.flatMap((addition) => addition.type === "made" ? [addition] : []);
@@ -120,9 +124,10 @@ Deno.test("BOOTLOADERS.existing finds the loader in any spelling that FAT takes 
   for (
     const path of ["/boot/efi/EFI/BOOT/BOOTX64.efi", "/efi/efi/boot/bootx64.efi", "/efi/EFI/BOOT/BOOTX64.EFI"]
   ) {
-    assert.equal(found("existing", factsOf([{ path }])).reason, `the tree has ${path}`);
+    const tree = factsOf([{ path }], { programs: programs({ [path]: "unknown" }) });
+    assert.equal(found("existing", tree).reason, `the tree has ${path}`);
+    assert.deepEqual(files("existing", tree).esp, []);
   }
-  assert.deepEqual(files("existing", factsOf(LEAST.existing)).esp, []);
 });
 
 for (const architecture of Object.keys(ARCHITECTURES) as ArchitectureName[]) {
@@ -166,7 +171,7 @@ Deno.test.each([
   ["an ID of nothing that counts", { ID: "$()\"'/", NAME: "X" }, "linux", "X"],
   ["a long ID", { ID: "x".repeat(60_000), NAME: "X" }, "x".repeat(64), "X"],
 ])("BOOTLOADERS write entries whose names and lines are sound: %s", pure, (_, osRelease, id, title) => {
-  const tree = factsOf(LEAST.existing, { osRelease, kernels: [kernel("1")] });
+  const tree = factsOf(LEAST.existing, { osRelease, kernels: [kernel("1")], programs: EXISTING });
   const { xbootldr } = files("existing", tree);
   const entry = text(xbootldr, `/loader/entries/${id}-1.conf`);
   assert.match(entry, new RegExp(`^title      ${title}\n`));

@@ -1,21 +1,26 @@
 import assert from "node:assert/strict";
-import { checkDependencies, GRUB_BIOS_DIRECTORY } from "../../../lib/boot/grub-bios.ts";
+import { checkDependencies } from "../../../lib/boot/grub-bios.ts";
 import { BuildError } from "../../../lib/core/error.ts";
 import { copyModules } from "../../../lib/make/grub-bios.ts";
 import { inspectTree } from "../../../lib/tree/inspect.ts";
 import { closeRoot } from "../../../lib/tree/root.ts";
 import { tempDir } from "../../lab/helpers.ts";
 
+const GRUB_BIOS_DIRECTORY = "/usr/lib/grub/i386-pc";
+
 Deno.test("checkDependencies() takes names of modules and nothing that could be a path", {
   permissions: "none",
 }, () => {
-  checkDependencies("normal: boot 915resolution\nboot:\npart_gpt: search-fs raid6rec\n");
-  checkDependencies("");
+  checkDependencies(
+    "normal: boot 915resolution\nboot:\npart_gpt: search-fs raid6rec\n",
+    "/usr/lib/grub/i386-pc/moddep.lst",
+  );
+  checkDependencies("", "/usr/lib/grub/i386-pc/moddep.lst");
   for (
     const name of ["../../etc/passwd", "/etc/shadow", "sub/boot", "..", ".", "-d", "boot.mod", "\0"]
   ) {
     for (const text of [`normal: ${name}\n`, `${name}: boot\n`, `normal: boot\n\tboot ${name}`]) {
-      assert.throws(() => checkDependencies(text), (error) => {
+      assert.throws(() => checkDependencies(text, "/usr/lib/grub/i386-pc/moddep.lst"), (error) => {
         assert(error instanceof BuildError);
         assert.match(error.message, /moddep\.lst of the tree cannot be a module$/);
         return true;
@@ -36,7 +41,7 @@ Deno.test("copyModules() copies what grub-mkimage reads, and nothing through a l
     const copy = async (to: string) => {
       const tree = await inspectTree(`${dir}/tree`);
       try {
-        await copyModules(tree.root, tree.nodes, to);
+        await copyModules(tree.root, tree.nodes, GRUB_BIOS_DIRECTORY, to);
       } finally {
         closeRoot(tree.root);
       }

@@ -4,6 +4,7 @@ import { grubDefaults, quoteGrub, splitOptions } from "../../../lib/boot/grub.ts
 import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
 import { buildNodes } from "../../../lib/tree/builder.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
+import { programs } from "../../lab/facts.ts";
 import { quiet } from "../../lab/helpers.ts";
 
 const pure = { permissions: "none" } as const;
@@ -17,6 +18,11 @@ function treeOf(...paths: string[]): Tree {
     architecture: "x86-64",
     kernels: [{ version: "6.1", image: "/boot/vmlinuz-6.1", initrds: [], architecture: "x86-64" }],
     bootTexts: new Map(),
+    programs: programs(Object.fromEntries(
+      paths.filter((path) => /\.efi/i.test(path)).map((
+        path,
+      ) => [path, path.includes("shim") ? "shim" : "unknown"]),
+    )),
     fstab: "",
     newest: 0,
     findings: [],

@@ -4,7 +4,7 @@ import { signFiles } from "../../../lib/boot/secure-boot.ts";
 import { readPe } from "../../../lib/efi/pe.ts";
 import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
-import { factsOf, kernel, LOADER } from "../../lab/facts.ts";
+import { factsOf, kernel, LOADER, programs } from "../../lab/facts.ts";
 
 Deno.test("readPe() refuses what is no program for UEFI, at any length", { permissions: "none" }, () => {
   const bytes = new Uint8Array(600);
@@ -54,7 +54,8 @@ Deno.test("signFiles() signs every program on the ESP that the tree brings", pur
     "/efi/loader/x.conf",
   ]
     .map((path) => ({ path }));
-  assert.deepEqual(signedOf("existing", list), {
+  const own = programs({ "/efi/EFI/BOOT/BOOTX64.EFI": "unknown" });
+  assert.deepEqual(signedOf("existing", list, { programs: own }), {
     esp: ["/EFI/BOOT/BOOTX64.EFI", "/EFI/Linux/a.efi", "/EFI/x/GRUBX64.efi"],
     xbootldr: KERNELS,
   });

@@ -8,8 +8,11 @@ const pure = { permissions: "none" } as const;
 
 /** The plan for a tree with these kernels. */
 function plan(kernels: readonly Kernel[], env: Readonly<Record<string, string>> = {}, ID = "debian") {
-  const grub = { path: "/usr/lib/grub/i386-pc/kernel.img", size: 1 };
-  return planDisk(settingsOf(env), factsOf([...DEBIAN, grub], { kernels, osRelease: { ID } }));
+  const grub = ["kernel.img", "boot.img", "moddep.lst"].map((name) => ({
+    path: `/usr/lib/grub/i386-pc/${name}`,
+    size: 1,
+  }));
+  return planDisk(settingsOf(env), factsOf([...DEBIAN, ...grub], { kernels, osRelease: { ID } }));
 }
 
 /** What the plan warns of: name and message. */

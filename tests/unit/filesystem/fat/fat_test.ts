@@ -159,9 +159,14 @@ Deno.test.each<{ name: string; list: NodeInput[]; message: string }>([
     message: '"/é".*: it differs from "/É" only in case',
   },
   {
-    name: "case of directories",
-    list: [{ path: "/boot/efi/a" }, { path: "/boot/EFI/b" }],
+    name: "case of a directory and a file",
+    list: [{ path: "/boot/efi" }, { path: "/boot/EFI/b" }],
     message: '"/efi".*: it differs from "/EFI" only in case',
+  },
+  {
+    name: "case of files in directories",
+    list: [{ path: "/boot/efi/a" }, { path: "/boot/EFI/A" }],
+    message: '"/EFI/a".*: it differs from "/EFI/A" only in case',
   },
   { name: "colon", list: [{ path: "/boot/a:b" }], message: '"/a:b".*forbids' },
   { name: "wildcard", list: [{ path: "/boot/a*" }], message: "forbids" },
@@ -179,6 +184,17 @@ Deno.test.each<{ name: string; list: NodeInput[]; message: string }>([
     assert(error.hint);
     return true;
   });
+});
+
+Deno.test("fatEntries() makes one directory of those that differ only in case", pure, () => {
+  const list = [{ path: "/boot/efi/a/x" }, { path: "/boot/EFI/A/y" }, { path: "/boot/EFI/b" }];
+  assert.deepEqual(entriesOf(list).entries.map(({ path }) => path), [
+    "/EFI",
+    "/EFI/A",
+    "/EFI/A/x",
+    "/EFI/A/y",
+    "/EFI/b",
+  ]);
 });
 
 Deno.test("fatEntries() refuses what the plan adds with a name of more than 255 characters", pure, () => {

@@ -1,0 +1,188 @@
+/**
+ * The programs for UEFI in a tree: what each is, as its own bytes say it.
+ *
+ * - systemd-boot and its stub name themselves in `.sdmagic`, which `bootctl` reads:
+ *   https://www.freedesktop.org/software/systemd/man/latest/bootctl.html
+ * - UKI: https://uapi-group.org/specifications/specs/unified_kernel_image/
+ * - GRUB: `include/grub/kernel.h` says how what grub-mkimage adds lies in the section `mods`
+ *
+ * @module
+ */
+
+import { type ArchitectureName, peArchitecture } from "../core/dps.ts";
+import { KiB, MiB } from "../core/units.ts";
+import { children, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
+import { directoryAt, entriesIn } from "./query.ts";
+
+/** What a program for UEFI says of itself. */
+export interface EfiProgram {
+  readonly architecture: ArchitectureName;
+  readonly kind: "systemd-boot" | "grub" | "shim" | "uki" | "unknown";
+  /** Whether it has a signature, whosever. */
+  readonly signed: boolean;
+  /** Of a UKI: its kernel options. */
+  readonly options?: string;
+  /** Of shim: the name of what it starts, if it is not the usual `grub<arch>.efi`. */
+  readonly starts?: string;
+  readonly grub?: GrubImage;
+}
+
+/** What is built into a GRUB. */
+interface GrubImage {
+  /** Where it looks for `grub.cfg`; empty: beside itself. */
+  readonly prefix: string;
+  /** Commands that run before that. */
+  readonly script?: string;
+  /** Whether it has the command `linux`, not only `linuxefi`. */
+  readonly hasLinux: boolean;
+  /** Whether it reads boot entries (`blscfg`). */
+  readonly readsEntries: boolean;
+}
+
+/** Programs by their paths in the tree, without symlinks. */
+export type EfiPrograms = ReadonlyMap<string, EfiProgram>;
+
+/** Reads up to `length` bytes of a file from its beginning. */
+export type ReadHead = (node: number, length: number) => Uint8Array<ArrayBuffer>;
+
+/** Where programs are looked for, with all below it. */
+const PLACES = [
+  ...["/boot/efi", "/efi", "/usr/lib/shim", "/usr/share/efi", "/usr/lib64/efi", "/usr/lib/efi"],
+  ...["/usr/lib/grub", "/usr/share/grub2", "/usr/lib/grub2", "/usr/lib64/grub", "/usr/lib64/grub2"],
+  ...["/usr/lib/bootupd/updates", "/usr/lib/ostree-boot/efi"],
+];
+
+/** At most this many programs are looked at. */
+const MAX_PROGRAMS = 500;
+
+/** The section table lies within it. */
+const HEAD = 4 * KiB;
+
+/** Loaders are smaller; what lies behind it in a file is not looked at. */
+const LOADER = 16 * MiB;
+
+/** Looks at the programs of a tree. */
+export function findPrograms(nodes: Nodes, read: ReadHead): EfiPrograms {
+  const programs = new Map<string, EfiProgram>();
+  // The ESP may be /boot itself.
+  const own = entriesIn(nodes, "/boot").filter(({ name }) => name.toUpperCase() === "EFI").map(({ node }) =>
+    node
+  );
+  const pending = [...PLACES.map((path) => directoryAt(nodes, path)), ...own];
+  while (pending.length > 0 && programs.size < MAX_PROGRAMS) {
+    const node = pending.pop();
+    if (node === undefined) continue;
+    if (typeOf(nodes, node) === "directory") pending.push(...children(nodes, node));
+    if (
+      typeOf(nodes, node) !== "file" || !/\.efi(\.signed)?(\.latest)?$/i.test(nameText(nodes, node) ?? "")
+    ) continue;
+    const program = readProgram((length) => read(node, length));
+    if (program) programs.set(pathOf(nodes, node), program);
+  }
+  return programs;
+}
+
+interface Section {
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** What a program is; `undefined`: none for UEFI. */
+export function readProgram(read: (length: number) => Uint8Array<ArrayBuffer>): EfiProgram | undefined {
+  const head = read(HEAD);
+  const architecture = peArchitecture(head);
+  const sections = architecture && readSections(head);
+  if (!sections) return undefined;
+  const signed = hasSignature(head);
+  const section = ({ offset, size }: Section) => read(offset + size).subarray(offset);
+  if (sections.has(".linux")) {
+    const options = sections.get(".cmdline");
+    return {
+      architecture,
+      kind: "uki",
+      signed,
+      ...options && { options: textOf(section({ ...options, size: Math.min(options.size, HEAD) })) },
+    };
+  }
+  const mods = sections.get("mods");
+  const grub = mods && readGrub(section({ ...mods, size: Math.min(mods.size, LOADER) }));
+  if (grub) return { architecture, kind: "grub", signed, grub };
+  const bytes = new TextDecoder("latin1").decode(read(LOADER));
+  if (bytes.includes("#### LoaderInfo: systemd-boot ")) return { architecture, kind: "systemd-boot", signed };
+  if (/UEFI SHIM\n\$Version/.test(bytes)) {
+    // SUSE's: https://github.com/rhboot/shim/blob/main/BUILDING (DEFAULT_LOADER)
+    const starts = bytes.includes(wide("\\grub.efi")) ? "grub.efi" : undefined;
+    return { architecture, kind: "shim", signed, ...starts && { starts } };
+  }
+  return { architecture, kind: "unknown", signed };
+}
+
+/** UTF-16 as Latin-1. */
+function wide(text: string): string {
+  return [...text].map((char) => `${char}\0`).join("");
+}
+
+function textOf(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes).replace(/\0.*$/s, "").trim();
+}
+
+function viewOf(bytes: Uint8Array<ArrayBuffer>): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The sections of a PE file by their names. https://learn.microsoft.com/windows/win32/debug/pe-format */
+function readSections(head: Uint8Array<ArrayBuffer>): Map<string, Section> | undefined {
+  const view = viewOf(head);
+  try {
+    const pe = view.getUint32(0x3c, true);
+    const table = pe + 24 + view.getUint16(pe + 20, true);
+    return new Map(
+      Array.from({ length: Math.min(96, view.getUint16(pe + 6, true)) }, (_, i) => {
+        const row = table + i * 40;
+        const size = Math.min(view.getUint32(row + 8, true), view.getUint32(row + 16, true));
+        return [textOf(head.subarray(row, row + 8)), { offset: view.getUint32(row + 20, true), size }];
+      }),
+    );
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
+/** Whether the data directory has a row for certificates that is not empty. */
+function hasSignature(head: Uint8Array<ArrayBuffer>): boolean {
+  const view = viewOf(head);
+  const optional = view.getUint32(0x3c, true) + 24;
+  const directory = optional + (view.getUint16(optional, true) === 0x20b ? 112 : 96);
+  return view.getUint32(directory - 4, true) > 4 && view.getUint32(directory + 4 * 8 + 4, true) > 0;
+}
+
+/** `GRUB_MODULE_MAGIC`, and the types of what follows. */
+const MODULES = { magic: 0x676d696d, config: 2, prefix: 3 } as const;
+
+/** Reads what grub-mkimage added; `undefined`: it was not grub-mkimage. */
+function readGrub(mods: Uint8Array<ArrayBuffer>): GrubImage | undefined {
+  const view = viewOf(mods);
+  if (mods.length < 24 || view.getUint32(0, true) !== MODULES.magic) return undefined;
+  // The magic is padded on machines of 64 bits, on which offset and size have eight bytes.
+  const is64 = view.getUint32(4, true) === 0;
+  const start = view.getUint32(is64 ? 8 : 4, true), size = view.getUint32(is64 ? 16 : 8, true);
+  const end = Math.min(mods.length, size);
+  const found = new Map<number, string>();
+  for (let at = start; at + 8 <= end;) {
+    const [type, length] = [view.getUint32(at, true), view.getUint32(at + 4, true)];
+    if (length < 8) break;
+    if (type === MODULES.config || type === MODULES.prefix) {
+      found.set(type, textOf(mods.subarray(at + 8, Math.min(at + length, end))));
+    }
+    at += length;
+  }
+  const text = new TextDecoder("latin1").decode(mods);
+  const script = found.get(MODULES.config);
+  return {
+    prefix: found.get(MODULES.prefix) ?? "",
+    ...script && { script },
+    hasLinux: text.includes("\0linux\0"),
+    readsEntries: text.includes("\0blscfg\0"),
+  };
+}
