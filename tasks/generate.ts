@@ -6,7 +6,7 @@
  * @module
  */
 
-import { relative } from "node:path";
+import { dirname, relative } from "node:path";
 import config from "../deno.json" with { type: "json" };
 import { readFlags } from "../lib/cli/flags.ts";
 import { BuildError } from "../lib/core/error.ts";
@@ -118,16 +118,28 @@ async function sources(): Promise<string> {
   ].join("\n");
 }
 
+/** The text of a file; none where all of it is generated, and was not yet. */
+async function readIfThere(path: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "";
+    throw error;
+  }
+}
+
 /** Renders all files. @returns those that were stale. */
 async function generate(write: boolean): Promise<string[]> {
   const stale: string[] = [];
   for (const [file, renders] of Object.entries(FILES)) {
-    const old = await Deno.readTextFile(ROOT + file).catch(() => "");
+    const old = await readIfThere(ROOT + file);
     let text = old;
     for (const render of renders) text = await render(text);
     if (text === old) continue;
     stale.push(file);
-    if (write) await Deno.writeTextFile(ROOT + file, text);
+    if (!write) continue;
+    await Deno.mkdir(dirname(ROOT + file), { recursive: true });
+    await Deno.writeTextFile(ROOT + file, text);
   }
   return stale;
 }

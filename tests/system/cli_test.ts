@@ -58,7 +58,7 @@ for (const name of NAMES) {
     assert.equal(help.stdout, helpText(builder));
     for (const setting of builder.settings) {
       const { env } = SETTINGS[setting];
-      assert.match(help.stdout, new RegExp(`^  --${flagOf(setting)}=[A-Z]+ +${env} +\\S.* \\[.+\\]$`, "m"));
+      assert.match(help.stdout, new RegExp(`^  --${flagOf(setting)}=\\S+ +${env} +\\S.* \\[.+\\]$`, "m"));
     }
     for (const flag of ["input", "output", "dry-run", "json", "verbose", "log", "help", "version"]) {
       assert.match(help.stdout, new RegExp(`^  --${flag}[ =]`, "m"));

@@ -9,7 +9,9 @@ const FILES = [
     "lib",
     "tasks",
     "tests",
+    "completions",
     "README.md",
+    "CONTRIBUTING.md",
     "docs",
     "Containerfile",
     ".ci",
@@ -41,6 +43,12 @@ Deno.test("generate --check names what is stale, and generate mends it", () =>
       ".ci/run": [/deno@[\d.]+/, "deno@1.0.0"],
       "README.md": [/\| `FREE_MB`.*\n/, ""],
       "docs/settings.md": [/\| `EFI_MB`.*\n/, ""],
+      "docs/command-line.md": [/deno@[\d.]+/, "deno@1.0.0"],
+      "docs/settings.schema.json": [/"EFI_MB"/, '"EFI_BM"'],
+      "docs/raptor-builders.1": [/EFI_MB/, "EFI_BM"],
+      "completions/raptor-builders.bash": [/--efi-mb= /, ""],
+      "completions/raptor-builders.fish": [/^.* -l efi-mb .*\n/m, ""],
+      "completions/_raptor-builders": [/^ +'--efi-mb=.*\n/m, ""],
     };
     const old: Record<string, string> = {};
     for (const [file, [from, to]] of Object.entries(edits)) {
