@@ -78,7 +78,7 @@ export async function copyModules(root: Root, nodes: Nodes, from: string, to: st
   await Deno.mkdir(to);
   const files = entriesIn(nodes, from).filter(({ node }) => typeOf(nodes, node) === "file");
   for (const { name, node } of files) {
-    if (!/^(\w[\w-]*\.mod|(kernel|boot|lzma_decompress)\.img)$/.test(name)) continue;
+    if (!/^(\w[\w-]*\.mod|(kernel|boot|diskboot|lzma_decompress)\.img)$/.test(name)) continue;
     await Deno.writeFile(`${to}/${name}`, readFile(root, nodes, node, { limit: MiB }));
   }
   const list = files.find(({ name }) => name === GRUB_DEPENDENCIES);
