@@ -344,59 +344,6 @@ export async function debianTree(
   });
 }
 
-/** What starts a Debian that is not as usual: its init and what makes its initrd, as packages. */
-export interface BootChain {
-  readonly init: "systemd-sysv" | "openrc" | "runit-init";
-  readonly initrd: "initramfs-tools" | "dracut" | "tiny-initramfs";
-}
-
-/** What an init other than systemd needs to report: a service of its own. */
-const REPORT_HOOKS = {
-  "openrc": String.raw`echo 'rp:2345:once:/usr/local/sbin/report' >>"$1/etc/inittab"`,
-  "runit-init": String.raw`mkdir "$1/etc/sv/report" &&
-    printf '#!/bin/sh\nexec /usr/local/sbin/report\n' >"$1/etc/sv/report/run" && chmod 755 "$1/etc/sv/report/run" &&
-    ln -s /etc/sv/report "$1/etc/runit/runsvdir/default/report"`,
-} as const;
-
-/** A Debian 13 with another init or initrd, for a virtio disk, that reports when it has booted and powers off. */
-export async function bootChainTree({ init, initrd }: BootChain): Promise<string> {
-  const reports = { report: await script("report.sh"), service: await script("report.service") };
-  const report = await script("boot-report.sh");
-  const packages = [
-    ...init === "openrc"
-      ? ["openrc", "sysvinit-core"]
-      : init === "systemd-sysv"
-      ? ["systemd-sysv", "dbus"]
-      : [init],
-    ...["udev", "kmod", "e2fsprogs", initrd, ARCHITECTURES.amd64.kernel, "systemd-boot-efi"],
-  ];
-  // Read when the kernel is configured: a small initrd, with the driver of the disk.
-  const configuration = String.raw`--essential-hook=cd "$1/etc" &&
-    mkdir -p initramfs-tools/conf.d dracut.conf.d tiny-initramfs &&
-    printf 'MODULES=list\nFSTYPE=ext4\n' >initramfs-tools/conf.d/lab &&
-    printf 'virtio_pci\nvirtio_blk\n' >initramfs-tools/modules &&
-    printf 'hostonly=no\nhostonly_cmdline=no\ndrivers=" virtio_blk virtio_pci ext4 "\n' >dracut.conf.d/lab.conf &&
-    printf 'AUTO_MODULES=no\nINCLUDE_MODULES=virtio_blk\n' >tiny-initramfs/tiny-initramfs.conf`;
-  const recipe = {
-    version: 1,
-    packages,
-    configuration,
-    report,
-    reports,
-    REPORT_HOOKS,
-    MMDEBSTRAP,
-    MASKED_UNITS,
-  };
-  return await cached(`chain-${init}-${initrd}`, recipe, async (dir) => {
-    await quiet`mmdebstrap ${MMDEBSTRAP} --variant=minbase --include=${packages.join(",")} ${configuration}
-      trixie ${dir}`;
-    await addReport(dir, { ...reports, console: "ttyS0" });
-    if (init === "systemd-sysv") return;
-    await text(`${dir}/usr/local/sbin/report`, report, 0o755);
-    await quiet`sh -euc ${REPORT_HOOKS[init]} sh ${dir}`;
-  });
-}
-
 /**
  * What the packages' scripts would have done, as far as booting needs it: users, an identity to be made,
  * and the list of the kernel's modules. Other users are made by systemd-sysusers at boot.

@@ -9,7 +9,6 @@ import { build } from "../lab/builds.ts";
 import { DISTRIBUTIONS, distributionTree } from "../lab/distributions.ts";
 import { bootQemu, report } from "../lab/guests.ts";
 import { missing, tempDir, unprivileged } from "../lab/helpers.ts";
-import { type BootChain, bootChainTree } from "../lab/trees.ts";
 
 const TOOLS = ["sfdisk", "mke2fs", "mkfs.vfat", "mmdebstrap", "cpio", "qemu-system-x86_64"];
 const ignore = missing(...TOOLS, "/usr/share/OVMF/OVMF_CODE_4M.fd") || unprivileged();
@@ -24,7 +23,7 @@ Deno.test.each([...DISTRIBUTIONS])(
       const version = await distributionTree(row, `${dir}/tree`);
       const image = `${dir}/disk.img`;
       const { stderr } = await build("disk-image", `${dir}/tree`, image, SMALL);
-      assert.doesNotMatch(stderr, /Leaving out|does not boot|no kernel/);
+      assert.doesNotMatch(stderr, /^\[W\]/m);
       const seen = report(await bootQemu(image, { format: "raw", architecture: "x86-64", disk: "virtio" }));
       assert.equal(seen.get("initrd"), "right");
       assert.equal(seen.get("kernel")!.split(" ")[0], version);
@@ -41,41 +40,3 @@ Deno.test.each([...DISTRIBUTIONS])(
       }
     }),
 );
-
-/** The name of process 1. */
-const PROCESSES = { "openrc": "init", "runit-init": "runit" } as const;
-
-const CHAINS: BootChain[] = [
-  // That initrd knows UUID= and no PARTUUID=.
-  { init: "openrc", initrd: "tiny-initramfs" },
-  { init: "runit-init", initrd: "initramfs-tools" },
-  { init: "systemd-sysv", initrd: "dracut" },
-];
-
-Deno.test.each(CHAINS)("disk-image: a Debian with $init and $initrd boots with all partitions mounted", {
-  ignore,
-}, (
-  chain,
-) =>
-  tempDir(async (dir) => {
-    const image = `${dir}/disk.img`;
-    const { stderr } = await build("disk-image", await bootChainTree(chain), image, {
-      FREE_MB: "64",
-      BOOT_MB: "128",
-    });
-    assert.doesNotMatch(stderr, /Leaving out|does not boot|no kernel/);
-    const seen = report(await bootQemu(image, { format: "raw", architecture: "x86-64", disk: "virtio" }));
-    assert.match(
-      seen.get("cmdline")!,
-      /^initrd=\\initrd\.img-\S+ root=UUID=[0-9a-f-]{36} rw rootfstype=ext4 console=ttyS0 panic=-1/,
-    );
-    if (chain.init === "systemd-sysv") {
-      assert.equal(seen.get("failed"), "", seen.get("logs"));
-      for (const place of ["/", "/boot", "/boot/efi"]) assert.match(seen.get(`findmnt ${place}`)!, /"rw,/);
-      return;
-    }
-    assert.equal(seen.get("init"), PROCESSES[chain.init]);
-    for (const [place, type] of [["/", "ext4"], ["/boot", "vfat"], ["/boot/efi", "vfat"]]) {
-      assert.match(seen.get("mounts")!, new RegExp(`^\\S+ ${place} ${type} rw`, "m"));
-    }
-  }));
