@@ -244,7 +244,8 @@ async function runBuilder<P extends Plan>(
   log.step(`Reading ${path}`);
   const began = new Date();
   await using input = await openInput(path);
-  const tree = await timeStep("read the tree", () => inspectTree(input.directory, began));
+  const inspected = await timeStep("read the tree", () => inspectTree(input.directory, began));
+  const tree = { ...inspected, findings: [...input.findings, ...inspected.findings] };
   throwIfInterrupted();
   try {
     await checkOutside(written, tree);

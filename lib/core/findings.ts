@@ -45,6 +45,104 @@ export const FINDINGS = {
     means: "its owner can replace /etc and /usr, and sshd and systemd-tmpfiles refuse paths below it",
     hint: "chown root:root the directory of the tree",
   },
+  "owners": {
+    what: "`/etc`, `/usr`, `/etc/shadow`, `sudo` and the like with an owner other than root",
+    means: "whoever owns them owns the system, and sudo refuses to work",
+    hint: "Make the tree as root, or with fakeroot, podman unshare or the like",
+  },
+  "setuid": {
+    what: "`sudo` and `su` without setuid",
+    means: "nobody can become root with them",
+    hint: "Unpack or copy the tree as root, and with its modes (tar --same-permissions, cp --archive)",
+  },
+  "no-init": {
+    what: "neither `/sbin/init`, nor what `init=` names, nor another first process",
+    means: "the kernel stops, unless the initrd itself is the system",
+    hint: "Install an init such as systemd-sysv in the tree, or give the kernel option init=",
+  },
+  "no-modules": {
+    what: "a kernel without `/usr/lib/modules/VERSION`",
+    means: "filesystems, network and most devices are missing, and systemd cannot mount `/boot`",
+    hint: "Install the modules of this kernel in the tree, or remove the kernel",
+  },
+  "no-vfat": {
+    what: "a kernel that has no vfat, neither as a module nor built in",
+    means: "`/boot` and `/boot/efi` cannot be mounted, and the system stops in emergency mode",
+    hint: "Install all modules of this kernel (in Debian: linux-image, not only linux-image-cloud's core)",
+  },
+  "nested-tree": {
+    what: "a tree that is a single directory, which holds the system",
+    means: "the image has the system in that directory, where nothing finds it",
+    hint: "Give that directory with --input, or pack what is in it (tar -C DIRECTORY -cf ARCHIVE .)",
+  },
+  "mount-points": {
+    what:
+      "no `/proc`, `/sys`, `/dev`, `/run` or `/tmp` in a system, as when they were excluded from an archive",
+    means: "they are added as empty directories",
+    hint: "Nothing needs to be done",
+    notice: true,
+  },
+  "mounted": {
+    what: "`/proc`, `/sys`, `/dev` and the like that are still mounted in the tree",
+    means: "they are taken as empty directories: what is in them belongs to the machine that builds",
+    hint: "Unmount them before the build",
+  },
+  "whiteouts": {
+    what: "`.wh.*` files, with which layers of container images mark what they delete",
+    means: "whoever unpacked the layers did not apply them: what they delete is still there",
+    hint: "Take the tree from podman export, or unpack the image with a tool that applies them, e.g. umoci",
+  },
+  "future-time": {
+    what: "files that are newer than now",
+    means: "they are dated back; they do not count for the default of `SOURCE_DATE_EPOCH`",
+    hint: "Set SOURCE_DATE_EPOCH, or touch the files",
+  },
+  "fstab-device": {
+    what: "lines of `/etc/fstab` for a device that the image does not have, without `nofail` or `noauto`",
+    means: "the system waits 90 seconds for it, and stops in emergency mode",
+    hint: "Remove the line from the tree, or add nofail to its options",
+  },
+  "fstab-boot": {
+    what: "lines of `/etc/fstab` for `/`, and for what is below `/boot`",
+    means: "they name the old disk: they are left out, and options for `/` that fit are kept",
+    hint: "Nothing needs to be done",
+    notice: true,
+  },
+  "selinux-host": {
+    what: "SELinux labels of the machine that builds: those of containers, of home directories and the like",
+    means: "they are left out; a system with SELinux has to label its files on its first boot",
+    hint: "Label the tree with setfiles, or add an empty /.autorelabel to it, if its system uses SELinux",
+  },
+  "selinux-unused": {
+    what: "SELinux labels in a tree without a policy",
+    means: "they are those of the machine that builds, and are left out",
+    hint: "Nothing needs to be done",
+    notice: true,
+  },
+  "flags-lost": {
+    what:
+      "what chattr set (immutable, casefold, verity …) on a filesystem of the image that does not have it",
+    means: "the files are in the image without it",
+    hint:
+      "Set FILESYSTEM to ext4, which has all but casefold, encrypted and verity, or chattr the files of the tree",
+  },
+  "xattrs-foreign": {
+    what: "extended attributes that only the filesystem of the tree has, such as `system.nfs4_acl`",
+    means: "they are left out; what they allow besides the mode is lost",
+    hint: "Nothing needs to be done, unless access depends on them",
+    notice: true,
+  },
+  "devices": {
+    what: "device nodes in an archive that this process may not make",
+    means: "they are left out; a system makes those that it needs on boot",
+    hint: "Run with --cap-add=MKNOD, which a rootless container cannot have, or remove them from the archive",
+  },
+  "swap-file": {
+    what: "swap files with holes, as fallocate makes them",
+    means: "they are written without holes, since the kernel refuses others",
+    hint: "Let the system make its swap file on first boot, and the image gets smaller",
+    notice: true,
+  },
   "kernel-name": {
     what: "a kernel or initrd whose name cannot stand in a boot entry",
     means: "the kernel is left out",
@@ -114,6 +212,13 @@ export const FINDINGS = {
     what: "SSH host keys",
     means: "they are left out, and without keys sshd does not start",
     hint: '"ssh-keygen -A" on first boot makes new ones, unless the system does; KEEP=host-keys keeps them',
+  },
+  "no-service-keys": {
+    what: "private keys that packages made when they were installed",
+    means:
+      "they are left out, and services that are configured with them do not start before new ones are made",
+    hint:
+      "make-ssl-cert generate-default-snakeoil and rndc-confgen -a make new ones on first boot; KEEP=service-keys keeps them",
   },
   "acl-lost": {
     what: "ACLs on a filesystem that has none",

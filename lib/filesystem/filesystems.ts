@@ -8,12 +8,14 @@
 import { type Finding, finding } from "../core/findings.ts";
 import { deriveSerial } from "../core/identity.ts";
 import { MiB, SECTOR } from "../core/units.ts";
+import { EXT4_FLAGS } from "../tree/flags.ts";
 import { type Compressors, EROFS_COMPRESSORS, SQUASHFS_COMPRESSORS } from "./compression.ts";
 import type { Selection } from "./contents.ts";
 import { MAX_EXT4_SIZE, planExt4 } from "./ext4/plan.ts";
 import { fatTime } from "./fat/directory.ts";
 import { fatEntries } from "./fat/entries.ts";
 import { fatGeometry, MAX_FAT_SIZE, smallestFat } from "./fat/geometry.ts";
+import { findLostFlags } from "./lost-flags.ts";
 import { planReadOnly, READ_ONLY_BLOCK } from "./squashfs-erofs.ts";
 import type { FilesystemPlan, FilesystemRequest } from "./types.ts";
 
@@ -109,7 +111,7 @@ function planExt4Row(selection: Selection, request: FilesystemRequest): Filesyst
     free: plan.available,
     entries: selection.count,
     bytes: plan.bytes,
-    findings: [],
+    findings: findLostFlags("ext4", selection, EXT4_FLAGS),
     writer: plan,
   };
 }

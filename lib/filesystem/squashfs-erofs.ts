@@ -31,6 +31,7 @@ import {
   type Selection,
   sizeOf,
 } from "./contents.ts";
+import { findLostFlags } from "./lost-flags.ts";
 import { ACL, type PaxOptions, permissionsIn } from "./pax-header.ts";
 import type { FilesystemPlan, FilesystemRequest, VersionNeed } from "./types.ts";
 
@@ -142,6 +143,7 @@ export function planReadOnly(
     "no-free-space",
     `FREE_MB has no meaning for ${type}: it is read-only, and as large as its contents become`,
   ));
+  findings.push(...findLostFlags(type, selection, 0));
   const { time } = request;
   if (time > row.lastTime) {
     throw cannotHold(type, `SOURCE_DATE_EPOCH=${time}`, `its times end at ${row.lastTime}`);

@@ -13,8 +13,8 @@
 
 import { join } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
+import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { LineSplitter, MAX_LINE } from "../core/lines.ts";
-import * as log from "../core/log.ts";
 import { formatBytes } from "../core/units.ts";
 import { TAR_BLOCK } from "../filesystem/pax-header.ts";
 import { listxattr } from "../system/posix.ts";
@@ -38,7 +38,8 @@ export async function archiveOptions(path: string): Promise<string[] | undefined
   for (const { magic, program } of Object.values(COMPRESSIONS)) {
     if (!magic.every((byte, index) => head[index] === byte)) continue;
     requirePrograms([program]);
-    return [`--use-compress-program=${program}`];
+    // zstd refuses a window of more than 128 MiB (zstd --long=31, --ultra) unless it is told that there is enough memory.
+    return [`--use-compress-program=${program === "zstd" ? "zstd --long=31" : program}`];
   }
   return length === TAR_BLOCK && isTarHeader(head) ? [] : undefined;
 }
@@ -59,12 +60,13 @@ export interface Contents {
   readonly devices: readonly string[];
   /** Members with xattrs: the name as tar quotes it, and the names of its xattrs. */
   readonly xattrs: ReadonlyMap<string, readonly string[]>;
+  readonly findings: readonly Finding[];
 }
 
-/** Runs tar. @throws {BuildError} that says what could not be unpacked. */
-async function run(path: string, command: Command): Promise<void> {
+/** Runs tar, and returns what it wrote to stderr. @throws {BuildError} that says what could not be unpacked. */
+async function run(path: string, command: Command): Promise<string> {
   try {
-    await command;
+    return await command.text("combined");
   } catch (cause) {
     if (!(cause instanceof BuildError)) throw cause;
     throwIfInterrupted();
@@ -80,6 +82,8 @@ async function run(path: string, command: Command): Promise<void> {
 export async function listArchive(path: string, options: readonly string[]): Promise<Contents> {
   const devices: string[] = [];
   const xattrs = new Map<string, string[]>();
+  const counted = new Map<string, number>();
+  const foreign = new Set<string>();
   let blocks = 0;
   let member = "";
   let [hasManifest, hasTree, hasEnded] = [false, false, false];
@@ -104,28 +108,64 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       member = type === "-" || type === "d" ? name : "";
     }
     // Only files and directories have xattrs of their own; hard links repeat those of their file.
-    if (member) {
-      for (const xattr of xattrsIn(text)) {
-        xattrs.set(member, [...xattrs.get(member) ?? [], xattr]);
-      }
+    for (const xattr of xattrsIn(text)) {
+      counted.set(xattr, (counted.get(xattr) ?? 0) + 1);
+      if (!LINUX_XATTR.test(xattr)) foreign.add(xattr);
+      else if (member) xattrs.set(member, [...xattrs.get(member) ?? [], xattr]);
     }
   };
   const lines = new LineSplitter(/\n/, line);
+  let stderr = "";
   try {
-    await run(path, commands.tarList(path, options).stdout((bytes) => lines.write(bytes)));
+    stderr = await run(path, commands.tarList(path, options).stdout((bytes) => lines.write(bytes)));
   } catch (error) {
     // tar takes whatever follows for an archive, too.
     if (!refused && hasEnded && error instanceof BuildError) refused = dataAfterEnd(path, error);
     throw refused ?? error;
   }
   lines.close();
+  for (const [name, count] of countLibarchive(stderr)) {
+    if (!LINUX_XATTR.test(name)) foreign.add(name);
+    else if (count > (counted.get(name) ?? 0)) {
+      throw new BuildError(
+        `Cannot unpack ${quote(path)}: it has the xattr ${
+          quote(name)
+        } only as libarchive writes it, which tar does not read`,
+        { hint: "Pack it with bsdtar --options xattrheader=ALL, or with GNU tar --xattrs" },
+      );
+    }
+  }
   if (hasManifest && !hasTree) {
     throw new BuildError(`Cannot use the input ${quote(path)}: it holds a container image, not a tree`, {
       kind: "usage",
       hint: 'Give what "podman export" writes, or mount the image with --mount type=image,destination=/input',
     });
   }
-  return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs };
+  const findings = foreign.size
+    ? [
+      finding(
+        "xattrs-foreign",
+        `Leaving out the extended attributes ${
+          listPaths([...foreign].sort())
+        } of the archive: Linux has no such names`,
+      ),
+    ]
+    : [];
+  return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs, findings };
+}
+
+/** Names that Linux has: all others are those of macOS and the like. */
+const LINUX_XATTR = /^(user|trusted|security|system)\./;
+
+/** The xattrs that bsdtar wrote in its own form, with how many entries have each: tar says that it ignores them. */
+function countLibarchive(stderr: string): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const [, encoded] of stderr.matchAll(/LIBARCHIVE\.xattr\.([^'’"\s]+)/g)) {
+    // Names are encoded as in a URL: https://github.com/libarchive/libarchive/wiki/FormatTar
+    const name = encoded!.replace(/%([0-9A-Fa-f]{2})/g, (_, hex) => String.fromCharCode(parseInt(hex, 16)));
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts;
 }
 
 /** The xattrs that a line of the listing names: `x: 26 user.a`, an ACL `a: user::rw-,mask::r--`, a context `s: …`. */
@@ -157,22 +197,28 @@ function dataAfterEnd(path: string, cause?: BuildError): BuildError {
   });
 }
 
-/** Unpacks an archive into the new directory `tree` of `scratch`, or says what would be lost. */
+/** Unpacks an archive into the new directory `tree` of `scratch`. @returns what was left out. */
 export async function unpackArchive(
   path: string,
   options: readonly string[],
-  { devices, xattrs }: Contents,
+  { devices, xattrs, findings }: Contents,
   scratch: string,
-): Promise<void> {
+): Promise<Finding[]> {
   const directory = join(scratch, "tree");
   await Deno.mkdir(directory);
   // As the root directory of a tree, unless the archive has its own entry for it.
   await Deno.chmod(directory, 0o755);
   const leftOut: string[] = [];
+  const found = [...findings];
   if (devices.length && !await canMakeDevices(scratch)) {
-    log.warn(
-      `${devices.length} device node(s) such as ${quote(devices[0]!)} are left out: ` +
-        "this process may not make any (--cap-add=MKNOD allows it, but not in a rootless container)",
+    found.push(
+      finding(
+        "devices",
+        `Leaving out ${devices.length} device nodes such as ${
+          quote(devices[0]!)
+        }: this process may not make any`,
+        { path: devices[0]! },
+      ),
     );
     const list = join(scratch, "devices");
     await Deno.writeFile(list, unescapeNames(devices));
@@ -180,6 +226,7 @@ export async function unpackArchive(
   }
   await run(path, commands.tarExtract(path, directory, options, leftOut));
   checkXattrs(path, directory, xattrs);
+  return found;
 }
 
 /** Tried, since it takes CAP_MKNOD in the initial user namespace, which cannot be asked for. */

@@ -224,7 +224,10 @@ export function qemuImgCompare(raw: string, image: string, driver: string): Comm
 // --- The tree
 
 /** Everything that a tree can hold is read from an archive and set. */
-const METADATA = ["--numeric-owner", "--acls", "--selinux", "--xattrs", "--xattrs-include=*"];
+const METADATA = ["--numeric-owner", "--acls", "--selinux", "--xattrs"];
+
+/** The xattrs that Linux has; whatever others an archive names could not be set. */
+const XATTRS = ["user", "trusted", "security", "system"].map((space) => `--xattrs-include=${space}.*`);
 
 /** A colon in the path would otherwise name another host. */
 function archive(path: string): string[] {
@@ -237,7 +240,7 @@ function archive(path: string): string[] {
  * https://www.gnu.org/software/tar/manual/html_node/list.html
  */
 export function tarList(path: string, decompress: readonly string[]): Command {
-  return $`tar --list --verbose --verbose --block-number --ignore-zeros ${decompress} ${METADATA} ${
+  return $`tar --list --verbose --verbose --block-number --ignore-zeros ${decompress} ${METADATA} --xattrs-include=* ${
     archive(path)
   }`;
 }
@@ -250,7 +253,7 @@ export function tarExtract(
   exclude: readonly string[],
 ): Command {
   return $`tar --extract ${`--directory=${directory}`} --same-owner --same-permissions --delay-directory-restore
-    ${exclude} ${decompress} ${METADATA} ${archive(path)}`;
+    ${exclude} ${decompress} ${METADATA} ${XATTRS} ${archive(path)}`;
 }
 
 /** Makes a device node, as a test. */

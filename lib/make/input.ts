@@ -6,6 +6,7 @@
 
 import { join } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
+import type { Finding } from "../core/findings.ts";
 import * as log from "../core/log.ts";
 import { formatBytes } from "../core/units.ts";
 import { openScratch, requireSpace, scratchParent } from "../system/scratch.ts";
@@ -14,6 +15,8 @@ import { archiveOptions, listArchive, unpackArchive } from "./archive.ts";
 /** A tree that can be read. */
 export interface Input extends AsyncDisposable {
   readonly directory: string;
+  /** What was left out when it was unpacked. */
+  readonly findings: readonly Finding[];
 }
 
 /**
@@ -40,7 +43,7 @@ export async function openInput(
   }
   if (info.isDirectory) {
     checkMapping(path, info);
-    return { directory: path, [Symbol.asyncDispose]: () => Promise.resolve() };
+    return { directory: path, findings: [], [Symbol.asyncDispose]: () => Promise.resolve() };
   }
   if (!info.isFile) throw notATree(path);
 
@@ -55,15 +58,17 @@ export async function openInput(
   );
   log.step(`Unpacking ${quote(path)}: ${formatBytes(contents.size)}`);
   const scratch = await openScratch(parent);
+  let findings: Finding[];
   try {
     await checkOwners(path, scratch.path);
-    await unpackArchive(path, options, contents, scratch.path);
+    findings = await unpackArchive(path, options, contents, scratch.path);
   } catch (error) {
     await scratch[Symbol.asyncDispose]();
     throw error;
   }
   return {
     directory: join(scratch.path, "tree"),
+    findings,
     [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
   };
 }

@@ -82,6 +82,8 @@ function load() {
       // The third argument of a variadic function is passed like any other on all of Deno's Linux targets.
       fcntl: { parameters: ["i32", "i32", "buffer"], result: "i32" },
       statvfs: { parameters: ["buffer", "buffer"], result: "i32" },
+      fstatfs: { parameters: ["i32", "buffer"], result: "i32" },
+      ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
       strerror: { parameters: ["i32"], result: "pointer" },
       __errno_location: { parameters: [], result: "pointer" },
     }).symbols;
@@ -180,6 +182,8 @@ export function statx(fd: Fd, out: Uint8Array<ArrayBuffer>): number {
 
 /** Where the members of `struct statx` are, in bytes. */
 export const STATX = {
+  /** 64 bits; all that are defined are in the lower 32. */
+  attributes: 8,
   nlink: 16,
   uid: 20,
   gid: 24,
@@ -247,6 +251,28 @@ const FALLOC_FL_KEEP_SIZE = 0x01, FALLOC_FL_ZERO_RANGE = 0x10;
 export function zeroRange(fd: Fd, offset: number, length: number): number {
   const mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
   return result(libc().fallocate(fd, mode, BigInt(offset), BigInt(length)));
+}
+
+const statfs = new BigInt64Array(32);
+
+/** The type of the filesystem that an open file is on (`f_type`, a magic number of include/uapi/linux/magic.h). */
+export function filesystemType(fd: Fd): number {
+  const failed = result(libc().fstatfs(fd, new Uint8Array(statfs.buffer)));
+  return failed < 0 ? failed : Number(statfs[0]! & 0xffffffffn);
+}
+
+/**
+ * `FS_IOC_GETFLAGS`: _IOR('f', 1, long), whose number has the size of a long (8) in it, though an int is written. MIPS,
+ * PowerPC and SPARC have another number, and are no machines that Deno runs on.
+ */
+const FS_IOC_GETFLAGS = 0x80086601n;
+
+const flagsOut = new Int32Array(2);
+
+/** The flags of an open file or directory as chattr shows them; `-errno` where its filesystem has none. */
+export function inodeFlags(fd: Fd): number {
+  const failed = result(libc().ioctl(fd, FS_IOC_GETFLAGS, new Uint8Array(flagsOut.buffer)));
+  return failed < 0 ? failed : flagsOut[0]! & 0x7fffffff;
 }
 
 /** Bytes that this process may still write to the filesystem that holds `path`, or `-errno`. */

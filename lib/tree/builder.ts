@@ -8,8 +8,9 @@ import { FILE_TYPES, type FileType } from "../core/mode.ts";
 import { compareNames, type Nodes, type Xattr } from "./nodes.ts";
 
 /** {@link Nodes} while rows are added. */
-export interface NodesBuilder extends Mutable<Omit<Nodes, "data">> {
+export interface NodesBuilder extends Mutable<Omit<Nodes, "data" | "flags">> {
   readonly data: Map<number, Float64Array<ArrayBuffer>>;
+  readonly flags: Map<number, number>;
   /** How much of `bytes` is used. */
   used: number;
 }
@@ -59,6 +60,7 @@ export function newNodes(): NodesBuilder {
     special: new Uint32Array(256),
     xattrsAt: new Uint32Array(256),
     data: new Map(),
+    flags: new Map(),
   };
 }
 
@@ -136,6 +138,8 @@ export interface NodeInput {
   readonly linkTo?: string;
   /** Where the data of a file with holes is: pairs of start and end in bytes. */
   readonly data?: readonly number[];
+  /** What chattr set. */
+  readonly flags?: number;
 }
 
 interface Branch {
@@ -207,5 +211,6 @@ function addInput(nodes: NodesBuilder, { name, input }: Branch, parent: number):
   if (input.device) nodes.special[node] = encodeDevice(...input.device);
   if (input.xattrs?.length) nodes.xattrsAt[node] = addBytes(nodes, encodeXattrs(input.xattrs));
   if (input.data) nodes.data.set(node, Float64Array.from(input.data));
+  if (input.flags) nodes.flags.set(node, input.flags);
   return node;
 }

@@ -7,16 +7,19 @@
 import { decodeText } from "../core/bytes.ts";
 import { type ArchitectureName, elfArchitecture } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
-import { type Finding, finding } from "../core/findings.ts";
+import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { KiB } from "../core/units.ts";
 import { type BootTexts, readBootTexts, treeOptions } from "./boot-texts.ts";
+import type { NodesBuilder } from "./builder.ts";
 import { type EfiPrograms, findPrograms } from "./efi-programs.ts";
 import { findKernels, type Kernel } from "./kernels.ts";
-import { lookup, type Nodes, typeOf } from "./nodes.ts";
+import { dropHostLabels } from "./labels.ts";
+import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
-import { fileAt } from "./query.ts";
+import { fileAt, namesIn } from "./query.ts";
+import { findAppleDouble, findNetworkByMac } from "./remarks.ts";
 import { openRoot, readFile, type Root } from "./root.ts";
-import { walk } from "./walk.ts";
+import { newWalkNotes, walk, type WalkNotes } from "./walk.ts";
 
 /** The facts about an OS tree. */
 export interface Tree {
@@ -38,7 +41,13 @@ export interface Tree {
   readonly machineId?: string;
   /** `/etc/fstab`, or nothing. */
   readonly fstab: string;
-  /** The newest mtime in the tree, in seconds since 1970, rounded up. */
+  /** What `modules.builtin` of the kernels says, by their versions. */
+  readonly builtinModules: Readonly<Record<string, string>>;
+  /** Rows of files that macOS made, not the tree's maker. */
+  readonly appleDouble: readonly number[];
+  /** Rows of network configuration that is for the MAC addresses of one machine. */
+  readonly networkByMac: readonly number[];
+  /** The newest mtime in the tree that is not in the future, in seconds since 1970, rounded up. */
   readonly newest: number;
   /** What a person should know about the tree. */
   readonly findings: readonly Finding[];
@@ -68,12 +77,13 @@ export interface OpenTree extends Tree {
 /**
  * Reads the facts about the tree in the directory `path`; follows no symlink out of it, runs nothing of it.
  *
- * @param began when reading began, if the tree was unpacked before.
+ * @param began when reading began, if the tree was unpacked before; files that are much newer do not count for `newest`.
  * @throws {BuildError} when `path` is no directory, or something in it cannot be read.
  */
 export async function inspectTree(path: string, began: Date = new Date()): Promise<OpenTree> {
   const root = openRoot(path);
-  const nodes = await walk(root);
+  const notes = newWalkNotes();
+  const nodes = await walk(root, notes);
   if (nodes.count === 1) {
     throw new BuildError(`Cannot build an image of ${quote(path)}: it is empty`, {
       hint: "Mount or name the directory that holds the finished tree",
@@ -81,6 +91,12 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     });
   }
   const kernelFindings: Finding[] = [];
+  const { newest, late } = newestTime(nodes, began.getTime() / 1000);
+  const findings = [
+    ...describeNotes(nodes, notes),
+    ...describeLabels(nodes),
+    ...describeLate(nodes, late, newest),
+  ];
   const head = (node: number) => readFile(root, nodes, node, { limit: HEADER_SIZE });
   const architecture = findArchitecture(nodes, head);
   const bootTexts = readBootTexts(nodes, (path) => readText(root, nodes, path));
@@ -112,8 +128,11 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     programs: findPrograms(nodes, (node, limit) => readFile(root, nodes, node, { limit })),
     ...machineId !== undefined && { machineId },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
-    newest: newestTime(nodes),
-    findings: [],
+    builtinModules: readBuiltinModules(root, nodes),
+    appleDouble: findAppleDouble(root, nodes),
+    networkByMac: findNetworkByMac(root, nodes),
+    newest,
+    findings,
     kernelFindings,
   };
 }
@@ -134,13 +153,79 @@ function readText(root: Root, nodes: Nodes, path: string): string | undefined {
   return decodeText(readFile(root, nodes, node, { limit: CONFIGURATION_LIMIT }));
 }
 
-function newestTime(nodes: Nodes): number {
-  let newest = 0;
+/** How far ahead of time a clock may be: files from another time zone are taken for today's. */
+const CLOCK_SKEW = 24 * 3600;
+
+/** The newest time that counts, and the rows that are later; when all are, the clock of this machine is wrong. */
+function newestTime(nodes: Nodes, now: number): { newest: number; late: number[] } {
+  let newest = 0, latest = 0;
+  const late: number[] = [];
   for (let node = 0; node < nodes.count; node++) {
     const seconds = nodes.mtimeSeconds[node]! + (nodes.mtimeNanoseconds[node]! > 0 ? 1 : 0);
-    if (seconds > newest) newest = seconds;
+    latest = Math.max(latest, seconds);
+    if (seconds > now + CLOCK_SKEW) late.push(node);
+    else if (seconds > newest) newest = seconds;
   }
-  return newest;
+  return late.length === nodes.count ? { newest: latest, late: [] } : { newest, late };
+}
+
+function* describeLate(nodes: Nodes, late: readonly number[], newest: number): Iterable<Finding> {
+  if (late.length === 0) return;
+  const paths = late.map((node) => pathOf(nodes, node));
+  yield finding(
+    "future-time",
+    `${listPaths(paths)}: from the future; the newest of the others counts, ${isoDate(newest)}`,
+    { path: paths[0]! },
+  );
+}
+
+function isoDate(seconds: number): string {
+  return new Date(seconds * 1000).toISOString().slice(0, 10);
+}
+
+/** What was noticed while the tree was read. */
+function* describeNotes(nodes: Nodes, { mounted, swapFiles, foreignXattrs }: WalkNotes): Iterable<Finding> {
+  const paths = (rows: readonly number[]) => rows.map((node) => pathOf(nodes, node));
+  if (mounted.length) {
+    const all = paths(mounted);
+    yield finding("mounted", `Leaving out what is mounted on ${listPaths(all)} of the tree`, {
+      path: all[0]!,
+    });
+  }
+  if (swapFiles.length) {
+    const all = paths(swapFiles);
+    yield finding("swap-file", `Writing the swap file ${listPaths(all)} without holes`, { path: all[0]! });
+  }
+  if (foreignXattrs.size) {
+    const names = [...foreignXattrs.keys()].sort();
+    yield finding("xattrs-foreign", `Leaving out the extended attributes ${listPaths(names)}`, {
+      path: pathOf(nodes, [...foreignXattrs.values()].reduce((a, b) => Math.min(a, b))),
+    });
+  }
+}
+
+/** Takes the labels of the build host out of the tree, and says so. */
+function* describeLabels(nodes: NodesBuilder): Iterable<Finding> {
+  const { dropped, hasPolicy } = dropHostLabels(nodes);
+  if (dropped.length === 0) return;
+  yield finding(
+    hasPolicy ? "selinux-host" : "selinux-unused",
+    `Leaving out the SELinux labels of ${dropped.length} entries: they are those of the machine that builds`,
+    { path: pathOf(nodes, dropped[0]!) },
+  );
+}
+
+/** modules.builtin has some ten KiB. */
+const BUILTIN_LIMIT = 1024 * KiB;
+
+function readBuiltinModules(root: Root, nodes: Nodes): Record<string, string> {
+  return Object.fromEntries(
+    namesIn(nodes, "/usr/lib/modules").flatMap((version) => {
+      const node = fileAt(nodes, `/usr/lib/modules/${version}/modules.builtin`);
+      if (node === undefined) return [];
+      return [[version, new TextDecoder().decode(readFile(root, nodes, node, { limit: BUILTIN_LIMIT }))]];
+    }),
+  );
 }
 
 type Head = (node: number) => Uint8Array;

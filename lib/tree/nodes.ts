@@ -46,6 +46,8 @@ export interface Nodes {
   readonly xattrsAt: Uint32Array<ArrayBuffer>;
   /** Files with holes: where their data is, as pairs of start and end in bytes. Other files have no entry. */
   readonly data: ReadonlyMap<number, Float64Array<ArrayBuffer>>;
+  /** The flags that chattr sets, as in `FLAGS` of flags.ts. Most rows have none, and no entry. */
+  readonly flags: ReadonlyMap<number, number>;
 }
 
 /** An extended attribute. The name is Latin-1: one character per byte, as Linux allows any byte in it. */

@@ -59,3 +59,31 @@ export function entriesIn(nodes: Nodes, path: string): NamedEntry[] {
 export function namesIn(nodes: Nodes, path: string): string[] {
   return entriesIn(nodes, path).map(({ name }) => name);
 }
+
+/** The entries that a path with `*` in its last name stands for; symlinks are followed, but not the last one. */
+export function matching(nodes: Nodes, path: string): number[] {
+  const slash = path.lastIndexOf("/");
+  const name = path.slice(slash + 1);
+  if (!name.includes("*")) {
+    const node = lookup(nodes, path, { follow: false });
+    return node === undefined ? [] : [node];
+  }
+  const pattern = new RegExp(`^${name.split("*").map(RegExp.escape).join(".*")}$`, "s");
+  return entriesIn(nodes, path.slice(0, slash)).filter(({ name }) => pattern.test(name)).map(({ node }) =>
+    node
+  );
+}
+
+/** Whether a directory has, at any depth, a regular file with such a name. */
+export function hasFileBelow(nodes: Nodes, path: string, name: RegExp): boolean {
+  const directory = directoryAt(nodes, path);
+  const pending = directory === undefined ? [] : [directory];
+  for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+    for (const node of children(nodes, at)) {
+      const type = typeOf(nodes, node);
+      if (type === "directory") pending.push(node);
+      else if (type === "file" && name.test(nameText(nodes, node) ?? "")) return true;
+    }
+  }
+  return false;
+}

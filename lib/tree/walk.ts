@@ -4,12 +4,17 @@
  * @module
  */
 
-import { STAT_BLOCK } from "../core/units.ts";
+import { FILE_TYPES } from "../core/mode.ts";
+import { MiB, STAT_BLOCK } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
 import { yieldToEventLoop } from "../system/process.ts";
 import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./builder.ts";
+import { ALL_FLAGS, STATX_FLAGS } from "./flags.ts";
+import { FUSE, isMachines } from "./mounted.ts";
 import { type Nodes, pathOf, typeOf, type Xattr } from "./nodes.ts";
 import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts";
+import { isSwap, SWAP_HEADER_SIZE } from "./swap.ts";
+import { isKept, isValueKept, xattrKind, XATTRS } from "./xattrs.ts";
 
 /** A file up to this size has no more than four extents, so its blocks tell whether it has holes. */
 const SURELY_DENSE = 4 * 4096;
@@ -17,12 +22,25 @@ const SURELY_DENSE = 4 * 4096;
 /** So many entries are read before the event loop gets a turn: some milliseconds. */
 const ENTRIES_PER_TURN = 4096;
 
-/**
- * The xattrs that belong to a file. All others are made up by the filesystem that the tree is read from
- * (`btrfs.*`, `system.nfs4_acl`) or by the overlay below it.
- */
-const XATTR_KEPT = /^(user|trusted|security)\.|^system\.posix_acl_(access|default)$/;
-const XATTR_OF_OVERLAY = /^(user|trusted)\.overlay\./;
+/** `STATX_ATTR_MOUNT_ROOT`: something is mounted there. */
+const MOUNT_ROOT = 0x2000;
+
+/** Bytes that are looked through for zeros at a time. */
+const SCAN_SIZE = MiB;
+
+/** What is noticed on the way, by rows. */
+export interface WalkNotes {
+  /** Directories on which the machine's own filesystems are mounted: their contents are left out. */
+  readonly mounted: number[];
+  /** Swap files with holes, which are taken as data. */
+  readonly swapFiles: number[];
+  /** Names of xattrs that no filesystem but that of the tree has, with the first row. */
+  readonly foreignXattrs: Map<string, number>;
+}
+
+export function newWalkNotes(): WalkNotes {
+  return { mounted: [], swapFiles: [], foreignXattrs: new Map() };
+}
 
 const encoder = new TextEncoder();
 const stat = new Uint8Array(256);
@@ -31,6 +49,7 @@ const statView = new DataView(stat.buffer);
 /** Where the walk is: what it has, what it reuses, which inodes with several names it has seen. */
 interface Walk {
   readonly root: Root;
+  readonly notes: WalkNotes;
   readonly nodes: NodesBuilder;
   readonly entries: Uint8Array<ArrayBuffer>;
   readonly value: Uint8Array<ArrayBuffer>;
@@ -42,10 +61,14 @@ interface Walk {
   readonly xattrSets: Map<string, number>;
 }
 
-/** Reads the whole tree. Symlinks are entries like others; other filesystems mounted inside it belong to it. */
-export async function walk(root: Root): Promise<Nodes> {
+/**
+ * Reads the whole tree. Symlinks are entries like others; other filesystems mounted inside it belong to it, apart from those
+ * in which the kernel shows the machine.
+ */
+export async function walk(root: Root, notes: WalkNotes = newWalkNotes()): Promise<NodesBuilder> {
   const state: Walk = {
     root,
+    notes,
     nodes: newNodes(),
     entries: new Uint8Array(65536),
     value: new Uint8Array(65536),
@@ -64,13 +87,15 @@ export async function walk(root: Root): Promise<Nodes> {
     const fd = openNode(root, nodes, directory, posix.OPEN.directory);
     try {
       if (directory === 0) readEntry(state, fd, 0, posix.cString("."));
+      const flags = posix.inodeFlags(fd);
+      if (flags > 0 && flags & ALL_FLAGS) nodes.flags.set(directory, flags & ALL_FLAGS);
       readDirectory(state, fd, directory);
     } finally {
       posix.close(fd);
     }
     const first = nodes.firstChild[directory]!;
     for (let child = first + nodes.childCount[directory]! - 1; child >= first; child--) {
-      if (typeOf(nodes, child) === "directory") pending.push(child);
+      if (typeOf(nodes, child) === "directory" && !notes.mounted.includes(child)) pending.push(child);
     }
     if (nodes.count - turn < ENTRIES_PER_TURN) continue;
     turn = nodes.count;
@@ -126,7 +151,15 @@ function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Ar
   nodes.mtimeNanoseconds[node] = statView.getUint32(at.mtime + 8, true);
   nodes.inoLow[node] = statView.getUint32(at.ino, true);
   nodes.inoHigh[node] = statView.getUint32(at.ino + 4, true);
+  const attributes = statView.getUint32(at.attributes, true);
+  const flags = attributes & STATX_FLAGS;
+  if (flags) nodes.flags.set(node, flags);
   const type = typeOf(nodes, node);
+  if (
+    type === "directory" && node > 0 && attributes & MOUNT_ROOT && isMounted(state, directory, node, name)
+  ) {
+    return coverMount(state, node);
+  }
   if (type === "block" || type === "char") {
     nodes.special[node] = encodeDevice(
       statView.getUint32(at.rdevMajor, true),
@@ -145,7 +178,33 @@ function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Ar
   // The blocks of a file include those of its xattrs and of a large extent tree, which can make up for holes.
   const size = nodes.size[node]!;
   const mayHaveHoles = occupied < size || size > SURELY_DENSE || nodes.xattrsAt[node]! > 0;
-  if (type === "file" && size > 0 && mayHaveHoles) readHoles(state, directory, node, name);
+  if (type === "file" && size > 0 && mayHaveHoles) readHoles(state, directory, node, name, occupied);
+}
+
+function isMounted(
+  { nodes }: Walk,
+  directory: posix.Fd,
+  node: number,
+  name: Uint8Array<ArrayBuffer>,
+): boolean {
+  const fd = posix.openAt(directory, name, posix.OPEN.directory);
+  if (fd < 0) throw cannotRead(pathOf(nodes, node), fd);
+  try {
+    return isMachines(posix.filesystemType(fd), pathOf(nodes, node));
+  } finally {
+    posix.close(fd);
+  }
+}
+
+/** Makes the row the empty directory that was there before: nobody can see its attributes. */
+function coverMount({ nodes, notes }: Walk, node: number): void {
+  const parent = nodes.parent[node]!;
+  nodes.mode[node] = FILE_TYPES.directory | 0o755;
+  nodes.uid[node] = nodes.gid[node] = 0;
+  nodes.mtimeSeconds[node] = nodes.mtimeSeconds[parent]!;
+  nodes.mtimeNanoseconds[node] = nodes.mtimeNanoseconds[parent]!;
+  nodes.flags.delete(node);
+  notes.mounted.push(node);
 }
 
 /** Makes the row another name of an inode that was read before, if it is one. */
@@ -168,27 +227,84 @@ function linkToFirst({ nodes, inodes }: Walk, node: number): boolean {
 }
 
 /** Asks where the data of a file is that occupies less than its size. */
-function readHoles({ nodes }: Walk, directory: posix.Fd, node: number, name: Uint8Array<ArrayBuffer>): void {
+function readHoles(
+  { nodes, notes }: Walk,
+  directory: posix.Fd,
+  node: number,
+  name: Uint8Array<ArrayBuffer>,
+  occupied: number,
+): void {
   const fd = posix.openAt(directory, name, posix.OPEN.file);
   if (fd < 0) throw cannotRead(pathOf(nodes, node), fd);
   const size = nodes.size[node]!;
-  const ranges: number[] = [];
+  let ranges: number[] | undefined;
   try {
-    if (posix.seek(fd, 0, "hole") >= size) return;
-    for (let end = 0; end < size;) {
-      const start = posix.seek(fd, end, "data");
-      if (start === -posix.ENXIO) break;
-      // A filesystem that does not know where its data is (procfs): every byte is taken as data.
-      if (start === -posix.EINVAL) return;
-      end = start < 0 ? start : posix.seek(fd, start, "hole");
-      if (end < 0) throw cannotRead(pathOf(nodes, node), end);
-      ranges.push(start, end);
+    const isDense = posix.seek(fd, 0, "hole") >= size;
+    // FUSE passes on how much of a file there is, but not where.
+    if (isDense && (size - occupied < SCAN_BLOCK || posix.filesystemType(fd) !== FUSE)) return;
+    if (hasSwapHeader(fd, size)) {
+      notes.swapFiles.push(node);
+      return;
     }
+    ranges = isDense ? findData(nodes, node, fd) : seekData(nodes, node, fd);
   } finally {
     posix.close(fd);
   }
   // Compressed files occupy less than their size, too, but have no holes.
-  if (ranges[0] !== 0 || ranges[1] !== size) nodes.data.set(node, Float64Array.from(ranges));
+  if (ranges && (ranges[0] !== 0 || ranges[1] !== size)) nodes.data.set(node, Float64Array.from(ranges));
+}
+
+/** Where the filesystem has data for a file; `undefined` when it does not know (procfs): every byte is taken as data. */
+function seekData(nodes: Nodes, node: number, fd: posix.Fd): number[] | undefined {
+  const size = nodes.size[node]!;
+  const ranges: number[] = [];
+  for (let end = 0; end < size;) {
+    const start = posix.seek(fd, end, "data");
+    if (start === -posix.ENXIO) break;
+    if (start === -posix.EINVAL) return undefined;
+    end = start < 0 ? start : posix.seek(fd, start, "hole");
+    if (end < 0) throw cannotRead(pathOf(nodes, node), end);
+    ranges.push(start, end);
+  }
+  return ranges;
+}
+
+/** Zeros are looked for in blocks of this size, on multiples of it. */
+const SCAN_BLOCK = 4096;
+
+/** The ranges of a file that are not zeros. */
+function findData(nodes: Nodes, node: number, fd: posix.Fd): number[] {
+  const size = nodes.size[node]!;
+  const buffer = new Uint8Array(SCAN_SIZE);
+  const words = new BigUint64Array(buffer.buffer);
+  const ranges: number[] = [];
+  for (let at = 0; at < size; at += buffer.length) {
+    const length = Math.min(buffer.length, size - at);
+    for (let done = 0; done < length;) {
+      const got = posix.pread(fd, buffer.subarray(done, length), at + done);
+      if (got < 0) throw cannotRead(pathOf(nodes, node), got);
+      if (got === 0) throw changed(nodes, node);
+      done += got;
+    }
+    buffer.fill(0, length);
+    for (let block = 0; block < length; block += SCAN_BLOCK) {
+      const last = (block + SCAN_BLOCK) / 8;
+      let word = block / 8;
+      while (word < last && words[word] === 0n) word++;
+      if (word === last) continue;
+      const start = at + block, end = Math.min(start + SCAN_BLOCK, size);
+      if (ranges.at(-1) === start) ranges[ranges.length - 1] = end;
+      else ranges.push(start, end);
+    }
+  }
+  return ranges;
+}
+
+/** Whether a file is a swap file by its header. */
+function hasSwapHeader(fd: posix.Fd, size: number): boolean {
+  const head = new Uint8Array(Math.min(size, SWAP_HEADER_SIZE));
+  const got = posix.pread(fd, head, 0);
+  return got > 0 && isSwap(head.subarray(0, got));
 }
 
 function readTarget(
@@ -205,7 +321,7 @@ function readTarget(
 
 /** Reads the xattrs of an entry of an open directory; equal sets are stored once. */
 function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8Array<ArrayBuffer>): void {
-  const { nodes, path, value, xattrSets } = state;
+  const { nodes, notes, path, value, xattrSets } = state;
   // There is no call that takes an open directory and a name: this path is as good and never too long.
   if (state.pathFor !== directory) {
     state.pathFor = directory;
@@ -221,7 +337,13 @@ function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8A
   };
   const xattrs: Xattr[] = [];
   for (const xattr of list()) {
-    if (!XATTR_KEPT.test(xattr) || XATTR_OF_OVERLAY.test(xattr)) continue;
+    if (xattr === "") continue;
+    if (!isKept(xattr)) {
+      if (xattrKind(xattr) === XATTRS.at(-1) && !notes.foreignXattrs.has(xattr)) {
+        notes.foreignXattrs.set(xattr, node);
+      }
+      continue;
+    }
     const size = posix.getxattr(path, Uint8Array.from(xattr + "\0", (c) => c.charCodeAt(0)), value);
     if (size === -posix.ENODATA) {
       // Linux shows these only to root, but some filesystems (Btrfs) list them for anybody. All others were there.
@@ -229,7 +351,9 @@ function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8A
       throw changed(nodes, node);
     }
     if (size < 0) throw cannotRead(pathOf(nodes, node), size);
-    xattrs.push({ name: xattr, value: value.slice(0, size) });
+    if (isValueKept(xattr, value.subarray(0, size))) {
+      xattrs.push({ name: xattr, value: value.slice(0, size) });
+    }
   }
   if (xattrs.length === 0) return;
   const set = encodeXattrs(xattrs);

@@ -39,7 +39,11 @@ export const DEBIAN: readonly NodeInput[] = [
   { path: "/etc/machine-id", size: 14, mode: 0o444 },
   { path: "/usr/lib/os-release", size: 267 },
   { path: SYSTEMD, size: 4_000_000 },
+  { path: "/usr/lib/modules/6.12.48/kernel/fs/fat/vfat.ko.xz", size: 20_000 },
   { path: "/usr/sbin/init", size: 100_000, mode: 0o755 },
+  { path: "/sbin", target: "usr/sbin" },
+  ...["/dev", "/proc", "/run", "/sys"].map((path): NodeInput => ({ path, type: "directory" })),
+  { path: "/tmp", type: "directory", mode: 0o1777 },
   { path: LOADER, size: 120_000 },
 ];
 
@@ -71,6 +75,9 @@ export function factsOf(
     programs: new Map(),
     fstab: "",
     newest: NEWEST,
+    builtinModules: {},
+    appleDouble: [],
+    networkByMac: [],
     findings: [],
     kernelFindings: [],
     ...more,

@@ -356,7 +356,7 @@ Deno.test("openInput() says which capability is missing, and loses nothing witho
     await t.step("CAP_MKNOD: device nodes are left out with a warning", async () => {
       const { stdout, stderr } = await openWithout("mknod", `${dir}/device`, dir);
       assert.equal(stdout, '["ping"]');
-      assert.match(stderr, /\[W\] 1 device node\(s\) such as "\.\/null" are left out/);
+      assert.match(stderr, /"devices"/);
     });
   });
 });

@@ -12,6 +12,7 @@ import { MiB } from "../../core/units.ts";
 import { makeRecipe } from "../../efi/make-recipe.ts";
 import { flush, type Image, newWriter, room, type Writer } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
+import { EXT4_FLAGS, FILE_FLAGS } from "../../tree/flags.ts";
 import { targetBytes, xattrsOf } from "../../tree/nodes.ts";
 import {
   assertUnchanged,
@@ -62,6 +63,10 @@ export interface Fill {
   ahead: number;
   aheadBytes: number;
   readonly time: Time;
+  /** Whether the filesystem of the tree has flags, as far as is known. */
+  hasFlags: boolean;
+  /** Those of the file that was copied last, which nobody has taken yet. */
+  fileFlags: number;
 }
 
 export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number): Fill {
@@ -76,6 +81,8 @@ export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number):
     ahead: 0,
     aheadBytes: 0,
     time: { seconds: plan.request.time, nanoseconds: 0 },
+    hasFlags: true,
+    fileFlags: 0,
   };
 }
 
@@ -105,6 +112,7 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   const hasExtents = type === FILE_TYPES.file || type === FILE_TYPES.directory || blocks > 0;
   if (type === FILE_TYPES.directory) fillDirectory(fill, entry, placement, seed);
   else if (blocks > 0) yield* fillFile(fill, entry, placement);
+  const flags = keptFlags(fill, entry);
 
   const bytes = room(fill.inodes, inodePosition(layout, number), INODE_SIZE).fill(0);
   const inode = new DataView(bytes.buffer, bytes.byteOffset, INODE_SIZE);
@@ -116,7 +124,8 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
     size: type === FILE_TYPES.directory ? blocks * BLOCK_SIZE : sizeOf(selection, entry),
     links: linkCount(allocation, entry),
     blocks: blocks + placement.tree.length + allocation.hasXattrBlock[entry]!,
-    flags: (hasExtents ? EXTENTS_FL : 0) | (type === FILE_TYPES.directory && blocks > 1 ? INDEX_FL : 0),
+    flags: flags | (hasExtents ? EXTENTS_FL : 0) |
+      (type === FILE_TYPES.directory && blocks > 1 ? INDEX_FL : 0),
     mtime: mtimeOf(fill, entry),
     time: fill.time,
     xattrBlock: placement.xattrBlock,
@@ -135,6 +144,23 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
     if (block > 0) fillBlock(fill, block, xattrBlock(plan.block, block, filesystemSeed));
   }
   sealInode(bytes, seed);
+}
+
+/** What chattr set on an entry, as far as ext4 has it. */
+function keptFlags(fill: Fill, entry: number): number {
+  const node = attributesOf(fill.plan.selection, entry);
+  const flags = node === undefined ? 0 : fill.plan.selection.nodes.flags.get(node) ?? 0;
+  const asked = fill.fileFlags;
+  fill.fileFlags = 0;
+  return (flags | asked) & EXT4_FLAGS;
+}
+
+/** Asks an open file for those flags that did not come with its stat, until its filesystem turns out to have none. */
+function askFlags(fill: Fill, fd: posix.Fd): void {
+  if (!fill.hasFlags) return;
+  const flags = posix.inodeFlags(fd);
+  if (flags < 0) fill.hasFlags = false;
+  else fill.fileFlags = flags & FILE_FLAGS;
 }
 
 function mtimeOf({ plan: { selection, request: { latest } }, time }: Fill, entry: number): Time {
@@ -196,6 +222,7 @@ function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator
     : addedBytes(fill, entry) ?? targetBytes(selection.nodes, node!);
   const fd = inMemory ? -1 : openFile(reader, node!);
   try {
+    if (!inMemory) askFlags(fill, fd);
     for (let at = 0; at < extents.length; at += 3) {
       let offset = extents[at]! * BLOCK_SIZE, position = extents[at + 1]! * BLOCK_SIZE;
       for (const end = offset + extents[at + 2]! * BLOCK_SIZE; offset < end;) {

@@ -25,6 +25,9 @@ function treeOf(...paths: string[]): Tree {
     )),
     fstab: "",
     newest: 0,
+    builtinModules: {},
+    appleDouble: [],
+    networkByMac: [],
     findings: [],
     kernelFindings: [],
   } as Tree;
