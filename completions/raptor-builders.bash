@@ -33,7 +33,7 @@ _raptor_builders() {
         --bootloader) words='auto existing systemd-boot grub uki none' ;;
         --firmware) words='uefi bios hybrid' ;;
         --sector-size) words='512 4096' ;;
-        --keep) words='all none whiteouts container-marks machine-id random-seed credential-secret host-keys package-cache' ;;
+        --keep) words='all none whiteouts container-marks container-files apple-double machine-id random-seed credential-secret host-keys iscsi-initiator nvme-host network-secret dhcp network-mac cloud-init journal lvm-devices service-keys agent-keys package-cache' ;;
         --verify) words='quick full' ;;
         --strict) words='0 1' ;;
       esac

@@ -15,6 +15,7 @@ import { MAKERS } from "../lib/make/filesystems.ts";
 import { LEFTOVERS } from "../lib/plan/leftovers.ts";
 import { type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
 import { packagesFor } from "../lib/system/programs.ts";
+import { XATTRS } from "../lib/tree/xattrs.ts";
 import results from "../tests/bench/bench.json" with { type: "json" };
 import { benchmarkTable, type Results } from "../tests/bench/results.ts";
 
@@ -90,6 +91,10 @@ export const TABLES: Readonly<Record<string, () => string[][]>> = {
   leftovers: () => [
     ["`KEEP`", "What is left out", "Why"],
     ...Object.entries(LEFTOVERS).map(([name, { what, why }]) => [code(name), what, why]),
+  ],
+  xattrs: () => [
+    ["Extended attributes", "Are", "Why"],
+    ...XATTRS.map(({ names, fate, why }) => [names, fate, why]),
   ],
   findings: () => [
     ["Name", "What is looked for", "What it means", "What to do"],

@@ -60,11 +60,6 @@ export const FINDINGS = {
     means: "the kernel stops, unless the initrd itself is the system",
     hint: "Install an init such as systemd-sysv in the tree, or give the kernel option init=",
   },
-  "no-modules": {
-    what: "a kernel without `/usr/lib/modules/VERSION`",
-    means: "filesystems, network and most devices are missing, and systemd cannot mount `/boot`",
-    hint: "Install the modules of this kernel in the tree, or remove the kernel",
-  },
   "no-vfat": {
     what: "a kernel that has no vfat, neither as a module nor built in",
     means: "`/boot` and `/boot/efi` cannot be mounted, and the system stops in emergency mode",
@@ -103,8 +98,8 @@ export const FINDINGS = {
     hint: "Remove the line from the tree, or add nofail to its options",
   },
   "fstab-boot": {
-    what: "lines of `/etc/fstab` for `/`, and for what is below `/boot`",
-    means: "they name the old disk: they are left out, and options for `/` that fit are kept",
+    what: "lines of `/etc/fstab` for what is below `/boot`",
+    means: "they belong to the old boot partition and are left out",
     hint: "Nothing needs to be done",
     notice: true,
   },

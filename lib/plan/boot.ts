@@ -17,6 +17,7 @@ import { readSigner, type Signer } from "../efi/authenticode.ts";
 import { type Contents, select } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import type { Kernel } from "../tree/kernels.ts";
+import { findInit } from "./checks.ts";
 import { kernelFindings } from "./kernels.ts";
 import type { Volume } from "./root.ts";
 import type { Settings } from "./settings.ts";
@@ -63,6 +64,11 @@ function replacedLoader(tree: Tree): Finding[] {
   return broken ? [finding("loader-replaced", `Replacing the boot loader of the tree's ESP: ${broken}`)] : [];
 }
 
+/** Whether the image is to start on a machine. */
+export function isWanted({ firmware, bootloader }: Pick<Settings, "firmware" | "bootloader">): boolean {
+  return firmware !== "uefi" || bootloader !== "none";
+}
+
 /** The tree with those of its kernels that a firmware can start. */
 function treeFor(tree: Tree, starts: (kernel: Kernel) => boolean): Tree {
   return { ...tree, kernels: tree.kernels.filter(starts) };
@@ -105,7 +111,11 @@ function bootFindings(
   if (lacks.length === 0) {
     return [...left, ...tree.kernels.flatMap((kernel) => kernelFindings(kernel, tree, known))];
   }
-  const boots = bios?.kernels.length ? "through BIOS only" : "in a container, but on no machine";
+  const boots = bios?.kernels.length
+    ? "through BIOS only"
+    : findInit(whole.nodes)
+    ? "in a container, but on no machine"
+    : "on no machine";
   const hint = missing.length
     ? { hint: `${loaderAdvice(tree)}. If that is wanted, set BOOTLOADER=none` }
     : {};

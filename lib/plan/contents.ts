@@ -13,7 +13,7 @@ import { type Finding, finding } from "../core/findings.ts";
 import type { Contents, ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
-import { countIn, directoryAt, entriesIn, namesIn } from "../tree/query.ts";
+import { countIn, directoryAt, entriesIn, exists, namesIn } from "../tree/query.ts";
 import { planFstab } from "./fstab.ts";
 import { growFiles } from "./grow.ts";
 import type { Leftovers } from "./leftovers.ts";
@@ -45,6 +45,11 @@ export function planContents(
   const foreign = files && esp.from ? foreignEntries(tree, esp.from) : [];
   const hasEfi = boot === "vfat" && hasOwnEfi(tree);
   const bootFrom = directoryAt(nodes, "/boot") === undefined ? undefined : "/boot";
+  const fstab = planFstab(tree.fstab, {
+    boot,
+    devices: decided.devices,
+    exists: (path) => exists(nodes, path),
+  });
   return {
     esp: { ...esp, omit: foreign, without, add: asSpelled(nodes, esp.from, files?.esp ?? []) },
     xbootldr: {
@@ -61,17 +66,20 @@ export function planContents(
       from: "/",
       omit: ["/boot/", "/efi/"],
       without,
-      add: [...add, ...rootAdditions(tree, decided)],
+      add: [...add, ...rootAdditions(tree, decided, fstab.text)],
     },
     findings: [
-      ...entries.map((path) => `/boot${path}`),
-      ...foreign.map((path) => `${esp.from}${path}`),
-      ...files && defaultEntry(tree) || [],
-    ].map((path) =>
-      finding("boot-entries", "Leaving out the boot entries: they name another disk", {
-        path: path.replace(/\/$/, ""),
-      })
-    ),
+      ...fstab.findings,
+      ...[
+        ...entries.map((path) => `/boot${path}`),
+        ...foreign.map((path) => `${esp.from}${path}`),
+        ...files && defaultEntry(tree) || [],
+      ].map((path) =>
+        finding("boot-entries", "Leaving out the boot entries: they name another disk", {
+          path: path.replace(/\/$/, ""),
+        })
+      ),
+    ],
   };
 }
 
@@ -101,12 +109,12 @@ function asSpelled(
   return files.map((file) => ({ ...file, path: spell(file.path) }));
 }
 
-function rootAdditions(tree: Tree, decided: Decided): Contents["add"] {
-  const { kernelOptions, kernelCmdline, readOnly, boot, devices } = decided;
+function rootAdditions(tree: Tree, decided: Decided, fstab: string): Contents["add"] {
+  const { kernelOptions, kernelCmdline, readOnly } = decided;
   const always = [
     { path: "/boot", type: "directory" },
     { path: "/efi", type: "directory" },
-    { path: "/etc/fstab", type: "file", text: planFstab(tree.fstab, boot, devices) },
+    { path: "/etc/fstab", type: "file", text: fstab },
   ] as const;
   // No kernel is ever installed into a read-only root, and it does not grow.
   if (readOnly) return always;

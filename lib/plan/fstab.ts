@@ -2,25 +2,45 @@
  * Decides on `/etc/fstab` of the image.
  *
  * - https://man7.org/linux/man-pages/man5/fstab.5.html
+ * - https://www.freedesktop.org/software/systemd/man/latest/systemd.mount.html#fstab
  *
  * @module
  */
 
 import { normalize } from "node:path";
+import { quote } from "../core/error.ts";
+import { type Finding, finding } from "../core/findings.ts";
 
 /** Mount points that the image's own partitions have. */
 const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
 
-/** A mount point of an fstab as mount takes it: with octal escapes, and a path that can be written in many ways. */
-function mountPointOf(field: string): string {
-  const path = field.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
-  return normalize(path).replace(/(?<=.)\/+$/, "");
+const FSTAB = "/etc/fstab";
+
+/** A line of an fstab. */
+interface Line {
+  /** What is mounted, without quotes. */
+  readonly source: string;
+  readonly mountPoint: string;
+  readonly type: string;
+  readonly options: readonly string[];
 }
 
-/** Fields of a line; none for a comment or an empty line. */
-function fieldsOf(line: string): readonly string[] {
-  const text = line.replace(/^[ \t]+/, "");
-  return text.startsWith("#") || !text ? [] : text.split(/[ \t]+/);
+/** A field as mount takes it: with octal escapes. */
+function unescape(field: string): string {
+  return field.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+}
+
+/** A line that mounts something; `undefined`: a comment, or empty. */
+function parseLine(text: string): Line | undefined {
+  const [source = "", mountPoint = "", type = "", options = ""] = text.replace(/^[ \t]+/, "").split(/[ \t]+/);
+  if (source === "" || source.startsWith("#")) return undefined;
+  return {
+    source: unescape(source).replaceAll('"', ""),
+    // A path can be written in many ways.
+    mountPoint: normalize(unescape(mountPoint)).replace(/(?<=.)\/+$/, ""),
+    type,
+    options: options.split(",").filter(Boolean),
+  };
 }
 
 /** The line of `/` in the tree's fstab. */
@@ -28,31 +48,83 @@ export function rootLine(
   fstab: string,
 ): { readonly type: string; readonly options: readonly string[] } | undefined {
   for (const line of fstab.split("\n")) {
-    const [, mountPoint, type, options] = fieldsOf(line);
-    if (type !== undefined && mountPointOf(mountPoint!) === "/") {
-      return { type, options: (options ?? "defaults").split(",") };
+    const fields = parseLine(line);
+    if (fields?.type && fields.mountPoint === "/") {
+      return { type: fields.type, options: fields.options.length ? fields.options : ["defaults"] };
     }
   }
 }
 
-/**
- * The tree's fstab without lines for the partitions of the image, and with ours.
- *
- * @param devices the filesystems of XBOOTLDR and ESP, as `UUID=…`, which busybox's mount knows, unlike PARTUUID.
- */
-export function planFstab(
-  fstab: string,
-  boot: "vfat" | "ext4",
-  devices: { readonly xbootldr: string; readonly esp: string },
-): string {
-  const kept = fstab.split("\n").filter((line) => {
-    if (line.trimStart().startsWith("#")) return !line.includes("UNCONFIGURED FSTAB");
-    return !OWN_MOUNT_POINTS.includes(mountPointOf(fieldsOf(line)[1] ?? ""));
+/** Whether the image has its own filesystem there, or the old boot partition had one below it. */
+function isOwn({ mountPoint }: Line): boolean {
+  return OWN_MOUNT_POINTS.includes(mountPoint) || /^\/(boot|efi)\//.test(mountPoint);
+}
+
+/** What is decided elsewhere. */
+export interface FstabContext {
+  readonly boot: "vfat" | "ext4";
+  /** The filesystems of XBOOTLDR and ESP, as `UUID=…`, which busybox's mount knows, unlike PARTUUID. */
+  readonly devices: { readonly xbootldr: string; readonly esp: string };
+  /** Whether the image has a file of that path. */
+  readonly exists: (path: string) => boolean;
+}
+
+/** The tree's fstab without lines for the partitions of the image, and with ours; and what a person should know about it. */
+export function planFstab(fstab: string, context: FstabContext): { text: string; findings: Finding[] } {
+  const { boot, devices } = context;
+  const findings: Finding[] = [];
+  const below: string[] = [];
+  const kept = fstab.split("\n").filter((text) => {
+    const line = parseLine(text);
+    if (!line) return !text.includes("UNCONFIGURED FSTAB");
+    if (isOwn(line)) {
+      if (!OWN_MOUNT_POINTS.includes(line.mountPoint)) below.push(line.mountPoint);
+      return false;
+    }
+    const problem = findProblem(line, context);
+    if (problem) {
+      findings.push(
+        finding("fstab-device", `${problem}, which is to be mounted on ${quote(line.mountPoint)}`, {
+          path: FSTAB,
+        }),
+      );
+    }
+    return true;
   });
+  if (below.length) {
+    const paths = below.map(quote).join(", ");
+    findings.push(
+      finding("fstab-boot", `Leaving out the lines of ${FSTAB} for ${paths}: they belong to the old /boot`, {
+        path: FSTAB,
+      }),
+    );
+  }
   const lines = [
     `${devices.xbootldr} /boot ${boot === "vfat" ? "vfat umask=0077" : "ext4 defaults"} 0 2`,
     `${devices.esp} /boot/efi vfat umask=0077 0 2`,
   ];
   const before = kept.join("\n").trim();
-  return `${before}${before && "\n"}${lines.join("\n")}\n`;
+  return { text: `${before}${before && "\n"}${lines.join("\n")}\n`, findings };
+}
+
+/** Options with which a boot goes on without the filesystem, or does not wait for it. */
+const NOT_NEEDED = ["nofail", "noauto", "x-systemd.automount", "_netdev"];
+
+/** Devices that kernel or systemd make, and those that are no disk. */
+const MADE_DEVICES = /^\/dev\/(root$|zram|loop|shm|null$)/;
+
+/** Labels that the image's own partitions and filesystems have. */
+const OWN_LABELS = /^(LABEL=(root|ESP|BOOT)|PARTLABEL=(root|esp|xbootldr))$/;
+
+/** What a line names that the image does not have. */
+function findProblem({ source, type, options }: Line, { devices, exists }: FstabContext): string | undefined {
+  if (options.some((option) => NOT_NEEDED.includes(option))) return undefined;
+  if (Object.values(devices).includes(source) || OWN_LABELS.test(source)) return undefined;
+  if (/^(UUID|LABEL|PARTUUID|PARTLABEL|ID)=/.test(source) || source.startsWith("/dev/")) {
+    return MADE_DEVICES.test(source) ? undefined : `The image has no device ${quote(source)}`;
+  }
+  // Of network filesystems and the like it is a name.
+  const isFile = source.startsWith("/") &&
+    (type === "swap" || options.some((option) => /^(r?bind|loop)$/.test(option)));
+  return isFile && !exists(source) ? `The tree has no ${quote(source)}` : undefined;
 }

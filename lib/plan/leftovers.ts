@@ -8,10 +8,15 @@
  * @module
  */
 
-import { type Finding, finding, type FindingName } from "../core/findings.ts";
+import { type Finding, finding, type FindingName, listPaths } from "../core/findings.ts";
 import type { ExtraFile } from "../filesystem/contents.ts";
-import { children, lookup, nameBytes, nameText, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
+import type { Tree } from "../tree/inspect.ts";
+import { childNamed, lookup, nameBytes, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
+import { entriesIn, exists, matching } from "../tree/query.ts";
 import { isFilled, resetMachineId } from "./machine-id.ts";
+
+/** What is asked of a tree. */
+type Facts = Pick<Tree, "nodes" | "machineId" | "appleDouble" | "networkByMac">;
 
 interface Leftover {
   readonly what: string;
@@ -19,11 +24,22 @@ interface Leftover {
   readonly why: string;
   /** Paths in the tree, with `*` for any part of a name. */
   readonly paths: readonly string[];
+  /** Paths that are left out only if they are empty files. */
+  readonly empty?: readonly string[];
+  /** Paths of which one must be there for all the others to count. */
+  readonly where?: readonly string[];
+  /** Finds entries by what is in them. */
+  readonly foreign?: (tree: Facts) => readonly number[];
   /** Finds entries that may stand anywhere. */
   readonly anywhere?: (nodes: Nodes, node: number) => boolean;
+  /** What a person has to know about those that were found. */
+  readonly about?: (nodes: Nodes, rows: readonly number[]) => Iterable<Finding>;
   /** What a person has to know about its absence: the finding and its message. */
   readonly finding?: readonly [FindingName, string];
 }
+
+/** What a container runtime marks a container with. */
+const CONTAINER_MARKS = ["/.dockerenv", "/.dockerinit", "/run/.containerenv"];
 
 /** In the order of the table in the docs. */
 export const LEFTOVERS = {
@@ -32,11 +48,27 @@ export const LEFTOVERS = {
     why: "they mark what a layer removed, and mean nothing in a filesystem",
     paths: [],
     anywhere: isWhiteout,
+    about: describeWhiteouts,
   },
   "container-marks": {
     what: "marks of Docker and Podman",
     why: "systemd takes a machine that boots with one for a container",
-    paths: ["/.dockerenv", "/.dockerinit", "/run/.containerenv"],
+    paths: CONTAINER_MARKS,
+  },
+  "container-files": {
+    what:
+      "what Docker and Podman leave in a container: an empty `resolv.conf`, `hosts` and `hostname`, `policy-rc.d`",
+    why:
+      "the runtime mounted something over the empty files, and the others forbid to start services and to sync the disk",
+    paths: ["/usr/sbin/policy-rc.d", "/etc/dpkg/dpkg.cfg.d/docker-apt-speedup"],
+    empty: ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"],
+    where: CONTAINER_MARKS,
+  },
+  "apple-double": {
+    what: "`._*` files of macOS",
+    why: "they hold what macOS keeps beside a file, and mean nothing to Linux",
+    paths: [],
+    foreign: ({ appleDouble }) => appleDouble,
   },
   "machine-id": {
     what: "a filled machine ID",
@@ -68,6 +100,85 @@ export const LEFTOVERS = {
     why: "whoever has the image could pose as every machine made from it",
     paths: ["/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub", "/etc/dropbear/dropbear_*_host_key"],
     finding: ["no-host-keys", "The image has no SSH host keys"],
+  },
+  "iscsi-initiator": {
+    what: "the name of the iSCSI initiator",
+    why: "two machines with one name take each other's disks, and may destroy them",
+    paths: ["/etc/iscsi/initiatorname.iscsi"],
+  },
+  "nvme-host": {
+    what: "host ID and NQN for NVMe over fabrics",
+    why: "a target takes two machines with one NQN for the same",
+    paths: ["/etc/nvme/hostid", "/etc/nvme/hostnqn"],
+  },
+  "network-secret": {
+    what: "NetworkManager's secret key",
+    why: "stable addresses and DHCP client IDs are derived from it, and it is made on first use",
+    paths: ["/var/lib/NetworkManager/secret_key"],
+  },
+  "dhcp": {
+    what: "DHCP leases and DUIDs",
+    why: "machines that ask with one DUID get one address",
+    paths: [
+      "/var/lib/dhcp/*.lease*",
+      "/var/lib/dhclient/*.lease*",
+      "/var/lib/dhcpcd/*",
+      "/etc/dhcpcd.duid",
+      "/var/lib/NetworkManager/*.lease",
+      "/var/lib/systemd/network/*",
+      "/var/lib/wicked/*.xml",
+      "/var/lib/wicked/duid*",
+    ],
+  },
+  "network-mac": {
+    what: "network configuration for the MAC addresses of one machine",
+    why: "on another machine it fits nothing; cloud-init and udev write it again",
+    paths: ["/etc/udev/rules.d/70-persistent-net.rules"],
+    foreign: ({ networkByMac }) => networkByMac,
+  },
+  "cloud-init": {
+    what: "cloud-init's instance",
+    why: "a machine with the same instance ID, or none, is not set up again",
+    paths: [
+      "/var/lib/cloud/instance",
+      "/var/lib/cloud/instances/*",
+      "/var/lib/cloud/data/*",
+      "/var/lib/cloud/sem/*",
+    ],
+  },
+  "journal": {
+    what: "the journal of the old machine ID",
+    why: "it is that of another machine, and no program shows it for this one",
+    paths: [],
+    foreign: journals,
+  },
+  "lvm-devices": {
+    what: "LVM's list of devices",
+    why: "LVM uses no other devices than those of the old machine in it",
+    paths: ["/etc/lvm/devices/system.devices"],
+  },
+  "service-keys": {
+    what: "keys that packages made on installation: snakeoil of ssl-cert, rndc of BIND",
+    why: "every machine would have the same private key",
+    paths: [
+      "/etc/ssl/private/ssl-cert-snakeoil.key",
+      "/etc/ssl/certs/ssl-cert-snakeoil.pem",
+      "/etc/bind/rndc.key",
+      "/etc/rndc.key",
+    ],
+    finding: ["no-service-keys", "The image does not have the private keys that packages made in the tree"],
+  },
+  "agent-keys": {
+    what: "the identity of agents: Tailscale, Puppet, Salt",
+    why: "every machine would be the same one to their servers",
+    paths: [
+      "/var/lib/tailscale/tailscaled.state",
+      "/var/lib/puppet/ssl",
+      "/etc/puppetlabs/puppet/ssl",
+      "/etc/salt/pki/minion/minion.pem",
+      "/etc/salt/pki/minion/minion.pub",
+      "/etc/salt/minion_id",
+    ],
   },
   "package-cache": {
     what: "downloaded packages and package lists",
@@ -105,19 +216,21 @@ export interface Leftovers {
 }
 
 /** Finds the leftovers in a tree, apart from the kinds that are kept. */
-export function findLeftovers(
-  { nodes, machineId }: { readonly nodes: Nodes; readonly machineId?: string },
-  keep: readonly LeftoverName[],
-): Leftovers {
+export function findLeftovers(tree: Facts, keep: readonly LeftoverName[]): Leftovers {
+  const { nodes, machineId } = tree;
   const without = new Set<number>();
   const add: ExtraFile[] = [];
   const left: { kind: LeftoverName; paths: readonly string[] }[] = [];
   const findings: Finding[] = [];
   for (const kind of LEFTOVER_NAMES) {
     if (keep.includes(kind)) continue;
-    const { paths, anywhere, finding: about }: Leftover = LEFTOVERS[kind];
+    const { paths, empty = [], where, foreign, anywhere, about, finding: absence }: Leftover =
+      LEFTOVERS[kind];
+    if (where && !where.some((path) => exists(nodes, path))) continue;
     const rows = [
-      ...paths.flatMap((path) => [...matches(nodes, path)]),
+      ...paths.flatMap((path) => matching(nodes, path)),
+      ...empty.flatMap((path) => matching(nodes, path)).filter((node) => isEmptyFile(nodes, node)),
+      ...foreign?.(tree) ?? [],
       ...anywhere ? rowsWhere(nodes, anywhere) : [],
     ];
     if (kind === "machine-id" && isFilled(machineId)) {
@@ -129,9 +242,14 @@ export function findLeftovers(
     for (const row of rows) without.add(row);
     const found = rows.map((row) => pathOf(nodes, row)).sort();
     left.push({ kind, paths: found });
-    if (about) findings.push(finding(...about, { path: found[0] }));
+    if (absence) findings.push(finding(...absence, { path: found[0] }));
+    findings.push(...about?.(nodes, rows) ?? []);
   }
   return { without, add, found: left, findings };
+}
+
+function isEmptyFile(nodes: Nodes, node: number): boolean {
+  return typeOf(nodes, node) === "file" && nodes.size[node] === 0;
 }
 
 function rowsWhere(nodes: Nodes, test: (nodes: Nodes, node: number) => boolean): number[] {
@@ -142,26 +260,34 @@ function rowsWhere(nodes: Nodes, test: (nodes: Nodes, node: number) => boolean):
 
 const WHITEOUT = new TextEncoder().encode(".wh.");
 
+/** Where journald keeps the journal of each machine ID; that of a namespace has its name behind a dot. */
+const JOURNALS = "/var/log/journal";
+
+function journals({ nodes }: Facts): number[] {
+  return entriesIn(nodes, JOURNALS).filter(({ name }) => /^[0-9a-f]{32}(\.|$)/.test(name)).map(({ node }) =>
+    node
+  );
+}
+
+/** Layers that were unpacked one over the other without applying what they delete. */
+function* describeWhiteouts(nodes: Nodes, rows: readonly number[]): Iterable<Finding> {
+  const files = rows.filter((node) => typeOf(nodes, node) !== "char");
+  if (files.length === 0) return;
+  const there = files.flatMap((node) => {
+    const deleted = childNamed(nodes, nodes.parent[node]!, nameBytes(nodes, node).subarray(WHITEOUT.length));
+    return deleted === undefined ? [] : [pathOf(nodes, deleted)];
+  });
+  const still = there.length ? `; ${listPaths(there)} should not be there` : "";
+  yield finding(
+    "whiteouts",
+    `The tree has ${files.length} marks of container layers that nobody applied${still}`,
+    { path: pathOf(nodes, files[0]!) },
+  );
+}
+
 /** A `.wh.` file of an image layer, or the character device 0:0 that overlayfs has in its place. */
 function isWhiteout(nodes: Nodes, node: number): boolean {
   if (typeOf(nodes, node) === "char") return nodes.special[node] === 0;
   const name = nameBytes(nodes, node);
   return WHITEOUT.every((byte, i) => name[i] === byte);
-}
-
-/** The entries that a path names; symlinks are followed inside the tree, but not the last one. */
-function* matches(nodes: Nodes, path: string): Generator<number> {
-  const slash = path.lastIndexOf("/");
-  const name = path.slice(slash + 1);
-  if (!name.includes("*")) {
-    const node = lookup(nodes, path, { follow: false });
-    if (node !== undefined) yield node;
-    return;
-  }
-  const directory = lookup(nodes, path.slice(0, slash));
-  if (directory === undefined || typeOf(nodes, directory) !== "directory") return;
-  const pattern = new RegExp(`^${name.split("*").map(RegExp.escape).join(".*")}$`, "s");
-  for (const child of children(nodes, directory)) {
-    if (pattern.test(nameText(nodes, child) ?? "")) yield child;
-  }
 }

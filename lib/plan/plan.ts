@@ -27,7 +27,7 @@ import {
   typeName,
 } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
-import type { Finding } from "../core/findings.ts";
+import { type Finding, FINDINGS } from "../core/findings.ts";
 import { deriveUuid } from "../core/identity.ts";
 import { MiB } from "../core/units.ts";
 import { type Contents, select } from "../filesystem/contents.ts";
@@ -36,10 +36,11 @@ import type { FilesystemRequest } from "../filesystem/types.ts";
 import type { FormatName } from "../image/formats.ts";
 import { placePartitions, TABLE_SIZE } from "../image/gpt.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { planBios, planBoot, planKernelOptions } from "./boot.ts";
-import { checkTree } from "./checks.ts";
+import { isWanted, planBios, planBoot, planKernelOptions } from "./boot.ts";
+import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
+import { planMountPoints } from "./mount-points.ts";
 import { describePortable, planPortable } from "./portable.ts";
 import { planRootOptions } from "./root-options.ts";
 import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root.ts";
@@ -126,8 +127,11 @@ export type Plan = DiskPlan | PartPlan;
 export function planDisk(settings: Settings, tree: Tree, measured?: Measured): DiskPlan {
   const architecture = tree.architecture ?? tree.kernels[0]?.architecture;
   if (!architecture) {
+    const nested = findNestedTree(tree);
     throw new BuildError(`Cannot find the architecture of ${quote(tree.path)}: no program in it is known`, {
-      hint: "A disk image needs a tree with /sbin/init or another of the usual programs",
+      hint: nested === undefined
+        ? "A disk image needs a tree with /sbin/init or another of the usual programs"
+        : `The system is in the directory ${quote(nested)} of it: ${FINDINGS["nested-tree"].hint}`,
     });
   }
   const seed = settings.seed ?? defaultSeed("disk-image", tree, architecture);
@@ -159,6 +163,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
   });
   const bios = settings.firmware === "uefi" ? [] : [planBios(settings, tree)];
   const leftovers = findLeftovers(tree, settings.keep);
+  const mountPoints = planMountPoints(tree.nodes);
 
   const request = (role: string, label: string): FilesystemRequest => ({
     label,
@@ -189,7 +194,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     ...settings,
     kernelOptions,
     readOnly,
-    leftovers,
+    leftovers: { ...leftovers, add: [...leftovers.add, ...mountPoints.add] },
     boot,
     files,
     devices,
@@ -237,9 +242,10 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     leftovers: leftovers.found,
     findings: [
       ...tree.findings,
-      ...checkTree(tree, { settings, isSystem: true }),
+      ...checkSystem(tree, isWanted(settings) ? { kernelOptions } : {}),
       ...findings,
       ...found.findings,
+      ...mountPoints.findings,
       ...contents.findings,
       ...leftovers.findings,
       ...volumes.flatMap(([, , { filesystem }]) => filesystem.findings),
@@ -253,9 +259,13 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
   const time = settings.sourceDateEpoch ?? tree.newest;
   const from = settings.directory;
   const leftovers = findLeftovers(tree, settings.keep);
-  const mountPoints = settings.portable === undefined ? [] : planPortable(settings.portable, settings, tree);
+  const holdsSystem = from === "/" && FILESYSTEMS[settings.filesystem].holdsSystem && isSystem(tree);
+  const mountPoints = holdsSystem && settings.portable === undefined
+    ? planMountPoints(tree.nodes)
+    : { add: [], findings: [] };
+  const portable = settings.portable === undefined ? [] : planPortable(settings.portable, settings, tree);
   // What replaces leftovers stands where a whole system has it.
-  const add = from === "/" ? [...leftovers.add, ...mountPoints] : [];
+  const add = from === "/" ? [...leftovers.add, ...mountPoints.add, ...portable] : [];
   const contents = { from, omit: [], without: leftovers.without, add };
   const volume = planRoot(
     settings,
@@ -287,10 +297,9 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
     leftovers: leftovers.found,
     findings: [
       ...tree.findings,
-      ...checkTree(tree, {
-        settings,
-        isSystem: from === "/" && FILESYSTEMS[settings.filesystem].holdsSystem,
-      }),
+      ...from === "/" ? checkNesting(tree) : [],
+      ...holdsSystem ? checkSystem(tree) : [],
+      ...mountPoints.findings,
       ...leftovers.findings,
       ...volume.filesystem.findings,
     ],

@@ -11,6 +11,7 @@ import type { ExtraFile } from "../filesystem/contents.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { directoryAt, exists, namesIn } from "../tree/query.ts";
+import { SYSTEM_MOUNT_POINTS } from "./mount-points.ts";
 import type { Settings } from "./settings.ts";
 
 /** Where units are looked for; one is often a link to another. */
@@ -24,11 +25,7 @@ const UNIT = /\.(service|socket|target|timer|path)$/;
  * not by every version of systemd.
  */
 const MOUNT_POINTS: readonly ExtraFile[] = [
-  { path: "/proc", type: "directory" },
-  { path: "/sys", type: "directory" },
-  { path: "/dev", type: "directory" },
-  { path: "/run", type: "directory" },
-  { path: "/tmp", type: "directory", mode: 0o1777 },
+  ...SYSTEM_MOUNT_POINTS,
   { path: "/var/tmp", type: "directory", mode: 0o1777 },
   { path: "/etc/resolv.conf", type: "file", text: "" },
   { path: "/etc/machine-id", type: "file", text: "" },

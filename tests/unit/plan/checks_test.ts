@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { BuildError } from "../../../lib/core/error.ts";
 import { warningsOf } from "../../../lib/core/findings.ts";
 import { planDisk, planPart } from "../../../lib/plan/plan.ts";
+import { entryPath } from "../../../lib/filesystem/contents.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
+import { FLAGS } from "../../../lib/tree/flags.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "../../lab/facts.ts";
 
@@ -48,3 +51,129 @@ for (
     assert.equal(part({ DIRECTORY: "/usr" }), 0);
   });
 }
+
+const FILES = (...paths: string[]) => paths.map((path): NodeInput => ({ path, size: 10, mode: 0o755 }));
+
+Deno.test("owners: a tree that was unpacked without root, and one that is shifted", pure, () => {
+  const owned = (uid: number) =>
+    debianWith([
+      { path: "/etc", type: "directory", uid },
+      { path: "/etc/shadow", uid, mode: 0o640 },
+      { path: "/usr/sbin/init", uid, mode: 0o755 },
+    ]);
+  const [found] = warningsOf(planDisk(settingsOf(), owned(1000)).findings);
+  assert.deepEqual([found!.name, found!.path], ["owners", "/etc"]);
+  assert.match(found!.message, /"\/etc", "\/etc\/shadow", "\/sbin\/init": owned by 1000 .* without root/);
+  const [shifted] = warningsOf(planDisk(settingsOf(), owned(1_879_048_192)).findings);
+  assert.match(shifted!.message, /user namespace that begins at 1879048192/);
+  assert.notEqual(shifted!.hint, found!.hint);
+});
+
+Deno.test("setuid: sudo and su, but not links to busybox or programs with capabilities", pure, () => {
+  const su = { path: "/usr/bin/su", mode: 0o4755 }, sudo = { path: "/usr/bin/sudo", mode: 0o755 };
+  assert.deepEqual(found(debianWith([su, sudo])), ["setuid /usr/bin/sudo"]);
+  assert.deepEqual(found(debianWith([su, { ...sudo, mode: 0o4111 }])), []);
+  const busybox = [...FILES("/bin/busybox"), { path: "/bin/su", target: "busybox" }];
+  assert.deepEqual(found(debianWith(busybox)), []);
+  const capability = { name: "security.capability", value: new Uint8Array(20) };
+  assert.deepEqual(found(debianWith([{ ...sudo, xattrs: [capability] }])), []);
+});
+
+Deno.test("no-init: nothing that a kernel starts, unless the init comes from elsewhere", pure, () => {
+  const bare = (kernelOptions?: string, more: readonly NodeInput[] = []) =>
+    factsOf([...DEBIAN.filter(({ path }) => path !== "/usr/sbin/init"), ...more], {
+      kernels: [kernel("6.12.48")],
+      ...kernelOptions && { kernelOptions },
+    });
+  assert.deepEqual(found(bare()), ["no-init /sbin/init"]);
+  assert.deepEqual(found(bare("quiet"), { KERNEL_CMDLINE: "init=/missing" }), ["no-init /missing"]);
+  assert.deepEqual(found(bare("init=/usr/bin/start quiet", FILES("/usr/bin/start"))), []);
+  assert.deepEqual(found(bare(undefined, FILES("/usr/lib/systemd/systemd"))), []);
+  assert.deepEqual(found(bare("rdinit=/init")), []);
+  assert.deepEqual(found(bare(), { KERNEL_CMDLINE: "ostree=/ostree/boot.1/x/0" }), []);
+  // A shell is no init.
+  assert.deepEqual(found(bare(undefined, FILES("/usr/bin/sh"))), ["no-init /sbin/init"]);
+  assert.deepEqual(found(bare(), { BOOTLOADER: "none" }), []);
+});
+
+Deno.test("no-boot does not promise a container that boots without an init", pure, () => {
+  const message = (list: readonly NodeInput[]) =>
+    warningsOf(planDisk(settingsOf(), factsOf(list, { kernels: [] })).findings)
+      .find(({ name }) => name === "no-boot")!.message;
+  assert.match(message([...DEBIAN]), /^The image boots in a container, but on no machine/);
+  assert.match(message(FILES("/usr/bin/sh")), /^The image boots on no machine/);
+});
+
+Deno.test("no-vfat: a kernel whose modules lack it", pure, () => {
+  const modules = "/usr/lib/modules/6.12.48/kernel/fs/fat/vfat.ko.xz";
+  const other = (list: readonly NodeInput[], more: Partial<Omit<Tree, "nodes">> = {}) =>
+    factsOf([...DEBIAN.filter(({ path }) => path !== modules), ...list], {
+      kernels: [kernel("6.12.48")],
+      ...more,
+    });
+  const empty = FILES("/usr/lib/modules/6.12.48/modules.dep");
+  assert.deepEqual(found(other(empty)), ["no-vfat /boot/vmlinuz-6.12.48"]);
+  const builtin = (text: string) => other(empty, { builtinModules: { "6.12.48": text } });
+  assert.deepEqual(found(builtin("kernel/fs/fat/fat.ko\nkernel/fs/fat/vfat.ko\n")), []);
+  assert.deepEqual(found(builtin("kernel/fs/fat/fat.ko\n")), ["no-vfat /boot/vmlinuz-6.12.48"]);
+  // No version, and everything built in.
+  const monolithic = { kernels: [kernel("linux", { image: "/boot/bzImage", initrds: [] })] };
+  assert.deepEqual(found(other(FILES("/boot/bzImage"), monolithic)), []);
+});
+
+Deno.test("nested-tree: a single directory that holds the system", pure, () => {
+  const list = DEBIAN.map((entry) => ({ ...entry, path: `/rootfs${entry.path}` }));
+  const tree = factsOf(list, { osRelease: {} });
+  const [found] = warningsOf(planPart(settingsOf(), tree).findings);
+  assert.deepEqual([found!.name, found!.path], ["nested-tree", "/rootfs"]);
+  assert.deepEqual(warningsOf(planPart(settingsOf({ DIRECTORY: "/rootfs" }), tree).findings), []);
+  const { architecture: _, ...unknown } = { ...tree, kernels: [] };
+  assert.throws(() => planDisk(settingsOf(), unknown), (error) => {
+    assert(error instanceof BuildError);
+    assert.match(error.hint!, /"\/rootfs".*--input/);
+    return true;
+  });
+  // A tree of data, and one that is only /usr.
+  for (const path of ["/data/file", "/usr/bin/env"]) {
+    assert.deepEqual(planPart(settingsOf(), factsOf([{ path }], { osRelease: {} })).findings, []);
+  }
+});
+
+Deno.test("mount points that a system lacks are made, with a word, for every root filesystem", pure, () => {
+  const names = ["/dev", "/proc", "/run", "/sys", "/tmp"];
+  const tree = factsOf(DEBIAN.filter(({ path }) => !names.includes(path)), { kernels: [kernel("6.12.48")] });
+  for (const env of [{}, { FILESYSTEM: "squashfs" }, { FILESYSTEM: "erofs" }]) {
+    for (const plan of [planDisk(settingsOf(env), tree), planPart(settingsOf(env), tree)]) {
+      const { selection } = plan.partitions.at(-1)!;
+      const paths = Array.from({ length: selection.count }, (_, entry) => entryPath(selection, entry));
+      for (const name of names) assert(paths.includes(name), `${plan.builder} ${name}`);
+      const found = plan.findings.find(({ name }) => name === "mount-points")!;
+      assert.equal(found.level, "notice");
+      assert.match(found.message, /\/proc, \/sys, \/dev, \/run, \/tmp/);
+    }
+  }
+  // No system, and a link that leads elsewhere.
+  assert.equal(
+    planPart(settingsOf(), factsOf([{ path: "/x" }], { osRelease: {} })).partitions[0].contents.add.length,
+    0,
+  );
+  const linked = debianWith([{ path: "/tmp", target: "/var/tmp" }]);
+  assert.deepEqual(planDisk(settingsOf(), linked).findings.filter(({ name }) => name === "mount-points"), []);
+});
+
+Deno.test("flags-lost: what chattr set and the filesystem does not have", pure, () => {
+  const tree = debianWith([
+    { path: "/etc/resolv.conf", flags: FLAGS.immutable },
+    { path: "/srv", type: "directory", flags: FLAGS.casefold | FLAGS.noatime },
+  ]);
+  const lost = (env: Record<string, string>) =>
+    planDisk(settingsOf(env), tree).findings.filter(({ name }) => name === "flags-lost").map(({ message }) =>
+      message
+    );
+  assert.deepEqual(lost({}), ['"/srv": no longer casefold, which ext4 does not have here']);
+  assert.match(
+    lost({ FILESYSTEM: "squashfs" })[0]!,
+    /^"\/srv", "\/etc\/resolv.conf": .*immutable, noatime, casefold/,
+  );
+  assert.match(lost({ FILESYSTEM: "erofs" })[0]!, /erofs/);
+});

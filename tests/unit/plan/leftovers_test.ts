@@ -4,6 +4,8 @@ import { findLeftovers, LEFTOVER_NAMES, type LeftoverName } from "../../../lib/p
 import { systemdVersion } from "../../../lib/plan/machine-id.ts";
 import { type PartPlan, planDisk, planPart } from "../../../lib/plan/plan.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
+import type { Tree } from "../../../lib/tree/inspect.ts";
+import { lookup } from "../../../lib/tree/nodes.ts";
 import { DEBIAN, factsOf, kernel, settingsOf, SYSTEMD } from "../../lab/facts.ts";
 
 const pure = { permissions: "none" } as const;
@@ -59,6 +61,73 @@ const EXAMPLES: Record<LeftoverName, { gone: NodeInput[]; kept: NodeInput[] }> =
       { path: "/root/.ssh/id_ed25519" },
     ],
   },
+  "container-files": {
+    gone: [
+      { path: "/usr/sbin/policy-rc.d", mode: 0o755, size: 20 },
+      { path: "/etc/resolv.conf" },
+      { path: "/etc/hostname" },
+      { path: "/etc/dpkg/dpkg.cfg.d/docker-apt-speedup" },
+    ],
+    kept: [{ path: "/etc/hosts", size: 20 }, { path: "/etc/apt/apt.conf.d/docker-clean" }],
+  },
+  "apple-double": { gone: [{ path: "/usr/bin/._tool", size: 100 }], kept: [{ path: "/usr/bin/._other" }] },
+  "iscsi-initiator": {
+    gone: [{ path: "/etc/iscsi/initiatorname.iscsi" }],
+    kept: [{ path: "/etc/iscsi/iscsid.conf" }],
+  },
+  "nvme-host": {
+    gone: [{ path: "/etc/nvme/hostid" }, { path: "/etc/nvme/hostnqn" }],
+    kept: [{ path: "/etc/nvme/discovery.conf" }],
+  },
+  "network-secret": {
+    gone: [{ path: "/var/lib/NetworkManager/secret_key" }],
+    kept: [{ path: "/etc/NetworkManager/NetworkManager.conf" }],
+  },
+  "dhcp": {
+    gone: [
+      { path: "/var/lib/dhcp/dhclient.eth0.leases" },
+      { path: "/var/lib/dhcpcd/duid" },
+      { path: "/var/lib/NetworkManager/internal-x-eth0.lease" },
+    ],
+    kept: [{ path: "/etc/dhcp/dhclient.conf" }, { path: "/etc/dhcpcd.conf" }],
+  },
+  "network-mac": {
+    gone: [{ path: "/etc/netplan/50-cloud-init.yaml" }, {
+      path: "/etc/udev/rules.d/70-persistent-net.rules",
+    }],
+    kept: [{ path: "/etc/netplan/60-static.yaml" }, { path: "/etc/udev/rules.d/80-other.rules" }],
+  },
+  "cloud-init": {
+    gone: [
+      { path: "/var/lib/cloud/instance", target: "/var/lib/cloud/instances/i-1" },
+      { path: "/var/lib/cloud/instances/i-1/sem/x" },
+      { path: "/var/lib/cloud/data/instance-id" },
+    ],
+    kept: [{ path: "/var/lib/cloud/seed/nocloud/user-data" }, { path: "/etc/cloud/cloud.cfg" }],
+  },
+  "journal": {
+    gone: [
+      { path: `/var/log/journal/${ID.trim()}/system.journal` },
+      { path: `/var/log/journal/${ID.trim()}.web/system.journal` },
+    ],
+    kept: [{ path: "/var/log/journal/remote/x.journal" }],
+  },
+  "lvm-devices": {
+    gone: [{ path: "/etc/lvm/devices/system.devices" }],
+    kept: [{ path: "/etc/lvm/lvm.conf" }],
+  },
+  "service-keys": {
+    gone: [
+      { path: "/etc/bind/rndc.key" },
+      { path: "/etc/ssl/certs/ssl-cert-snakeoil.pem" },
+      { path: "/etc/ssl/private/ssl-cert-snakeoil.key" },
+    ],
+    kept: [{ path: "/etc/ssl/private/own.key" }],
+  },
+  "agent-keys": {
+    gone: [{ path: "/var/lib/tailscale/tailscaled.state" }, { path: "/var/lib/puppet/ssl/x" }],
+    kept: [{ path: "/var/lib/tailscale/other" }],
+  },
   "package-cache": {
     gone: [
       { path: "/var/cache/apt/pkgcache.bin", size: 9_000_000 },
@@ -76,13 +145,24 @@ const EXAMPLES: Record<LeftoverName, { gone: NodeInput[]; kept: NodeInput[] }> =
   },
 };
 
+/** Facts about a tree in which the rows of some paths have the contents that make them leftovers. */
+function treeOf(list: readonly NodeInput[], more: Partial<Omit<Tree, "nodes">> = {}): Tree {
+  const tree = factsOf(list, more);
+  const rows = (path: string) => [lookup(tree.nodes, path)].filter((node) => node !== undefined);
+  return {
+    ...tree,
+    appleDouble: rows("/usr/bin/._tool"),
+    networkByMac: rows("/etc/netplan/50-cloud-init.yaml"),
+  };
+}
+
 const EVERYTHING = Object.values(EXAMPLES).flatMap(({ gone, kept }) => [...gone, ...kept]);
 
 /** The paths of a plan's filesystems, as they are in the running system. */
 function installed(list: readonly NodeInput[], keep: string, machineId = ID): Set<string> {
   const { partitions } = planDisk(
     settingsOf({ KEEP: keep }),
-    factsOf(list, { machineId, kernels: [kernel("6.12.48")] }),
+    treeOf(list, { machineId, kernels: [kernel("6.12.48")] }),
   );
   return new Set(partitions.flatMap(({ selection, mountPoint }) =>
     Array.from(
@@ -110,7 +190,7 @@ for (const kind of LEFTOVER_NAMES) {
 }
 
 Deno.test("planPart() leaves out the same", pure, () => {
-  const tree = factsOf([...DEBIAN, ...EVERYTHING], { machineId: ID });
+  const tree = treeOf([...DEBIAN, ...EVERYTHING], { machineId: ID });
   const paths = ({ partitions: [{ selection }] }: PartPlan) =>
     Array.from({ length: selection.count }, (_, entry) => entryPath(selection, entry));
   const found = paths(planPart(settingsOf(), tree));
@@ -124,12 +204,14 @@ Deno.test("planPart() leaves out the same", pure, () => {
 Deno.test("findLeftovers() says what it found, and nothing of a clean tree", pure, () => {
   const clean = findLeftovers(factsOf(), []);
   assert.deepEqual([clean.found, clean.add, clean.findings, clean.without.size], [[], [], [], 0]);
-  const { found, findings } = findLeftovers(factsOf([...DEBIAN, ...EVERYTHING], { machineId: ID }), []);
+  const { found, findings } = findLeftovers(treeOf([...DEBIAN, ...EVERYTHING], { machineId: ID }), []);
   assert.deepEqual(found.map(({ kind }) => kind), LEFTOVER_NAMES);
   const keys = found.find(({ kind }) => kind === "host-keys");
   assert.deepEqual(keys!.paths, EXAMPLES["host-keys"].gone.map(({ path }) => path).toSorted());
   assert.deepEqual(findings.map(({ name, path }) => [name, path]), [
+    ["whiteouts", "/.wh..wh..opq"],
     ["no-host-keys", found.find(({ kind }) => kind === "host-keys")!.paths[0]],
+    ["no-service-keys", "/etc/bind/rndc.key"],
   ]);
 });
 

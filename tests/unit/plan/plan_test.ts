@@ -238,7 +238,6 @@ Deno.test("planDisk() writes /etc/fstab with our partitions and the tree's other
     [
       "# a comment",
       "tmpfs /tmp tmpfs nosuid 0 0",
-      "UUID=7 /boot/other ext4 defaults 0 0",
       `UUID=${boot!.filesystem.uuid} /boot vfat umask=0077 0 2`,
       `UUID=${esp!.filesystem.uuid} /boot/efi vfat umask=0077 0 2`,
       "",

@@ -88,9 +88,9 @@ Deno.test(
         return true;
       });
     }
-    // Without PORTABLE nobody asked.
+    // Without PORTABLE nobody asked, and the tree only gets what every system needs.
     const plain = planPart(settingsOf(), tree);
-    assert.deepEqual(plain.partitions[0].contents.add, []);
+    assert.deepEqual(plain.partitions[0].contents.add, [{ path: "/run", type: "directory" }]);
     assert.deepEqual(plain.portable, []);
   },
 );

@@ -1,0 +1,34 @@
+/**
+ * The directories that every system mounts something on before it can make any.
+ *
+ * @module
+ */
+
+import { type Finding, finding } from "../core/findings.ts";
+import type { ExtraFile } from "../filesystem/contents.ts";
+import type { Nodes } from "../tree/nodes.ts";
+import { exists } from "../tree/query.ts";
+
+/** In the order in which they are added. */
+export const SYSTEM_MOUNT_POINTS: readonly ExtraFile[] = [
+  { path: "/proc", type: "directory" },
+  { path: "/sys", type: "directory" },
+  { path: "/dev", type: "directory" },
+  { path: "/run", type: "directory" },
+  { path: "/tmp", type: "directory", mode: 0o1777 },
+];
+
+/** What a system lacks of them, as archives do that were made with `--exclude=/proc`. A link to elsewhere is left alone. */
+export function planMountPoints(nodes: Nodes): { add: readonly ExtraFile[]; findings: readonly Finding[] } {
+  const add = SYSTEM_MOUNT_POINTS.filter(({ path }) => !exists(nodes, path));
+  if (add.length === 0) return { add, findings: [] };
+  const paths = add.map(({ path }) => path);
+  return {
+    add,
+    findings: [
+      finding("mount-points", `Adding the mount points ${paths.join(", ")}, which the tree does not have`, {
+        path: paths[0],
+      }),
+    ],
+  };
+}
