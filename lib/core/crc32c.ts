@@ -1,10 +1,10 @@
 /**
- * CRC-32C (Castagnoli) as ext4 uses it: seeded with what came before, not inverted at the end.
+ * CRC-32C (Castagnoli) as ext4 uses it: seeded with the previous checksum, not inverted at the end.
  *
  * @module
  */
 
-/** Eight tables, so that eight bytes are taken at a time ("slicing by 8"); one byte at a time takes 3 × longer. */
+/** Eight tables, to process eight bytes at a time ("slicing by 8"); one byte at a time is 3 × slower. */
 const TABLE = new Int32Array(8 * 256);
 for (let byte = 0; byte < 256; byte++) {
   let crc = byte;
@@ -16,7 +16,7 @@ for (let at = 256; at < TABLE.length; at++) {
   TABLE[at] = (before >>> 8) ^ TABLE[before & 0xff]!;
 }
 
-/** The checksum of `bytes[from, to)` after `seed`; unsigned. */
+/** The checksum of `bytes[from, to)`, seeded with `seed`; unsigned. */
 export function crc32c(seed: number, bytes: Uint8Array, from = 0, to = bytes.length): number {
   let crc = seed | 0;
   let at = from;
@@ -33,7 +33,7 @@ export function crc32c(seed: number, bytes: Uint8Array, from = 0, to = bytes.len
 
 const word = new Uint8Array(4);
 
-/** The checksum of a 32-bit little-endian number after `seed`. */
+/** The checksum of a 32-bit little-endian number, seeded with `seed`. */
 export function crc32cWord(seed: number, value: number): number {
   word[0] = value;
   word[1] = value >>> 8;

@@ -1,5 +1,5 @@
 /**
- * GUIDs and names of the Discoverable Partitions Specification (DPS) and the architectures it knows.
+ * GUIDs and names from the Discoverable Partitions Specification (DPS), and the architectures it defines.
  *
  * - Partition types: https://uapi-group.org/specifications/specs/discoverable_partitions_specification/
  * - `e_machine` of ELF: https://www.sco.com/developers/gabi/latest/ch4.eheader.html
@@ -10,21 +10,21 @@
  */
 
 interface Architecture {
-  /** `e_machine` values of the ELF header, with the class (bits) and byte order that tell them apart. */
+  /** `e_machine` values of the ELF header; class (bits) and byte order tell apart those that share one. */
   readonly elf: readonly number[];
   readonly bits: readonly (32 | 64)[];
   readonly endian: "little" | "big";
-  /** DPS type GUIDs of the root partition, and of those that hold its dm-verity hashes and their signature. */
+  /** DPS type GUIDs of the root partition, and of the partitions for its dm-verity hashes and their signature. */
   readonly root: string;
   readonly verity: string;
   readonly signature: string;
-  /** Machine type in the PE header of a UEFI program. Absent: no UEFI for this architecture. */
+  /** Machine type in the PE header of a UEFI program. Absent: this architecture has no UEFI. */
   readonly pe?: number;
   /** `<ARCH>` in `EFI/BOOT/BOOT<ARCH>.EFI`. */
   readonly efi?: string;
 }
 
-/** One row per architecture, named as systemd names them (`ConditionArchitecture=`, `Type=root-x86-64`). */
+/** One row per architecture, under systemd's name for it (`ConditionArchitecture=`, `Type=root-x86-64`). */
 export const ARCHITECTURES = {
   "alpha": {
     elf: [36902],
@@ -214,16 +214,16 @@ export const ARCHITECTURES = {
 
 export type ArchitectureName = keyof typeof ARCHITECTURES;
 
-/** The partition types that do not depend on the architecture. */
+/** Partition types that do not depend on the architecture. */
 export const PARTITION_TYPES = {
   "esp": "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
   "xbootldr": "bc13c2ff-59e6-4262-a352-b275fd6f7172",
 } as const;
 
-/** The type of the partition that GRUB for BIOS is in, which the DPS does not know. */
+/** The type of the partition that holds GRUB for BIOS. The DPS does not define it. */
 const BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649";
 
-/** The partition types that each architecture has its own GUID for. */
+/** Partition types with a GUID per architecture. */
 const ROOT_TYPES = {
   "root": "root",
   "root-verity": "verity",
@@ -238,9 +238,9 @@ function isRootRole(role: PartitionRole): role is RootRole {
   return role in ROOT_TYPES;
 }
 
-/** Attribute bits of a GPT entry that the DPS defines for the root partition. */
+/** The GPT attribute bits that the DPS defines for the root partition. */
 export const GPT_ATTRIBUTES = {
-  /** Grow the filesystem to the size of its partition when it is mounted. */
+  /** Grow the filesystem to fill its partition when it is mounted. */
   "growfs": 59,
   /** Mount it read-only. */
   "readOnly": 60,
@@ -254,7 +254,7 @@ export function partitionType(role: PartitionRole, architecture: ArchitectureNam
   return isRootRole(role) ? ARCHITECTURES[architecture][ROOT_TYPES[role]] : PARTITION_TYPES[role];
 }
 
-/** The role and, where it has its own types, the architecture of a DPS type GUID in either case. */
+/** The role of a DPS type GUID (upper or lower case), and its architecture if the type depends on one. */
 export function identifyType(
   guid: string,
 ): { role: PartitionRole; architecture?: ArchitectureName } | undefined {
@@ -269,18 +269,18 @@ export function identifyType(
   }
 }
 
-/** systemd's name of that type, as `systemd-repart` and `systemd-dissect` show it: `root-x86-64`, `esp`. */
+/** systemd's name for a partition type, as `systemd-repart` and `systemd-dissect` show it: `root-x86-64`, `esp`. */
 export function typeName(role: PartitionRole, architecture: ArchitectureName): string {
   return isRootRole(role) ? role.replace("root", `root-${architecture}`) : role;
 }
 
-/** The path of the boot loader that firmware starts by itself, e.g. `EFI/BOOT/BOOTX64.EFI`. */
+/** The path of the boot loader that firmware starts by default, e.g. `EFI/BOOT/BOOTX64.EFI`. */
 export function efiBootPath(architecture: ArchitectureName): string | undefined {
   const { efi } = ARCHITECTURES[architecture] as Architecture;
   return efi && `EFI/BOOT/BOOT${efi}.EFI`;
 }
 
-/** The architecture of an ELF program, from its first 20 bytes or more; `undefined` when it is none we know. */
+/** The architecture of an ELF program, from (at least) its first 20 bytes; `undefined` if it is not one we know. */
 export function elfArchitecture(header: Uint8Array): ArchitectureName | undefined {
   if (header.length < 20 || new TextDecoder().decode(header.subarray(0, 4)) !== "\x7fELF") return;
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
@@ -292,8 +292,8 @@ export function elfArchitecture(header: Uint8Array): ArchitectureName | undefine
 }
 
 /**
- * The architecture of a UEFI program (a boot loader, or a Linux kernel with an EFI stub), from its head,
- * of which the first KiB is enough; `undefined` when it is no PE file or of a machine we do not know.
+ * The architecture of a UEFI program (a boot loader, or a Linux kernel with an EFI stub), from its first KiB;
+ * `undefined` if it is not a PE file, or for a machine we do not know.
  */
 export function peArchitecture(head: Uint8Array): ArchitectureName | undefined {
   if (head.length < 0x40 || head[0] !== 0x4d || head[1] !== 0x5a) return;

@@ -1,23 +1,23 @@
 /**
- * The one class of expected failures. Anything else that is thrown is a bug and keeps its stack.
+ * The one class for expected failures. Anything else that is thrown is a bug and keeps its stack.
  *
  * @module
  */
 
-/** `usage`: what was asked for cannot be done (exit code 2). `build`: it failed (exit code 1). */
+/** `usage`: the request was wrong (exit code 2). `build`: the build failed (exit code 1). */
 type ErrorKind = "usage" | "build";
 
 interface BuildErrorOptions {
   readonly kind?: ErrorKind;
-  /** What the person can do about it: one sentence, no final period. */
+  /** What the user can do about it: one sentence, no final period. */
   readonly hint?: string | undefined;
   readonly cause?: unknown;
 }
 
 /**
- * A failure that a person can do something about.
+ * A failure that the user can do something about.
  *
- * The message says what could not be done and with which value
+ * The message says what could not be done, and with which value
  * (`Cannot fit 812 MiB of files into SIZE_MB=512`); the hint says what to do.
  */
 export class BuildError extends Error {
@@ -32,7 +32,7 @@ export class BuildError extends Error {
   }
 }
 
-/** Shows a value from outside on one line, so that control characters reach neither log nor script. */
+/** Quotes an untrusted value on one line, so that no control characters reach a log or script. */
 export function quote(value: string): string {
   return JSON.stringify(value).replace(
     /[\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,

@@ -1,6 +1,6 @@
 /**
- * Identity as an argument: every UUID and serial number of an image is derived from one seed, so that the
- * same tree and settings give the same bytes.
+ * Every UUID and serial number in an image is derived from one seed, so that the same tree and settings give
+ * the same bytes.
  *
  * @module
  */
@@ -8,15 +8,15 @@
 import { createHash } from "node:crypto";
 import { fromHex, toHex } from "./bytes.ts";
 
-/** The namespace of all UUIDs that this project derives (a random UUID, fixed for ever). */
+/** The namespace of all UUIDs that this project derives: a random UUID that must never change. */
 const NAMESPACE = "5ac7a7a6-3a44-4c1f-9b5f-0d8f6b8c2f1e";
 
 function digest(seed: string, name: string): Uint8Array {
-  // The length keeps ("ab", "c") and ("a", "bc") apart.
+  // The length tells ("ab", "c") from ("a", "bc").
   return createHash("sha1").update(fromHex(NAMESPACE)).update(`${seed.length}:${seed}${name}`).digest();
 }
 
-/** The UUIDv5 (RFC 9562, section 5.5) of `name`, e.g. `root/partition`, in an image with that seed. */
+/** The UUIDv5 (RFC 9562, section 5.5) for `name`, e.g. `root/partition`, in an image with this seed. */
 export function deriveUuid(seed: string, name: string): string {
   const bytes = digest(seed, name).slice(0, 16);
   bytes[6] = (bytes[6]! & 0x0f) | 0x50;
@@ -24,17 +24,17 @@ export function deriveUuid(seed: string, name: string): string {
   return formatUuid(toHex(bytes));
 }
 
-/** Puts the hyphens of a UUID into 32 hexadecimal digits. */
+/** Formats 32 hexadecimal digits as a UUID with hyphens. */
 export function formatUuid(digits: string): string {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** The volume serial number of a FAT filesystem as eight hexadecimal digits (`mkfs.vfat -i`). */
+/** A FAT volume serial number, as eight hexadecimal digits (`mkfs.vfat -i`). */
 export function deriveSerial(seed: string, name: string): string {
   return toHex(digest(seed, name).slice(0, 4));
 }
 
-/** 32 bytes in hexadecimal digits, as dm-verity takes a salt. */
+/** A salt for dm-verity: 32 bytes in hexadecimal digits. */
 export function deriveSalt(seed: string, name: string): string {
   return ["1", "2"].map((part) => toHex(digest(seed, `${name}/${part}`))).join("").slice(0, 64);
 }

@@ -1,8 +1,8 @@
 /**
- * Lines on stderr, in the voice of the original builder: `[*] step`, `[|] detail`, `[W]`, `[E]`. What programs are called
- * with and say themselves is a trace: a person asks for it with `--verbose`, programs and what is kept always get it.
- * stdout is only for what was asked for (`--help`, `--dry-run`, `--json`). For programs that read the log,
- * each line is a JSON object instead (`--log=json`).
+ * The log: lines on stderr, in the style of the original builder: `[*] step`, `[|] detail`, `[W]`, `[E]`. Command lines
+ * and the output of programs are traces: shown on stderr only with `--verbose`, but always part of JSON and transcript.
+ * stdout is only for requested output (`--help`, `--dry-run`, `--json`). For programs that read the log, each line is a
+ * JSON object (`--log=json`).
  *
  * @module
  */
@@ -18,55 +18,55 @@ export const LOG_FORMATS = ["text", "json"] as const;
 
 type LogFormat = (typeof LOG_FORMATS)[number];
 
-/** What a JSON line has besides `level` and `message`, e.g. `{ step: "root", bytes: 4096, seconds: 0.1 }`. */
+/** The fields of a JSON line besides `level` and `message`, e.g. `{ step: "root", bytes: 4096, seconds: 0.1 }`. */
 export type Fields = Readonly<Record<string, unknown>>;
 
 let format: LogFormat = "text";
 let verbose = false;
 
-/** Chooses the form of all lines from here on. */
+/** Sets the format of all following lines. */
 export function setLogFormat(wanted: LogFormat): void {
   format = wanted;
 }
 
-/** Shows traces, too, from here on. */
+/** Sets whether to show traces from now on. */
 export function setVerbose(wanted: boolean): void {
   verbose = wanted;
 }
 
-/** Whether programs read the log: they want figures that take time to find, such as a checksum. */
+/** Whether a program reads the log. If so, it also gets figures that are slow to compute, such as checksums. */
 export function isJson(): boolean {
   return format === "json";
 }
 
-/** Whether a person watches: decides colours and the progress bar, nothing else. */
+/** Whether a person is watching. This decides on colours and the progress bar, nothing else. */
 export function isInteractive(): boolean {
   return format === "text" && Deno.stderr.isTerminal();
 }
 
-/** What was logged since the last {@link startTranscript}. */
+/** Everything logged since the last {@link startTranscript}. */
 let transcript = { text: "", hasWarnings: false };
 
-/** Begins to collect what is logged, so that it can be kept where stderr is not. */
+/** Starts recording the log, for when stderr itself is not kept. */
 export function startTranscript(): void {
   transcript = { text: "", hasWarnings: false };
 }
 
-/** The lines as they were logged, without colours, and whether a warning is among them. */
+/** The lines logged so far, without colours, and whether any is a warning. */
 export function readTranscript(): { readonly text: string; readonly hasWarnings: boolean } {
   return transcript;
 }
 
-/** A line that is drawn again and again below the log, such as a progress bar; empty when there is none. */
+/** The line that is redrawn below the log, such as a progress bar; empty if there is none. */
 let status = "";
 
 function put(text: string): void {
-  // One write per call: lines of children that run at the same time never mix within a line.
+  // One write per call: output of child processes must not end up within our lines.
   const bytes = encoder.encode(text);
   for (let done = 0; done < bytes.length;) done += Deno.stderr.writeSync(bytes.subarray(done));
 }
 
-/** The levels of the log: the mark and style of a line of text. */
+/** The log levels, each with its mark and style in text format. */
 const LEVELS = {
   step: { mark: "*", style: ["bold", "green"] },
   detail: { mark: "|", style: "gray" },
@@ -83,7 +83,7 @@ function write(level: keyof typeof LEVELS, message: string, fields: Fields = {})
     return put(line);
   }
   const { mark, style } = LEVELS[level];
-  // Names from a tree get into messages of programs: they must not steer the terminal.
+  // File names from the tree end up in messages of programs. They must not control the terminal.
   message = message.replace(
     // deno-lint-ignore no-control-regex
     /[\x00-\x08\x0b-\x1f\x7f-\x9f]/g,
@@ -98,35 +98,35 @@ function write(level: keyof typeof LEVELS, message: string, fields: Fields = {})
   put(status ? `\r\x1b[K${text}${status}` : text);
 }
 
-/** Shows a status line below the log, or with an empty text takes it away. Only on a terminal. */
+/** Shows a status line below the log; an empty text removes it. Does nothing unless stderr is a terminal. */
 export function setStatus(text: string): void {
   if (!isInteractive() || text === status) return;
-  // A line that wraps could not be drawn over.
+  // A line that wraps could not be overwritten.
   status = text.slice(0, Deno.consoleSize().columns - 1);
   put(`\r\x1b[K${status}`);
 }
 
-/** A step of the build: what is happening now. */
+/** Logs a step of the build: what is happening now. */
 export function step(message: string, fields?: Fields): void {
   write("step", message, fields);
 }
 
-/** A detail of the step: a size, a choice and its reason. */
+/** Logs a detail of the current step: a size, a choice and its reason. */
 export function detail(message: string, fields?: Fields): void {
   write("detail", message, fields);
 }
 
-/** A command line, or what a program says. */
+/** Logs a command line, or the output of a program. */
 export function trace(message: string): void {
   write("trace", message);
 }
 
-/** Something a person should know though the build goes on. */
+/** Logs something the user should know, although the build goes on. */
 export function warn(message: string): void {
   write("warning", message);
 }
 
-/** Why the build failed, and what to do. */
+/** Logs why the build failed, and what to do. */
 export function fail(message: string): void {
   write("error", message);
 }

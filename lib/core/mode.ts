@@ -1,12 +1,12 @@
 /**
- * `st_mode`: the type of a file and its permissions in one number.
+ * `st_mode`: a file's type and permissions in one number.
  *
  * - https://man7.org/linux/man-pages/man7/inode.7.html
  *
  * @module
  */
 
-/** The file types, as they stand in the bits of {@link TYPE_MASK}. */
+/** File types: the values of the bits in {@link TYPE_MASK}. */
 export const FILE_TYPES = {
   fifo: 0o010000,
   char: 0o020000,
@@ -19,18 +19,18 @@ export const FILE_TYPES = {
 
 export type FileType = keyof typeof FILE_TYPES;
 
-/** `S_IFMT`: the bits of the type. */
+/** `S_IFMT`: the type bits. */
 export const TYPE_MASK = 0o170000;
 
-/** Permissions with setuid, setgid and sticky. */
+/** Permissions, including setuid, setgid and sticky. */
 export const PERMISSIONS_MASK = 0o7777;
 
-/** Whether a mode is that of a directory. */
+/** Whether this is the mode of a directory. */
 export function isDirectoryMode(mode: number): boolean {
   return (mode & TYPE_MASK) === FILE_TYPES.directory;
 }
 
-/** Whether a mode is that of a regular file. */
+/** Whether this is the mode of a regular file. */
 export function isFileMode(mode: number): boolean {
   return (mode & TYPE_MASK) === FILE_TYPES.file;
 }

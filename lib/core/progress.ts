@@ -1,5 +1,5 @@
 /**
- * How far the long steps are: on a terminal a bar with bytes, rate and time left, elsewhere plain lines.
+ * Progress of long steps: a bar with bytes, rate and time left on a terminal, plain lines elsewhere.
  *
  * @module
  */
@@ -7,13 +7,13 @@
 import * as log from "./log.ts";
 import { formatBytes } from "./units.ts";
 
-/** One long step. Call `update` as often as you like; it decides itself when to draw. */
+/** One long step. */
 interface Progress {
-  /** `done` in the unit of the total: bytes. */
+  /** Takes the bytes done so far. Cheap to call often: it redraws only now and then. */
   readonly update: (done: number) => void;
-  /** Ends the step and logs what it took. */
+  /** Ends the step and logs how long it took. */
   readonly end: () => void;
-  /** Takes the bar away: the step failed, and its error says why. */
+  /** Removes the bar: the step failed, and its error says why. */
   readonly fail: () => void;
 }
 
@@ -21,7 +21,7 @@ const DRAW_EVERY_MS = 100;
 const LINE_EVERY_MS = 10_000;
 const BAR_WIDTH = 24;
 
-/** The bars that are drawn now, in the order of their start: filesystems are filled side by side. */
+/** The current bars, in the order they were started: filesystems are filled in parallel. */
 const running: { text: string }[] = [];
 
 /** Starts a step of `total` bytes. */
@@ -64,7 +64,7 @@ export function startProgress(label: string, total: number): Progress {
   };
 }
 
-/** What programs learn of the end of a step: the times are in seconds since this program started. */
+/** The JSON fields for the end of a step. `start` and `end` are in seconds since this program started. */
 function endOf(step: string, start: number, end: number): log.Fields {
   const seconds = (milliseconds: number) => Number((milliseconds / 1000).toFixed(3));
   return {
@@ -73,7 +73,7 @@ function endOf(step: string, start: number, end: number): log.Fields {
   };
 }
 
-/** Runs a step that is too short for a bar: only programs that read the log learn of it. */
+/** Runs a step that is too short for a bar. It is logged only as JSON. */
 export async function timeStep<T>(label: string, step: () => T | Promise<T>): Promise<T> {
   if (!log.isJson()) return await step();
   const start = performance.now();
@@ -89,12 +89,12 @@ export async function timeStep<T>(label: string, step: () => T | Promise<T>): Pr
   }
 }
 
-/** A step that failed does not end: its error says why. */
+/** A failed step has a "fail" event instead of an "end" event; its error says why. */
 function logFailure(step: string): void {
   if (log.isJson()) log.detail(`${step}: failed`, { step, event: "fail" });
 }
 
-/** Runs a step of `total` bytes under a progress bar; without bytes there is none. */
+/** Runs a step of `total` bytes with a progress bar; without one if `total` is 0. */
 export async function withProgress(
   label: string,
   total: number,

@@ -1,12 +1,12 @@
 /**
- * The name that was probably meant by one with a typing error.
+ * Suggestions for mistyped names.
  *
  * @module
  */
 
 /**
- * The candidate that is nearest to `word`, if one is near enough: of 3 letters at most one is wrong, missing, too
- * many or swapped with the next, of 6 two, and so on. Letters count the same in both cases.
+ * The candidate nearest to `word`, if any is near enough: one edit (a wrong, missing, extra or swapped letter) per
+ * three letters, and at least one. Case is ignored.
  */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   const limit = Math.max(1, Math.floor(word.length / 3));
@@ -19,13 +19,13 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   return best?.name;
 }
 
-/** What is accepted in place of a word that is not among these: `one of raw, qcow2; did you mean raw?` */
+/** The accepted names, with a suggestion for a word that is not one of them: `one of raw, qcow2; did you mean raw?` */
 export function oneOf(names: readonly string[], word: string): string {
   const meant = nearest(word, names);
   return `one of ${names.join(", ")}${meant === undefined ? "" : `; did you mean ${meant}?`}`;
 }
 
-/** Optimal string alignment: how many letters have to be changed, removed, added, or swapped with the next. */
+/** Optimal string alignment distance: how many letters must be changed, removed, added, or swapped with the next. */
 function editDistance(a: string, b: string): number {
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {

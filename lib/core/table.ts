@@ -1,10 +1,10 @@
 /**
- * Tables of text.
+ * Text tables.
  *
  * @module
  */
 
-/** Columns as wide as their widest cell. */
+/** Formats rows as lines; each column is as wide as its widest cell. */
 export function renderTable(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
   return rows.map((row) => row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ").trimEnd());

@@ -1,6 +1,6 @@
 /**
- * Signs UEFI programs for Secure Boot, as `sbsign` does: but with the same bytes each time, since nothing
- * dates the signature, and of a size that is known before.
+ * Signs UEFI programs for Secure Boot, as `sbsign` does, but reproducibly: the signature has no date, and its
+ * size is known in advance.
  *
  * - Windows Authenticode Portable Executable Signature Format (Authenticode_PE.docx); UEFI 2.10, section 32.2.4
  * - PKCS #7: RFC 2315; DER: ITU-T X.690
@@ -15,13 +15,13 @@ import { BuildError } from "../core/error.ts";
 import { alignUp } from "../core/units.ts";
 import { readPe, viewOf } from "./pe.ts";
 
-/** Who signs. */
+/** A key and its certificate. */
 export interface Signer {
-  /** The certificate, DER. */
+  /** DER. */
   readonly certificate: Uint8Array<ArrayBuffer>;
   /** PEM. */
   readonly key: string;
-  /** Bytes of a signature: those of the key. */
+  /** Bytes of a signature: the size of the key. */
   readonly length: number;
 }
 
@@ -33,7 +33,7 @@ function concat(...parts: readonly Uint8Array[]): Bytes {
   return bytes;
 }
 
-/** One value of DER. */
+/** Encodes one DER value. */
 function der(tag: number, ...parts: readonly Uint8Array[]): Bytes {
   const contents = concat(...parts);
   const size: number[] = [];
@@ -42,12 +42,12 @@ function der(tag: number, ...parts: readonly Uint8Array[]): Bytes {
   return concat(Uint8Array.from([tag, ...length]), contents);
 }
 
-/** The tags of DER that occur here. */
+/** The DER tags in use here. */
 export const DER_TAGS = {
   integer: 2,
   bits: 3,
   octets: 4,
-  nothing: 5,
+  null: 5,
   id: 6,
   sequence: 0x30,
   set: 0x31,
@@ -67,11 +67,11 @@ const OID = {
   peImageData: der(TAG.id, fromHex("2b06010401823702010f")),
 };
 
-const NOTHING = der(TAG.nothing);
+const NULL = der(TAG.null);
 const ONE = der(TAG.integer, Uint8Array.of(1));
-const SHA256 = der(TAG.sequence, OID.sha256, NOTHING);
+const SHA256 = der(TAG.sequence, OID.sha256, NULL);
 
-/** What stands for a file in SpcPeImageData: the text "<<<Obsolete>>>" in UTF-16, as everybody writes it. */
+/** The file link in SpcPeImageData: "<<<Obsolete>>>" in UTF-16, as every signing tool writes it. */
 const OBSOLETE = der(
   TAG.context,
   der(
@@ -80,22 +80,22 @@ const OBSOLETE = der(
   ),
 );
 
-/** One value within DER: where its contents are, and where it ends. @throws {RangeError} when it is cut off. */
+/** Where the contents of the DER value at `at` start and end. @throws {RangeError} when it is truncated. */
 export function readDer(bytes: Uint8Array, at: number): { from: number; to: number } {
   const first = bytes[at + 1]!;
   const count = first < 128 ? 0 : first & 0x7f;
   let length = count ? 0 : first;
   for (let i = 0; i < count; i++) length = length * 256 + bytes[at + 2 + i]!;
   const from = at + 2 + count;
-  if (!(from + length <= bytes.length)) throw new RangeError("cut off");
+  if (!(from + length <= bytes.length)) throw new RangeError("the certificate is truncated");
   return { from, to: from + length };
 }
 
-/** Issuer and serial number of a certificate, which name it. */
+/** The issuer and serial number that identify a certificate (IssuerAndSerialNumber). */
 function nameOf(certificate: Bytes): Bytes {
   const body = readDer(certificate, readDer(certificate, 0).from);
   let at = body.from;
-  // The version stands first where it is not the oldest.
+  // The version comes first, except in v1 certificates, which have none.
   if (certificate[at] === TAG.context) at = readDer(certificate, at).to;
   const serial = readDer(certificate, at);
   const algorithm = readDer(certificate, serial.to);
@@ -108,9 +108,9 @@ function nameOf(certificate: Bytes): Bytes {
 }
 
 /**
- * A signer from PEM texts.
+ * Reads a signer from PEM texts.
  *
- * @throws {BuildError} (usage) when either is none, or they do not belong together, or the key is not RSA.
+ * @throws {BuildError} (usage) when either is not PEM, they do not belong together, or the key is not RSA.
  */
 export function readSigner(key: string, certificate: string): Signer {
   const fail = (reason: string, cause?: unknown) =>
@@ -128,14 +128,14 @@ export function readSigner(key: string, certificate: string): Signer {
     const [own, certified] = [createPublicKey(secret), createPublicKey(certificate)]
       .map((key) => key.export({ type: "spki", format: "der" }).toString("base64"));
     if (secret.asymmetricKeyType !== "rsa") throw new Error("the key is not RSA");
-    if (own !== certified) throw new Error("the certificate is that of another key");
+    if (own !== certified) throw new Error("the certificate belongs to a different key");
     return { certificate: body, key, length: sign("sha256", new Uint8Array(), secret).length };
   } catch (error) {
     throw fail((error as Error).message, error);
   }
 }
 
-/** The digest of a program without what a signature changes, padded to a multiple of eight bytes. */
+/** The digest of a program (padded to a multiple of eight bytes), leaving out what signing changes. */
 function digest(bytes: Bytes, path: string): Uint8Array {
   const { optional, certificates } = readPe(bytes, path);
   const table = viewOf(bytes).getUint32(certificates, true);
@@ -161,7 +161,7 @@ function message(
     der(TAG.sequence, OID.contentType, der(TAG.set, OID.indirectData)),
     der(TAG.sequence, OID.messageDigest, der(TAG.set, der(TAG.octets, contentDigest))),
   );
-  // What is signed has the tag of a set; in the message it is tagged by its place.
+  // The attributes are signed with the tag of a set, but stored with a context tag (RFC 2315, section 9.3).
   const signed = signature?.(der(TAG.set, attributes)) ?? new Uint8Array(length);
   const signer = der(
     TAG.sequence,
@@ -169,7 +169,7 @@ function message(
     nameOf(certificate),
     SHA256,
     der(TAG.context, attributes),
-    der(TAG.sequence, OID.rsa, NOTHING),
+    der(TAG.sequence, OID.rsa, NULL),
     der(TAG.octets, signed),
   );
   const data = der(
@@ -183,15 +183,15 @@ function message(
   return der(TAG.sequence, OID.signedData, der(TAG.context, data));
 }
 
-/** An entry of the certificate table has its length, revision 2.0 and type 2 (PKCS #7) before the message. */
+/** Header of an entry in the certificate table: its length, revision 2.0 and type 2 (PKCS #7). */
 const ENTRY = 8;
 
-/** The size of a program of `size` bytes when it is signed. */
+/** The size of a program of `size` bytes once it is signed. */
 export function signedSize(signer: Signer, size: number): number {
   return alignUp(size, 8) + alignUp(ENTRY + message(signer, new Uint8Array(32)).length, 8);
 }
 
-/** Signs a program; signatures that it has already stay and stay valid. */
+/** Signs a program. Existing signatures are kept and stay valid. @throws {BuildError} when it cannot be signed. */
 export function signProgram(signer: Signer, program: Uint8Array, path: string): Bytes {
   const padded = concat(program, new Uint8Array(alignUp(program.length, 8) - program.length));
   const key = createPrivateKey(signer.key);
@@ -207,7 +207,7 @@ export function signProgram(signer: Signer, program: Uint8Array, path: string): 
   const { certificates } = readPe(signed, path);
   const table = view.getUint32(certificates, true);
   if (table && table + view.getUint32(certificates + 4, true) !== padded.length) {
-    throw new BuildError(`Cannot sign ${path}: there is something behind its signatures`);
+    throw new BuildError(`Cannot sign ${path}: it has data after its certificate table`);
   }
   view.setUint32(certificates, table || padded.length, true);
   view.setUint32(certificates + 4, signed.length - (table || padded.length), true);

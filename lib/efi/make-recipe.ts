@@ -1,5 +1,5 @@
 /**
- * Makes files by their recipes.
+ * Makes files from their recipes.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { signProgram } from "./authenticode.ts";
 import { appendSections, readPe } from "./pe.ts";
 import { findFile, INITRD_ALIGNMENT, type Recipe, sourceOf } from "./recipes.ts";
 
-/** Makes a file. @throws {BuildError} when a file of the tree cannot be read or is not what it should be. */
+/** Makes a file. @throws {BuildError} when a file in the tree cannot be read, or is not what it should be. */
 export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array<ArrayBuffer> {
   const read = (path: string) => readFile(root, nodes, findFile(nodes, path), { limit: Infinity });
   switch (recipe.type) {
@@ -35,7 +35,7 @@ export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array
             : "type" in content
             ? makeRecipe(root, nodes, content)
             : concatAligned(content.map(read));
-          // The stub may start the kernel where it lies, which then needs room for its variables.
+          // The stub may run the kernel in place, which then needs memory for its uninitialised data.
           const memory = name === ".linux" ? readPe(contents, "the kernel").imageSize : 0;
           return { name, contents, memory };
         }),

@@ -1,5 +1,5 @@
 /**
- * PE files, the programs of UEFI: where their headers say what.
+ * PE, the file format of UEFI programs: reading headers and appending sections.
  *
  * - https://learn.microsoft.com/windows/win32/debug/pe-format
  *
@@ -9,11 +9,11 @@
 import { BuildError } from "../core/error.ts";
 import { alignUp } from "../core/units.ts";
 
-/** Positions are those in the file, in bytes. */
+/** Positions are in bytes from the start of the file. */
 export interface PeHeaders {
-  /** The optional header: magic number, then sizes and alignments. */
+  /** The optional header: a magic number, then sizes and alignments. */
   readonly optional: number;
-  /** The row of the data directory for certificates: where they are (4 bytes) and how long (4). */
+  /** The certificate table's entry in the data directory: its position (4 bytes) and length (4 bytes). */
   readonly certificates: number;
   /** The section table. */
   readonly sections: number;
@@ -24,24 +24,24 @@ export interface PeHeaders {
   readonly imageSize: number;
 }
 
-/** Of a row of the section table: name (8 bytes), then these, and relocations that no image has. */
+/** Offsets in a row of the section table, which starts with a name of 8 bytes. Relocations are unused in images. */
 export const SECTION = { size: 40, virtualSize: 8, address: 12, rawSize: 16, raw: 20, flags: 36 } as const;
 
-/** Of the optional header. */
+/** Offsets in the optional header. */
 export const OPTIONAL = { imageSize: 56, checksum: 64 } as const;
 
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Reads the headers. @throws {BuildError} naming `path` when it is no PE file, or a broken one. */
+/** Reads the headers. @throws {BuildError} naming `path` when it is not a PE file, or a broken one. */
 export function readPe(bytes: Uint8Array, path: string): PeHeaders {
   try {
     const view = viewOf(bytes);
     const pe = view.getUint32(0x3c, true);
     if (view.getUint16(0, true) !== 0x5a4d || view.getUint32(pe, true) !== 0x4550) throw new RangeError();
     const optional = pe + 24;
-    // PE32+ has wider addresses than PE32, which move the data directory.
+    // PE32+ has wider addresses than PE32, which shifts the data directory.
     const directory = optional + (view.getUint16(optional, true) === 0x20b ? 112 : 96);
     if (view.getUint32(directory - 4, true) < 5) throw new RangeError();
     const headers = {
@@ -59,7 +59,7 @@ export function readPe(bytes: Uint8Array, path: string): PeHeaders {
     if (headers.sections < headers.certificates + 8) throw new RangeError();
     return headers;
   } catch (cause) {
-    throw new BuildError(`Cannot read ${path}: it is no program for UEFI`, { cause });
+    throw new BuildError(`Cannot read ${path}: it is not a UEFI program`, { cause });
   }
 }
 
@@ -76,11 +76,11 @@ export interface Section {
   /** At most eight characters. */
   readonly name: string;
   readonly contents: Uint8Array;
-  /** Bytes in memory; those of the contents unless it is more. */
+  /** Bytes in memory, if more than the contents. */
   readonly memory?: number;
 }
 
-/** Alignment of sections in the file, the least that the format allows and what all linkers use. */
+/** Alignment of sections in the file: the minimum of the format, and what all linkers use. */
 export const FILE_ALIGNMENT = 512;
 
 /** The size of a program with sections appended. */
@@ -88,7 +88,7 @@ export function sizeWithSections(size: number, sections: readonly number[]): num
   return [size, ...sections].reduce((sum, size) => sum + alignUp(size, FILE_ALIGNMENT), 0);
 }
 
-/** Initialised data that is read. */
+/** `IMAGE_SCN_CNT_INITIALIZED_DATA | IMAGE_SCN_MEM_READ`. */
 const READ_DATA = 0x40000040;
 
 function isPowerOfTwo(number: number): boolean {
@@ -104,7 +104,7 @@ export function appendSections(
   const headers = readPe(program, path);
   const end = headers.sections + (headers.count + sections.length) * SECTION.size;
   if (headers.fileAlignment !== FILE_ALIGNMENT || end > headers.headersSize) {
-    throw new BuildError(`Cannot add sections to ${path}: its headers have no room for them`);
+    throw new BuildError(`Cannot add sections to ${path}: there is no room for them in its headers`);
   }
   if (headers.headersSize > program.length || !isPowerOfTwo(headers.sectionAlignment)) {
     throw new BuildError(`Cannot add sections to ${path}: it is no program for UEFI`);
@@ -136,7 +136,7 @@ export function appendSections(
   view.setUint16(headers.optional - 18, headers.count + sections.length, true);
   view.setUint32(headers.optional + OPTIONAL.imageSize, address, true);
   view.setUint32(headers.optional + OPTIONAL.checksum, 0, true);
-  // A signature of the program is none of the result.
+  // The program's own signature is not valid for the result.
   bytes.fill(0, headers.certificates, headers.certificates + 8);
   return bytes;
 }

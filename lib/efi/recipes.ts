@@ -1,6 +1,6 @@
 /**
- * Files that are made of files of the tree: unified kernel images and signed programs. A recipe is plain data,
- * and the size of what it makes is known before it is made.
+ * Files made from files of the tree: unified kernel images and signed programs. A recipe is plain data, and
+ * the size of the result is known before it is made.
  *
  * - UKI: https://uapi-group.org/specifications/specs/unified_kernel_image/
  *
@@ -16,7 +16,7 @@ import { signedSize, type Signer } from "./authenticode.ts";
 import { sizeWithSections } from "./pe.ts";
 
 export type Recipe =
-  /** A file of the tree as it is. */
+  /** A file from the tree, unchanged. */
   | { readonly type: "copy"; readonly from: string }
   /** What a gzip file of the tree holds, of so many bytes. */
   | { readonly type: "gunzip"; readonly from: string; readonly size: number }
@@ -42,10 +42,10 @@ interface UkiSection {
   readonly content: string | readonly string[] | Recipe;
 }
 
-/** The kernel unpacks initrds that follow each other at multiples of this. */
+/** The kernel accepts several initrds in a row if each starts at a multiple of this. */
 export const INITRD_ALIGNMENT = 4;
 
-/** Bytes of what a recipe makes. @throws {BuildError} when a file of it is not in the tree. */
+/** The size in bytes of the result. @throws {BuildError} when one of its files is not in the tree. */
 export function recipeSize(nodes: Nodes, recipe: Recipe): number {
   switch (recipe.type) {
     case "copy":
@@ -72,13 +72,13 @@ export function recipeSize(nodes: Nodes, recipe: Recipe): number {
   }
 }
 
-/** The file of the tree that a recipe is mostly about, for messages. */
+/** The main source file of a recipe, for messages. */
 export function sourceOf(recipe: Recipe): string {
   if (recipe.type === "grub") return recipe.directory;
   return recipe.type === "signed" ? sourceOf(recipe.of) : recipe.type === "uki" ? recipe.stub : recipe.from;
 }
 
-/** The file of the tree at a path. @throws {BuildError} when there is none. */
+/** The row of the file at a path. @throws {BuildError} when there is none. */
 export function findFile(nodes: Nodes, path: string): number {
   const node = fileAt(nodes, path);
   if (node !== undefined) return node;

@@ -6,7 +6,7 @@ import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
 import { factsOf, kernel, LOADER, programs } from "../../lab/facts.ts";
 
-Deno.test("readPe() refuses what is no program for UEFI, at any length", { permissions: "none" }, () => {
+Deno.test("readPe() refuses what is not a UEFI program, at any length", { permissions: "none" }, () => {
   const bytes = new Uint8Array(600);
   bytes.set([0x4d, 0x5a]);
   new DataView(bytes.buffer).setUint32(0x3c, 0x80, true);
