@@ -10,7 +10,7 @@ import { readPieces } from "./image.ts";
 import type { Target } from "./target.ts";
 
 /**
- * Copies all of the file to the start of the target. Through libc: Deno opens no device without `--allow-all`.
+ * Copies a whole file to the start of the target. Uses libc: Deno does not open devices without `--allow-all`.
  *
  * @throws {BuildError} when the image cannot be written.
  */
@@ -28,7 +28,7 @@ export async function copyInto(
   try {
     let done = 0;
     for await (const piece of readPieces(path, 0, Infinity)) {
-      if (done + piece.length > size) throw new Error(`${path} has more than ${size} bytes`);
+      if (done + piece.length > size) throw new Error(`${path} is larger than ${size} bytes`);
       for (let at = 0; at < piece.length;) {
         at += check(posix.pwrite(fd, piece.subarray(at), offset + done + at));
       }

@@ -1,6 +1,6 @@
 /**
- * Replaces what qemu-img makes up in an image, random numbers and the time, by what is derived from the seed:
- * the same disk becomes the same file.
+ * Replaces the random numbers and times that qemu-img puts into an image with values derived from the seed, so
+ * that the same disk gives the same file.
  *
  * - VDI: https://forums.virtualbox.org/viewtopic.php?t=8046
  * - VHD: https://learn.microsoft.com/windows/win32/vstor/about-vhd
@@ -16,16 +16,16 @@ import { BuildError, quote } from "../core/error.ts";
 import { deriveSerial, deriveUuid } from "../core/identity.ts";
 import { KiB, SECTOR } from "../core/units.ts";
 
-/** What identity and time are derived from. */
+/** Where identity and time come from. */
 export interface Identity {
   readonly seed: string;
   /** Seconds since 1970. */
   readonly time: number;
-  /** The file name that the image will have. */
+  /** The image's final file name. */
   readonly name: string;
 }
 
-/** Changes the finished image in the file `path`. */
+/** Patches the finished image at `path`. @throws {BuildError} when qemu-img wrote something unexpected. */
 export type Identify = (path: string, identity: Identity) => Promise<void>;
 
 async function readAt(file: Deno.FsFile, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
@@ -33,7 +33,7 @@ async function readAt(file: Deno.FsFile, offset: number, length: number): Promis
   await file.seek(offset, Deno.SeekMode.Start);
   for (let done = 0; done < length;) {
     const got = await file.read(bytes.subarray(done));
-    if (got === null) throw new BuildError("qemu-img wrote an image that is too short");
+    if (got === null) throw new BuildError("qemu-img wrote a truncated image");
     done += got;
   }
   return bytes;
@@ -48,14 +48,14 @@ function open(path: string): Promise<Deno.FsFile> {
   return Deno.open(path, { read: true, write: true });
 }
 
-/** The header has the UUID of the image and that of its last change. */
+/** The header has a UUID for the image and one for its last change. */
 export const identifyVdi: Identify = async (path, { seed }) => {
   using file = await open(path);
   await writeAt(file, 0x188, fromHex(deriveUuid(seed, "vdi/image")));
   await writeAt(file, 0x198, fromHex(deriveUuid(seed, "vdi/last-change")));
 };
 
-/** The descriptor, a text behind the header, has a content ID of up to eight digits, and the name of its own file. */
+/** The descriptor, a text after the header, has a content ID of up to eight digits, and the name of its own file. */
 export const identifyVmdk: Identify = async (path, { seed, name }) => {
   using file = await open(path);
   const header = new DataView((await readAt(file, 0, SECTOR)).buffer);
@@ -65,7 +65,7 @@ export const identifyVmdk: Identify = async (path, { seed, name }) => {
   const bytes = await readAt(file, offset, length);
   const end = bytes.indexOf(0);
   const descriptor = new TextDecoder().decode(bytes.subarray(0, end < 0 ? length : end));
-  // It is written without leading zeros, so that the text can become longer.
+  // qemu-img writes the content ID without leading zeros, so the text can become longer.
   const id = /^CID=[0-9a-f]{1,8}$/m;
   const extent = /^(RW \d+ SPARSE) "[^]*?"$/m;
   if (!id.test(descriptor)) throw new BuildError("qemu-img wrote a VMDK without a content ID");
@@ -75,16 +75,16 @@ export const identifyVmdk: Identify = async (path, { seed, name }) => {
       .replace(extent, (_, kind) => `${kind} "${name.replace(/["\p{Cc}]/gu, "_")}"`),
   );
   if (text.length > length) {
-    throw new BuildError(`Cannot write the name ${quote(name)} into a VMDK: it is too long`);
+    throw new BuildError(`Cannot store the file name ${quote(name)} in a VMDK: it is too long`);
   }
   bytes.fill(0).set(text);
   await writeAt(file, offset, bytes);
 };
 
-/** Seconds from 1970 to 2000, where time begins in a VHD. */
+/** Seconds from 1970 to 2000, the epoch of VHD. */
 const VHD_EPOCH = 946_684_800;
 
-/** The footer, the last sector, has the time of creation, a UUID and a checksum. */
+/** The footer, the last sector, has a creation time, a UUID and a checksum. */
 export const identifyVpc: Identify = async (path, { seed, time }) => {
   using file = await open(path);
   const at = (await file.stat()).size - SECTOR;
@@ -98,15 +98,15 @@ export const identifyVpc: Identify = async (path, { seed, time }) => {
   await writeAt(file, at, footer);
 };
 
-/** `Page83Data` in the metadata of a VHDX, as it is stored. */
+/** GUID of the metadata item `Page83Data`, in VHDX's byte order. */
 const PAGE_83 = fromHex("ab12cabe-e6b2-2345-93ef-c309e000c746");
 
-/** The region table names the region of the metadata by this GUID, as it is stored. */
+/** GUID of the metadata region in the region table, in VHDX's byte order. */
 const METADATA = fromHex("06a27c8b-9047-9a4b-b8fe-575f050f886e");
 
 /**
- * Both headers have a sequence number, GUIDs of the last write and a checksum, the metadata the GUID that the guest sees. The log
- * is empty, but what was in it is still there.
+ * Both headers have a sequence number, GUIDs of the last write and a checksum; the metadata has the GUID that the
+ * guest sees. The log is empty, but its old contents are still in the file.
  */
 export const identifyVhdx: Identify = async (path, { seed }) => {
   using file = await open(path);
@@ -114,13 +114,13 @@ export const identifyVhdx: Identify = async (path, { seed }) => {
     const header = await readAt(file, at, 4 * KiB);
     const view = new DataView(header.buffer);
     const hasLog = header.subarray(48, 64).some((byte) => byte !== 0);
-    if (hasLog) throw new BuildError("qemu-img wrote a VHDX whose log is not empty");
-    // They are the same now, so that it does not matter which is the newer one.
+    if (hasLog) throw new BuildError("qemu-img wrote a VHDX with a log that is not empty");
+    // Both headers are the same now, so it does not matter which is newer.
     view.setBigUint64(8, BigInt(sequence), true);
     header.set(fromHex(deriveUuid(seed, "vhdx/file")), 16);
     header.set(fromHex(deriveUuid(seed, "vhdx/data")), 32);
     view.setUint32(4, 0, true);
-    // The checksum is CRC-32C with its usual inversion at the end.
+    // CRC-32C with the usual inversion at the end.
     view.setUint32(4, ~crc32c(~0, header), true);
     await writeAt(file, at, header);
     const log = Number(view.getBigUint64(72, true));
@@ -135,10 +135,10 @@ export const identifyVhdx: Identify = async (path, { seed }) => {
   await writeAt(file, page83, fromHex(deriveUuid(seed, "vhdx/page-83")));
 };
 
-/** Where in a table of 32-byte entries that begin with a GUID the one with `guid` is. */
+/** The position of the entry with `guid` in a table of 32-byte entries that start with a GUID. */
 function findEntry(table: Uint8Array, guid: Uint8Array, from: number): number {
   for (let at = from; at + 32 <= table.length; at += 32) {
     if (guid.every((byte, index) => table[at + index] === byte)) return at;
   }
-  throw new BuildError("qemu-img wrote a VHDX without the metadata that it needs");
+  throw new BuildError("qemu-img wrote a VHDX without the required metadata");
 }

@@ -1,11 +1,11 @@
 /**
- * The formats of the finished image: one row each, with the options that make it what its users expect.
+ * The output formats: one row each, with the options that its users expect.
  *
  * @module
  */
 
 /**
- * How an image comes about: `direct`: the output is the disk. `wrapped`: the largest filesystem is made in the output,
+ * How an image is made. `direct`: the output is the disk. `wrapped`: the largest filesystem is made in the output,
  * and the format is written around it. `converted`: a raw disk in a scratch file is converted.
  */
 type Strategy = "direct" | "wrapped" | "converted";
@@ -13,26 +13,26 @@ type Strategy = "direct" | "wrapped" | "converted";
 interface Format {
   readonly summary: string;
   readonly strategy: Strategy;
-  /** The name of qemu-img's driver for it; `raw` also for what qemu-img need not know. */
+  /** qemu-img's driver for it; `raw` also for formats that qemu-img need not know. */
   readonly driver: string;
   /** Driver options for `qemu-img -o`. */
   readonly options?: string;
   readonly aliases?: readonly string[];
-  /** How the names of such files end. `.img` is said of all kinds of images, and promises nothing. */
+  /** The file name suffix. `.img` is used for all kinds of images, so it says nothing about the format. */
   readonly suffix: string;
-  /** Whether `qemu-img check` knows the format. */
+  /** Whether `qemu-img check` supports the format. */
   readonly check?: boolean;
-  /** Whether we write it ourselves, and qemu-img only checks it. */
+  /** Whether we write it ourselves and qemu-img only checks it. */
   readonly own?: boolean;
 }
 
 /**
- * An allow-list, because `qemu-img` takes protocol names such as `file` for formats too. Subformats that
- * write a second file beside the first (`monolithicFlat`) cannot work: the output is one mounted file.
+ * An allow-list, because `qemu-img` also accepts protocol names such as `file` as formats. Subformats that
+ * write a second file (`monolithicFlat`) cannot work: the output is a single mounted file.
  */
 export const FORMATS = {
   "raw": {
-    summary: "The bytes of the disk, sparse; for every use",
+    summary: "The bytes of the disk, sparse; for any use",
     strategy: "direct",
     driver: "raw",
     suffix: "raw",
@@ -68,7 +68,7 @@ export const FORMATS = {
     strategy: "converted",
     driver: "vpc",
     suffix: "vhd",
-    // Without force_size the size is rounded up to a CHS geometry, which Azure refuses.
+    // Without force_size, the size is rounded up to a CHS geometry, which Azure rejects.
     options: "subformat=fixed,force_size=on",
     aliases: ["vhd"],
   },
@@ -81,10 +81,10 @@ export function formatOf(format: FormatName): Format {
   return FORMATS[format];
 }
 
-/** Suffixes of what no format here is: compressed once more, packed, or of another kind. */
+/** Suffixes that mean something we do not make: compressed files, archives, and other formats. */
 const OTHER_SUFFIXES = ["bz2", "gz", "iso", "lz4", "ova", "qcow", "qed", "xz", "zip", "zst"];
 
-/** The formats that a file name promises by its suffix, the usual one first; `undefined` if it promises nothing. */
+/** The formats that a file name's suffix stands for, the usual one first; `undefined` if it stands for none. */
 export function promisedFormats(fileName: string): readonly FormatName[] | undefined {
   const [, suffix] = /.\.([^.]+)$/.exec(fileName.toLowerCase()) ?? [];
   const names = Object.keys(FORMATS) as FormatName[];
@@ -92,7 +92,7 @@ export function promisedFormats(fileName: string): readonly FormatName[] | undef
   return formats.length || suffix !== undefined && OTHER_SUFFIXES.includes(suffix) ? formats : undefined;
 }
 
-/** What is wrong with a file name for an image of that format, and the ways out; `undefined` if nothing is. */
+/** How a file name's suffix contradicts the format, and what to do; `undefined` if it does not. */
 export function contradiction(
   fileName: string,
   format: FormatName,
@@ -108,7 +108,7 @@ export function contradiction(
       hint: `Set OUTPUT_FORMAT to ${usual}, or ${rename}`,
     }
     : {
-      problem: `${suffix} is none of the formats that are made here`,
-      hint: `E${rename.slice(1)}, and pack the finished image`,
+      problem: `${suffix} is not a supported format`,
+      hint: `E${rename.slice(1)}, and compress or pack the finished image yourself`,
     };
 }

@@ -1,5 +1,5 @@
 /**
- * GUID partition tables: the arithmetic of the layout, and what sfdisk reads and writes.
+ * GUID partition tables: the arithmetic of the layout, and sfdisk's input and output.
  *
  * - UEFI 2.10, chapter 5
  * - sfdisk's script format: https://man7.org/linux/man-pages/man8/sfdisk.8.html
@@ -9,13 +9,13 @@
 
 import { alignUp, MiB, SECTOR } from "../core/units.ts";
 
-/** Partitions start and end on multiples of this: erase blocks and RAID stripes divide it. */
+/** Partitions start and end at multiples of this, which suits erase blocks and RAID stripes. */
 export const GRAIN = MiB;
 
-/** The first grain holds the protective MBR and the table, the last one the table's backup. */
+/** The first grain holds the protective MBR and the table, the last one the backup of the table. */
 export const TABLE_SIZE = 2 * GRAIN;
 
-/** GPT stores a label as 36 UTF-16 code units; sfdisk cuts a longer one without a word. */
+/** GPT stores a label in 36 UTF-16 code units; sfdisk silently truncates a longer one. */
 export const MAX_LABEL = 36;
 
 export interface TableEntry {
@@ -37,7 +37,7 @@ export interface Table {
   readonly entries: readonly TableEntry[];
 }
 
-/** Places partitions of these sizes (bytes) one after the other and returns their offsets. */
+/** Places partitions of these sizes (bytes) one after another and returns their offsets. */
 export function placePartitions(sizes: readonly number[]): number[] {
   let next = GRAIN;
   return sizes.map((size) => {
@@ -47,7 +47,7 @@ export function placePartitions(sizes: readonly number[]): number[] {
   });
 }
 
-/** The table as an sfdisk script. Start *and* size are given: without a start, sfdisk shrinks silently. */
+/** The table as an sfdisk script. It has start *and* size: without a start, sfdisk shrinks partitions silently. */
 export function sfdiskScript({ id, entries }: Table, sector: number = SECTOR): string {
   const lines = entries.map((entry) => {
     if (!/^[A-Za-z0-9._-]*$/.test(entry.label) || entry.label.length > MAX_LABEL) {
@@ -66,7 +66,7 @@ export function sfdiskScript({ id, entries }: Table, sector: number = SECTOR): s
   return ["label: gpt", `label-id: ${id}`, "unit: sectors", "", ...lines, ""].join("\n");
 }
 
-/** What `sfdisk --json` calls the partition table; `undefined` when it is no GPT, or something else entirely. */
+/** Parses the `partitiontable` of `sfdisk --json`; `undefined` if it is not a GPT or not a table at all. */
 export function parseTable(value: unknown): Table | undefined {
   const { label, id, sectorsize, partitions = [] } = record(value);
   const sector = sectorsize ?? SECTOR;

@@ -1,5 +1,5 @@
 /**
- * Reads an image, be it a file or a block device. Through libc: Deno opens no device without `--allow-all`.
+ * Reads an image: a file or a block device. Uses libc: Deno does not open devices without `--allow-all`.
  *
  * @module
  */
@@ -26,19 +26,19 @@ function cannotRead(path: string, errno: number): BuildError {
   return new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(errno)}`);
 }
 
-/** Opens an image to read and write. `using` closes it. @throws {BuildError} when it cannot be opened. */
+/** Opens an image for reading and writing; `using` closes it. @throws {BuildError} when it cannot be opened. */
 export function openImageFile(path: string): Image & Disposable {
   const fd = posix.open(posix.cString(path), posix.OPEN.readWrite);
   if (fd < 0) throw new BuildError(`Cannot open ${quote(path)}: ${posix.errorText(fd)}`);
   return { fd, path, offset: 0, [Symbol.dispose]: () => posix.close(fd) };
 }
 
-/** Bytes of a file or block device. */
+/** The size of a file or block device, in bytes. */
 export function imageSize(path: string): number {
   return withImage(path, (fd) => posix.seek(fd, 0, "end"));
 }
 
-/** Reads `length` bytes at `offset`; what lies behind the end reads as zeros. */
+/** Reads `length` bytes at `offset`. Anything past the end reads as zeros. */
 export function readImage(path: string, offset: number, length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   withImage(path, (fd) => {
@@ -52,7 +52,7 @@ export function readImage(path: string, offset: number, length: number): Uint8Ar
   return bytes;
 }
 
-/** Reads `length` bytes at `offset` in pieces of up to a MiB, which are good until the next one. */
+/** Reads `length` bytes at `offset` in pieces of up to 1 MiB. Each piece is valid until the next one is requested. */
 export async function* readPieces(
   path: string,
   offset: number,
@@ -77,12 +77,12 @@ export async function* readPieces(
   }
 }
 
-/** Reads `length` bytes at `at` of what stands at a target. */
+/** Reads `length` bytes at position `at` of a target. */
 export function readTarget({ path, offset }: Target, at: number, length: number): Uint8Array<ArrayBuffer> {
   return readImage(path, offset + at, length);
 }
 
-/** Copies what stands at a target into a file of its own, which stays sparse. */
+/** Copies a target to a new sparse file. */
 export async function copyTarget({ path, offset, size }: Target, to: string): Promise<void> {
   using copy = await Deno.open(to, { write: true, createNew: true });
   await copy.truncate(size);

@@ -1,6 +1,6 @@
 /**
- * The output: a file or a block device. A file is a bind mount in Raptor's container: it can be truncated and
- * written, but neither renamed nor removed, and it may hold an older, larger image.
+ * The output: a file or a block device. In Raptor's container, the file is a bind mount: it can be truncated
+ * and written, but not renamed or removed, and it may hold an older, larger image.
  *
  * @module
  */
@@ -18,12 +18,12 @@ import { imageSize } from "./image.ts";
 
 const EPOCH = new Date(0);
 
-/** An output that can be written. */
+/** An output that can be written to. */
 export interface Output {
   readonly path: string;
-  /** A block device keeps its size, and its content where no image is written. */
+  /** A block device keeps its size, and its contents where the image writes nothing. */
   readonly isDevice: boolean;
-  /** Bytes of the raw image; 0 when that is not known yet. */
+  /** Bytes of the raw image; 0 if not known yet. */
   readonly size: number;
   /** Bytes of the block device. */
   readonly room?: number;
@@ -51,7 +51,7 @@ export async function checkOutput(
   }
   if (type === FILE_TYPES.directory) throw refuse(path, "it is a directory");
   if (type !== undefined && type !== FILE_TYPES.file) {
-    throw refuse(path, "it is no regular file and no block device", NO_STREAM);
+    throw refuse(path, "it is neither a regular file nor a block device", NO_STREAM);
   }
   const isNew = type === undefined;
   try {
@@ -63,8 +63,8 @@ export async function checkOutput(
 }
 
 /**
- * The file that an output really is: itself, or what it leads to as a symlink, which need not exist yet. What is beside
- * the image and what is named after it belongs there.
+ * Resolves an output that is a symlink to the file it points to, which need not exist yet. Side files are named after
+ * that file and go next to it.
  */
 export async function followOutput(path: string): Promise<string> {
   const type = inspectFile(path)?.type;
@@ -92,34 +92,37 @@ export function lockOutput({ path }: Pick<Output, "path">): Disposable {
   return { [Symbol.dispose]: () => posix.close(fd) };
 }
 
-/** @returns the bytes of the device. */
+/** @returns the size of the device in bytes. */
 function checkDevice(path: string, size: number, format: FormatName): number {
-  if (format !== "raw") throw refuse(path, `a block device holds no ${format}`, "Set OUTPUT_FORMAT to raw");
+  if (format !== "raw") {
+    throw refuse(path, `${format} cannot go on a block device`, "Set OUTPUT_FORMAT to raw");
+  }
   const room = imageSize(path);
   if (room < size) {
     throw refuse(
       path,
-      `the image is of ${formatBytes(size)}, and the device of ${formatBytes(room)}`,
+      `the image has ${formatBytes(size)}, the device only ${formatBytes(room)}`,
       `Set SIZE_MB to ${Math.floor(room / MiB)} or less`,
     );
   }
-  // The kernel refuses it while the device, or a partition of it, is mounted.
+  // The kernel refuses this while the device or one of its partitions is mounted.
   const fd = posix.open(posix.cString(path), posix.OPEN.exclusive);
   if (fd < 0) throw refuse(path, posix.errorText(fd), "Unmount it and all its partitions");
   posix.close(fd);
   return room;
 }
 
-/** The partition table is written last, and is at the front. */
-const NO_STREAM = "An image is not written from front to back: name a file with --output, and send that on";
+/** The partition table comes first in the image, and is written last. */
+const NO_STREAM =
+  "An image is not written from front to back: name a file with --output, then send that file";
 
-/** What stands for an open file: `-` for stdout to other programs, to the kernel what Deno does not let us open. */
+/** Names of open files: `-`, by convention, is stdout; Deno does not let us open the others. */
 const OPEN_FILES = /^(-|\/dev\/(stdin|stdout|stderr|fd\/.*)|\/proc\/.*)$/;
 
 /** Refuses an output that is a stream, or an open file. @throws {BuildError} (usage) */
 export function refuseStream(output: string): void {
   if (!OPEN_FILES.test(output)) return;
-  const hint = output === "-" ? `${NO_STREAM} (a file of this name is ./-)` : NO_STREAM;
+  const hint = output === "-" ? `${NO_STREAM} (for a file named "-", write ./-)` : NO_STREAM;
   throw new BuildError(`Cannot write the image to ${output === "-" ? "stdout" : quote(output)}`, {
     kind: "usage",
     hint,
@@ -134,9 +137,9 @@ function cannotWrite(path: string, cause: unknown): BuildError {
   const missing = cause instanceof Deno.errors.NotFound;
   const denied = cause instanceof Deno.errors.PermissionDenied;
   const hint = missing
-    ? "Make the directory, or name another file with --output"
+    ? "Create the directory, or name another file with --output"
     : denied
-    ? "In a container the file must belong to its user, or add --cap-add=DAC_OVERRIDE"
+    ? "In a container, the file must belong to the container's user, or add --cap-add=DAC_OVERRIDE"
     : undefined;
   const reason = missing ? `there is no directory ${quote(dirname(path))}` : (cause as Error).message;
   return new BuildError(`Cannot write the image to ${quote(path)}: ${reason}`, {
@@ -147,11 +150,11 @@ function cannotWrite(path: string, cause: unknown): BuildError {
 }
 
 /**
- * Dates outputs that are empty 1970, before anything else is done. Raptor makes the file just before it starts
- * the builder: whatever ends without an image (a usage error, `--help`, `--dry-run`) would otherwise leave one
+ * Dates empty outputs 1970, before anything else is done. Raptor creates the file just before it starts the
+ * builder: a run that ends without an image (a usage error, `--help`, `--dry-run`) would otherwise leave a file
  * that looks up to date.
  *
- * An image that is there is left alone: it is as old as it looks.
+ * An existing image is left alone: its date is right.
  */
 export async function dateEmptyOutputs(paths: readonly string[]): Promise<void> {
   for (const path of paths) {
@@ -160,15 +163,15 @@ export async function dateEmptyOutputs(paths: readonly string[]): Promise<void> 
       // One with a second name may be a file of the tree.
       if (isFile && size === 0 && nlink === 1) await Deno.utime(path, EPOCH, EPOCH);
     } catch {
-      // It does not exist or may not be changed: checkOutput() says so when it comes to it.
+      // It does not exist or may not be changed: checkOutput() reports that later.
     }
   }
 }
 
 /**
- * Throws away what the output holds. Afterwards a file is empty and dated 1970: Raptor, which takes an output
- * that is newer than its sources for up to date, will build it again. A device reads as zeros where its first
- * and last structures were, so that nothing is found on it.
+ * Discards the contents of the output. A file is then empty and dated 1970, so that Raptor, which considers an
+ * output up to date when it is newer than its sources, builds it again. A device is zeroed at both ends, so that
+ * no partition table or filesystem is found on it.
  */
 export async function discardOutput({ path, isDevice, size, room = 0 }: Output): Promise<void> {
   if (isDevice) {
@@ -204,7 +207,7 @@ export async function abandonOutput(output: Output): Promise<void> {
 /** So many bytes of a device are zeroed before signals and progress get a turn. */
 const ZERO_BYTES = 64 * MiB;
 
-/** Gives an output that was discarded the size of the image, which then reads as zeros. */
+/** Gives a discarded output the size of the image; all of it reads as zeros. */
 export async function allocateOutput(
   { path, isDevice, size }: Output,
   onProgress: (done: number) => void,
@@ -218,7 +221,7 @@ export async function allocateOutput(
   }
 }
 
-/** Makes a part of a device read as zeros: by the device itself if it can do that, else by writing them. */
+/** Makes part of a device read as zeros: the device does it if it can, otherwise zeros are written. */
 function zero(path: string, offset: number, length: number): void {
   const fd = posix.open(posix.cString(path), posix.OPEN.readWrite);
   const result = fd < 0 ? fd : posix.zeroRange(fd, offset, length);

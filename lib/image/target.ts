@@ -4,11 +4,11 @@
  * @module
  */
 
-/** A place in a file or block device, which has its full size and reads as zeros there. All numbers are in bytes. */
+/** A range of a file or block device that exists already and reads as zeros. All numbers are in bytes. */
 export interface Target {
   readonly path: string;
   readonly offset: number;
-  /** Where the filesystem starts on the disk, which FAT notes. Absent: at the offset. */
+  /** Where the filesystem starts on the disk: FAT records it. Absent: same as the offset. */
   readonly start?: number;
   readonly size: number;
 }

@@ -1,5 +1,5 @@
 /**
- * Writes into the image in large pieces: what comes one behind the other is collected first.
+ * Writes into the image in large pieces: contiguous writes are buffered.
  *
  * @module
  */
@@ -11,19 +11,19 @@ import * as posix from "../system/posix.ts";
 export interface Image {
   readonly fd: posix.Fd;
   readonly path: string;
-  /** Bytes before the filesystem. */
+  /** Where the filesystem starts in the image, in bytes. */
   readonly offset: number;
 }
 
-/** Bytes that are not written yet. */
+/** A write buffer. */
 export interface Writer {
   readonly image: Image;
   readonly buffer: Uint8Array<ArrayBuffer>;
   /** Where in the filesystem the buffer goes, in bytes. */
   start: number;
-  /** How much of the buffer is used. */
+  /** Bytes of the buffer in use. */
   used: number;
-  /** Bytes that were written before. */
+  /** Bytes written so far, without the buffer. */
   written: number;
 }
 
@@ -31,12 +31,12 @@ export function newWriter(image: Image, capacity: number): Writer {
   return { image, buffer: new Uint8Array(capacity), start: 0, used: 0, written: 0 };
 }
 
-/** Bytes that a caller gets in one piece: no block that is written as a whole is larger. */
+/** Up to this many bytes are always granted in one piece: the largest block that is written as a whole. */
 const SMALLEST_ROOM = 4096;
 
 /**
- * Room for up to `length` bytes at `position` (bytes, in the filesystem), which the caller fills at once: it
- * holds old bytes. It is shorter when the buffer is nearly full, but not shorter than {@link SMALLEST_ROOM}.
+ * Reserves up to `length` bytes of the buffer for `position` (bytes, in the filesystem). The caller must fill all of
+ * it: it holds stale data. It is shorter if the buffer is nearly full, but never below {@link SMALLEST_ROOM}.
  */
 export function room(writer: Writer, position: number, length: number): Uint8Array<ArrayBuffer> {
   const { buffer } = writer;
@@ -51,7 +51,7 @@ export function room(writer: Writer, position: number, length: number): Uint8Arr
   return buffer.subarray(from, writer.used);
 }
 
-/** Writes what was collected. */
+/** Writes out the buffer. */
 export function flush(writer: Writer): void {
   writeAt(writer.image, writer.buffer.subarray(0, writer.used), writer.start);
   writer.written += writer.used;
@@ -68,7 +68,7 @@ export function writeAt({ fd, path, offset }: Image, bytes: Uint8Array<ArrayBuff
   }
 }
 
-/** @throws {BuildError} when the image ends too early or cannot be read. */
+/** @throws {BuildError} when the image is too short or cannot be read. */
 export function readAt(
   { fd, path, offset }: Image,
   length: number,

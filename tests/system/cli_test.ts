@@ -346,7 +346,7 @@ Deno.test("the message names what went wrong with an output, with exit code 2", 
       const [output, message] of [
         [dir, "it is a directory"],
         [`${dir}/none/image`, "there is no directory"],
-        ["/dev/null", "it is no regular file"],
+        ["/dev/null", "it is neither a regular file nor a block device"],
       ]
     ) {
       const { code, stderr } = await runBuilder("part-image", {

@@ -481,21 +481,23 @@ Deno.test("an output that cannot hold the image is refused and left alone", { ig
   };
   await tempDir(async (dir) => {
     await refused(dir, /^\[E\] Cannot write the image to ".*": it is a directory$/m);
-    await refused("/dev/null", /no regular file and no block device/);
+    await refused("/dev/null", /neither a regular file nor a block device/);
     await quiet`mkfifo ${dir}/fifo`;
-    await refused(`${dir}/fifo`, /no regular file and no block device/);
+    await refused(`${dir}/fifo`, /neither a regular file nor a block device/);
     await refused(`${dir}/none/image`, /there is no directory/);
     await Deno.mkdir(`${dir}/tree`);
     await Deno.writeTextFile(`${dir}/tree/file`, "");
-    await refused(`${dir}/tree/image`, /it lies in the tree that the image is made from/, {
+    await refused(`${dir}/tree/image`, /it is inside the tree that the image is made from/, {
       input: `${dir}/tree`,
     });
   });
   if (missing("losetup")) return;
   await withLoop(20 * MiB, async (device, file) => {
     const before = await sha256(file);
-    await refused(device, /the image is of \d+ MiB, and the device of 20 MiB/);
-    await refused(device, /a block device holds no qcow2/, { env: { OUTPUT_FORMAT: "qcow2", FREE_MB: "1" } });
+    await refused(device, /the image has \d+ MiB, the device only 20 MiB/);
+    await refused(device, /qcow2 cannot go on a block device/, {
+      env: { OUTPUT_FORMAT: "qcow2", FREE_MB: "1" },
+    });
     assert.equal(await sha256(file), before);
   });
 });

@@ -23,8 +23,8 @@ Deno.test("checkOutput() refuses what no image can be written to, and says why",
     for (
       const [path, reason] of [
         [dir, "it is a directory"],
-        [`${dir}/fifo`, "it is no regular file and no block device"],
-        ["/dev/full", "it is no regular file and no block device"],
+        [`${dir}/fifo`, "it is neither a regular file nor a block device"],
+        ["/dev/full", "it is neither a regular file nor a block device"],
         [`${dir}/none/image`, `there is no directory "${dir}/none"`],
         [`${dir}/dangling`, "there is no directory"],
       ] as const

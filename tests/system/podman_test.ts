@@ -117,7 +117,7 @@ Deno.test("The container needs one capability, and makes the same image as its p
       await Deno.chown(`${dir}/other.img`, 1000, 1000);
       const { code, err } = await build("part-image", `${dir}/other.img`, [...LEAST, input]);
       assert.equal(code, 2, err);
-      assert.match(err, /^\[E\] In a container the file must belong to its user/m);
+      assert.match(err, /^\[E\] In a container, the file must belong to the container's user/m);
     });
     await t.step(
       "without the capability it says which one is missing, and its output looks as old as 1970",

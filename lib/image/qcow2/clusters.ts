@@ -1,5 +1,5 @@
 /**
- * Finds the clusters of a disk that are not all zeros, wherever its parts are.
+ * Finds the clusters of a disk that are not all zeros.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { throwIfInterrupted, yieldToEventLoop } from "../../system/process.ts";
 import type { Image } from "../writer.ts";
 import { CLUSTER } from "./header.ts";
 
-/** A part of a disk in a file. All numbers are in bytes, offsets are multiples of {@link CLUSTER}. */
+/** A part of a disk, stored in a file. All numbers are in bytes; offsets are multiples of {@link CLUSTER}. */
 export interface Piece {
   readonly image: Image;
   /** Where it is in the file. */
@@ -21,15 +21,15 @@ export interface Piece {
   readonly size: number;
 }
 
-/** So many clusters are looked at before signals get a turn: some milliseconds. */
+/** Handle signals after this many clusters, which take a few milliseconds. */
 const CLUSTERS_PER_TURN = 4096;
 
-/** Enough to see that most clusters are not all zeros. */
+/** For most clusters, this is enough to see that they are not all zeros. */
 const FIRST_LOOK = 4 * KiB;
 
 /**
- * The offsets in the file of all clusters of a piece that are not all zeros, ascending. The content decides, not
- * what the file's own filesystem has allocated, so that they are the same everywhere.
+ * The file offsets of all clusters of a piece that are not all zeros, ascending. Holes only save reading: whether a
+ * cluster counts depends on its contents, so the result is the same on any filesystem.
  */
 export async function* dataClusters({ image, host, size }: Piece): AsyncGenerator<number> {
   const end = host + size;

@@ -1,6 +1,6 @@
 /**
- * Makes a compressed qcow2 image of a raw one, on all processors, and yet the same each time: the clusters are
- * compressed one by one, and written in the order of the disk.
+ * Makes a compressed qcow2 image from a raw one on several processors. The result is still reproducible: clusters
+ * are compressed independently, and written in disk order.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import { CLUSTER, writeTables } from "./header.ts";
 import { BATCH, type Batch, type Compressed, type Task } from "./worker.ts";
 import type { Wrapped } from "./wrap.ts";
 
-/** More would each take memory, and wait for the one that writes. */
-const MOST_WORKERS = 4;
+/** More would only take memory and wait for the writer. */
+const MAX_WORKERS = 4;
 
-/** Writes the disk in `raw` to the empty file `image`. `onProgress` gets the done share, 0 to 1. */
+/** Writes the disk in `raw` to the empty file `image`. `onProgress` gets the fraction done, 0 to 1. */
 export async function compressQcow2(
   raw: Piece,
   image: Image,
@@ -26,7 +26,7 @@ export async function compressQcow2(
   const guests: number[] = [], hosts: number[] = [], lengths: number[] = [];
   let end = CLUSTER;
   const write = ({ at: offsets }: Batch, { bytes, lengths: of }: Compressed) => {
-    // In one piece, up to a cluster that is not compressed: that has to be aligned.
+    // Writes as much as possible at once. Only uncompressed clusters must be aligned.
     let from = 0, at = 0;
     const flush = () => {
       writeAt(image, bytes.subarray(from, at), end - (at - from));
@@ -52,7 +52,7 @@ export async function compressQcow2(
   return { clusters: Math.ceil(raw.size / CLUSTER), allocated: guests.length };
 }
 
-/** The clusters that are not all zeros, some at a time. */
+/** The clusters that are not all zeros, in batches. */
 async function* batchesOf(raw: Piece): AsyncGenerator<Batch, undefined> {
   const batch = (at: readonly number[]) => ({ path: raw.image.path, at, size: raw.size });
   let at: number[] = [];
@@ -66,30 +66,30 @@ async function* batchesOf(raw: Piece): AsyncGenerator<Batch, undefined> {
 
 function startWorkers(): Worker[] {
   return Array.from(
-    { length: Math.min(navigator.hardwareConcurrency, MOST_WORKERS) },
+    { length: Math.min(navigator.hardwareConcurrency, MAX_WORKERS) },
     () => new Worker(new URL("./worker.ts", import.meta.url), { type: "module" }),
   );
 }
 
-/** Workers that wait for something to compress. */
+/** Workers without work. */
 const idle: Worker[] = [];
 
-/** Starts workers for the next image: they are ready when the raw one is. */
+/** Starts the workers for the next image early, so that they are ready when the raw image is. */
 export function prepareToCompress(): void {
   if (idle.length === 0) idle.push(...startWorkers());
 }
 
-/** Batches that each worker has: one that it compresses, and one that waits while results are written. */
+/** Batches per worker: one being compressed, and one to go on with while results are written. */
 const PER_WORKER = 2;
 
-/** Has the batches compressed side by side, and calls `take` with the results in their order. */
+/** Compresses batches in parallel, and calls `take` with the results in order. */
 async function inOrder(
   batches: AsyncGenerator<Batch, undefined>,
   take: (batch: Batch, result: Compressed) => void,
 ): Promise<void> {
   const workers = (idle.length ? idle.splice(0) : startWorkers()).map(askable);
   const pending: { batch: Batch; result: Promise<Compressed> }[] = [];
-  // Goes back and forth: garbage would pile up faster than it is collected.
+  // Buffers are reused: otherwise, garbage piles up faster than it is collected.
   const rooms: Uint8Array<ArrayBuffer>[] = [];
   const stopped = Promise.withResolvers<never>();
   const stop = () => stopped.reject(interrupted.reason);
@@ -106,7 +106,7 @@ async function inOrder(
       if (pending.length === PER_WORKER * workers.length) await takeOldest();
       const room = rooms.pop() ?? new Uint8Array(BATCH * CLUSTER);
       const result = workers[count++ % workers.length]!.ask({ batch, room });
-      // An error is thrown in its turn; until then nobody waits for it.
+      // Any error is thrown when its turn comes; until then it must not count as unhandled.
       result.catch(() => {});
       pending.push({ batch, result });
     }
@@ -122,7 +122,7 @@ interface Askable {
   readonly ask: (task: Task) => Promise<Compressed>;
 }
 
-/** A worker that is asked by calling a function. It answers in the order in which it was asked. */
+/** Wraps a worker in an async function. Answers come in the order of the requests. */
 function askable(worker: Worker): Askable {
   const asked: PromiseWithResolvers<Compressed>[] = [];
   worker.onmessage = ({ data }: MessageEvent<Compressed | string>) => {

@@ -1,5 +1,5 @@
 /**
- * The tables of a qcow2 image: written around clusters of data that are in the file already.
+ * Writes the header and tables of a qcow2 image, around clusters of data that are already in the file.
  *
  * Specification: https://gitlab.com/qemu-project/qemu/-/blob/master/docs/interop/qcow2.rst
  *
@@ -9,35 +9,35 @@
 import { KiB, SECTOR } from "../../core/units.ts";
 import { type Image, writeAt } from "../writer.ts";
 
-/** Bytes of a cluster: what qemu-img uses, too. */
+/** Bytes per cluster: qemu-img's default. */
 export const CLUSTER = 64 * KiB;
 
 const CLUSTER_BITS = 16;
 const L2_ENTRIES = CLUSTER / 8;
 const REFCOUNTS_PER_BLOCK = CLUSTER / 2;
 
-/** Top bits of an entry. */
+/** Flags in the top bits of an entry. */
 const COPIED = 1n << 63n, COMPRESSED = 1n << 62n;
-/** Compressed clusters are counted in sectors; the bits of the entry above the offset hold how many. */
+/** For compressed clusters, the bits above the offset hold the number of additional sectors. */
 const SECTORS_SHIFT = BigInt(62 - (CLUSTER_BITS - 8));
 
 const INCOMPATIBLE_COMPRESSION_TYPE = 1n << 3n, COMPRESSION_ZSTD = 1, HEADER_LENGTH = 112;
 
-/** Which cluster of the disk is where in the file, ascending by `guests`; the others read as zeros. */
+/** Maps clusters of the disk to the file, ascending by `guests`. All others read as zeros. */
 interface Mapping {
-  /** Numbers of clusters of the disk. */
+  /** Cluster numbers on the disk. */
   readonly guests: readonly number[];
-  /** Offsets in the file, in bytes: whole clusters, unless compressed. */
+  /** Offsets in the file, in bytes: multiples of the cluster size, unless compressed. */
   readonly hosts: readonly number[];
-  /** Bytes that each takes when compressed (zstd); 0 when it is not. Absent: none is compressed. */
+  /** Compressed bytes (zstd) of each; 0 if it is not compressed. Absent: none is compressed. */
   readonly lengths?: readonly number[];
 }
 
 /**
- * Writes header and tables. The first cluster of the file is left for the header.
+ * Writes header and tables. The first cluster of the file must be free for the header.
  *
- * @param size bytes of the disk.
- * @param end bytes of the file that hold data; the tables are written from the next cluster on.
+ * @param size of the disk, in bytes.
+ * @param end of the data in the file, in bytes; the tables start at the next cluster.
  */
 export function writeTables(image: Image, size: number, end: number, mapping: Mapping): void {
   const l1Entries = Math.ceil(size / CLUSTER / L2_ENTRIES);
@@ -45,7 +45,7 @@ export function writeTables(image: Image, size: number, end: number, mapping: Ma
   const dataClusters = Math.ceil(end / CLUSTER);
   const l1Clusters = Math.max(1, Math.ceil(l1Entries * 8 / CLUSTER));
   let blocks = 0, tableClusters = 0, clusters = 0;
-  // Refcount blocks count themselves.
+  // Refcount blocks have refcounts, too.
   for (let wanted = 1; blocks < wanted;) {
     blocks = wanted;
     tableClusters = Math.ceil(blocks * 8 / CLUSTER);
@@ -76,7 +76,7 @@ export function writeTables(image: Image, size: number, end: number, mapping: Ma
   header.setBigUint64(40, BigInt(l1At));
   header.setBigUint64(48, BigInt(tableAt));
   header.setUint32(56, tableClusters);
-  // 2 to the power of 4 bits per refcount.
+  // refcount_order: 2^4 bits per refcount.
   header.setUint32(96, 4);
   header.setUint32(100, HEADER_LENGTH);
   if (mapping.lengths) {
@@ -100,7 +100,7 @@ function l2TablesOf({ guests, hosts, lengths }: Mapping): Map<number, Uint8Array
     }
     const host = hosts[i]!, length = lengths?.[i] ?? 0;
     const entry = length === 0 ? COPIED | BigInt(host) : COMPRESSED | BigInt(host) |
-      // Sectors besides the first.
+      // Sectors after the first.
       BigInt(Math.floor((host + length - 1) / SECTOR) - Math.floor(host / SECTOR)) << SECTORS_SHIFT;
     view.setBigUint64((guest % L2_ENTRIES) * 8, entry);
   });
@@ -108,7 +108,7 @@ function l2TablesOf({ guests, hosts, lengths }: Mapping): Map<number, Uint8Array
 }
 
 /**
- * How often each cluster of the file is used: compressed data of several can share one, all others have one use.
+ * The refcount of each cluster in the file. Several compressed clusters can share one; all others are used once.
  */
 function refcounts(
   clusters: number,

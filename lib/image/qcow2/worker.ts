@@ -1,5 +1,5 @@
 /**
- * Compresses clusters on a processor of its own: see compress.ts.
+ * The worker that compresses clusters for compress.ts.
  *
  * @module
  */
@@ -7,50 +7,50 @@
 import { constants, zstdCompressSync } from "node:zlib";
 import { CLUSTER } from "./header.ts";
 
-/** Clusters that a worker gets at once: 4 MiB. */
+/** Clusters per request: 4 MiB. */
 export const BATCH = 64;
 
-/** What a worker is asked for: the clusters at these offsets of a file. */
+/** The clusters to compress: their offsets in a file. */
 export interface Batch {
   readonly path: string;
   readonly at: readonly number[];
-  /** Bytes of the file. */
+  /** Size of the file, in bytes. */
   readonly size: number;
 }
 
-/** A batch, and room for the result. */
+/** A batch, and a buffer for the result. */
 export interface Task {
   readonly batch: Batch;
   readonly room: Uint8Array<ArrayBuffer>;
 }
 
-/** What it answers: all clusters one behind the other, at the beginning of the room. */
+/** The answer: all clusters one after another, at the start of the buffer. */
 export interface Compressed {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Bytes of each; 0 for one that would not become smaller and is as it was. */
+  /** Bytes of each; 0 for one that does not get smaller and is stored uncompressed. */
   readonly lengths: readonly number[];
 }
 
 /**
- * Level 1 takes two thirds of the time of level 3, which qemu-img uses, for 3 % more bytes. Told the size, zstd takes
- * smaller tables, which is faster still.
+ * Level 1 takes two thirds of the time of qemu-img's level 3, for 3 % more bytes. If zstd knows the size, it uses
+ * smaller tables, which is even faster.
  */
 const OPTIONS = {
   params: { [constants.ZSTD_c_compressionLevel]: 1 },
   pledgedSrcSize: CLUSTER,
-  // The result in one piece.
+  // To get the result in one piece.
   chunkSize: CLUSTER + 1024,
 };
 
 const cluster = new Uint8Array(CLUSTER);
 
-/** What of the scope of a worker is used here. */
+/** The part of `DedicatedWorkerGlobalScope` that is used here. */
 interface Scope {
   onmessage: (event: MessageEvent<Task>) => void;
   readonly postMessage: (answer: Compressed | string, transfer?: Transferable[]) => void;
 }
 
-// The module is also imported, for its types: then there is nobody to answer to.
+// The main program imports this module, too, for its types.
 if ("WorkerGlobalScope" in globalThis) {
   const scope = self as unknown as Scope;
   scope.onmessage = ({ data }) => {
@@ -73,7 +73,7 @@ function compress({ batch: { path, at, size }, room: bytes }: Task): Compressed 
     cluster.fill(0, length);
     for (let done = 0; done < length;) {
       const count = file.readSync(cluster.subarray(done, length));
-      if (count === null) throw new Error(`${path} ends at ${offset + done}`);
+      if (count === null) throw new Error(`${path} is truncated at ${offset + done} bytes`);
       done += count;
     }
     const compressed = zstdCompressSync(cluster, OPTIONS);

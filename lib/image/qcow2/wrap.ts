@@ -1,6 +1,6 @@
 /**
- * Makes a qcow2 image of a file that holds the parts of a disk, in place: nothing but the few clusters that lie
- * far behind is copied, and there is never a second copy of the image.
+ * Turns a file that holds the parts of a disk into a qcow2 image, in place. Only the few clusters near the end are
+ * copied, and there is never a second copy of the image.
  *
  * @module
  */
@@ -11,13 +11,13 @@ import { type Image, readAt, writeAt } from "../writer.ts";
 import { dataClusters, type Piece } from "./clusters.ts";
 import { CLUSTER, writeTables } from "./header.ts";
 
-/** How many clusters a disk has, and how many of them are stored. */
+/** The number of clusters of a disk, and how many of them are stored. */
 export interface Wrapped {
   readonly clusters: number;
   readonly allocated: number;
 }
 
-/** A cluster of the disk, and where it is now. */
+/** A cluster of the disk, and where it is stored now. */
 interface Stored {
   readonly guest: number;
   readonly image: Image;
@@ -25,8 +25,8 @@ interface Stored {
 }
 
 /**
- * Turns a file into the qcow2 image of a disk of `size` bytes. What is in the file must be in pieces, behind its
- * first cluster; pieces of other files are copied. Only one piece may hold data for a cluster of the disk.
+ * Turns a file into the qcow2 image of a disk of `size` bytes. Everything in the file must belong to a piece, and its
+ * first cluster must be free. Pieces in other files are copied. No two pieces may share a cluster of the disk.
  */
 export async function wrapQcow2(image: Image, size: number, pieces: readonly Piece[]): Promise<Wrapped> {
   const stored: Stored[] = [];
@@ -36,7 +36,7 @@ export async function wrapQcow2(image: Image, size: number, pieces: readonly Pie
     }
   }
   stored.sort((a, b) => a.guest - b.guest);
-  // The file becomes dense: what lies behind its end moves into the gaps before.
+  // The file becomes dense: clusters past the new end move into gaps before it.
   const end = (1 + stored.length) * CLUSTER;
   const isUsed = new Uint8Array(1 + stored.length);
   isUsed[0] = 1;
@@ -59,7 +59,7 @@ export async function wrapQcow2(image: Image, size: number, pieces: readonly Pie
   return { clusters: Math.ceil(size / CLUSTER), allocated: stored.length };
 }
 
-/** Puts the pieces together in a raw image of `size` bytes. */
+/** Assembles the pieces into a raw image of `size` bytes. */
 export async function copyPieces(pieces: readonly Piece[], path: string, size: number): Promise<void> {
   await Deno.writeFile(path, new Uint8Array(), { createNew: true });
   using raw = openImageFile(path);
@@ -71,7 +71,7 @@ export async function copyPieces(pieces: readonly Piece[], path: string, size: n
   await Deno.truncate(path, size);
 }
 
-/** The last cluster of a file may be cut off. */
+/** Reads a cluster, padded with zeros: the last one of a file may be incomplete. */
 function readCluster({ image, host }: Pick<Stored, "image" | "host">): Uint8Array<ArrayBuffer> {
   const size = posix.seek(image.fd, 0, "end");
   const bytes = new Uint8Array(CLUSTER);

@@ -7,7 +7,7 @@ Deno.test("crc32c() gives the check value of CRC-32C", { permissions: "none" }, 
   assert.equal((~crc32c(~0, CHECK)) >>> 0, 0xe3069283);
 });
 
-Deno.test("crc32c() goes on where it stopped, at any length and place", { permissions: "none" }, () => {
+Deno.test("crc32c() can be continued, at any length and position", { permissions: "none" }, () => {
   const bytes = Uint8Array.from({ length: 100 }, (_, i) => i * 7);
   const whole = crc32c(~0, bytes);
   for (let at = 0; at <= 100; at++) {

@@ -16,29 +16,33 @@ const NAMES = Object.keys(ARCHITECTURES) as ArchitectureName[];
 
 const ROOT_ROLES = ["root", "root-verity", "root-verity-sig"] as const;
 
-/** Every partition type that the suite knows: its name at systemd and its GUID. */
+/** Every partition type that the suite knows: systemd's name and the GUID. */
 const TYPES = [
   ...NAMES.flatMap((name) => ROOT_ROLES.map((role) => [role, name] as const)),
   ...(Object.keys(PARTITION_TYPES) as PartitionRole[]).map((role) => [role, "x86-64"] as const),
 ].map(([role, name]) => ({ role, name, systemd: typeName(role, name), guid: partitionType(role, name) }));
 
-Deno.test("identifyType() knows each type in either case, and no other", { permissions: "none" }, () => {
-  for (const { role, name, guid } of TYPES) {
-    const wanted = role.startsWith("root") ? { role, architecture: name } : { role };
-    assert.deepEqual(identifyType(guid), wanted);
-    assert.deepEqual(identifyType(guid.toUpperCase()), wanted);
-  }
-  assert.equal(identifyType("0fc63daf-8483-4772-8e79-3d69d8477de4"), undefined);
-  assert.equal(new Set(TYPES.map(({ guid }) => guid)).size, TYPES.length);
-});
+Deno.test(
+  "identifyType() knows each type in upper and lower case, and no other",
+  { permissions: "none" },
+  () => {
+    for (const { role, name, guid } of TYPES) {
+      const wanted = role.startsWith("root") ? { role, architecture: name } : { role };
+      assert.deepEqual(identifyType(guid), wanted);
+      assert.deepEqual(identifyType(guid.toUpperCase()), wanted);
+    }
+    assert.equal(identifyType("0fc63daf-8483-4772-8e79-3d69d8477de4"), undefined);
+    assert.equal(new Set(TYPES.map(({ guid }) => guid)).size, TYPES.length);
+  },
+);
 
-Deno.test("elfArchitecture() and peArchitecture() refuse what is neither", { permissions: "none" }, () => {
+Deno.test("elfArchitecture() and peArchitecture() reject anything else", { permissions: "none" }, () => {
   const elf = new Uint8Array(64);
   elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
   const view = new DataView(elf.buffer);
   view.setUint16(18, 62, true);
   assert.equal(elfArchitecture(elf), "x86-64");
-  // x32: the 64-bit machine in a 32-bit file.
+  // x32: a 64-bit machine in a 32-bit file.
   elf[4] = 1;
   assert.equal(elfArchitecture(elf), "x86-64");
   elf[5] = 2;

@@ -21,6 +21,6 @@ Deno.test("quote() shows any value on one line of visible characters", { permiss
   for (let code = 0; code < 0x3000; code++) all += String.fromCharCode(code);
   const quoted = quote(all);
   assert.doesNotMatch(quoted, /\p{Cc}|\p{Zl}|\p{Zp}|[\u200e\u200f\u202a-\u202e\u2066-\u2069]/u);
-  // Nothing is lost: the original can be read from it.
+  // Nothing is lost: the original can be recovered.
   assert.equal(JSON.parse(quoted), all);
 });

@@ -5,13 +5,13 @@ const CONFIG = new URL("../../../deno.json", import.meta.url).pathname;
 const LOG = new URL("../../../lib/core/log.ts", import.meta.url).href;
 const ALL = `lib.step("step"); lib.detail("one\\ntwo"); lib.warn("warning"); lib.fail("error");`;
 
-/** What a script that uses `lib` writes on stdout and stderr. */
+/** Runs a script that uses `lib`; returns its stdout and stderr. */
 async function run(script: string, env: Record<string, string> = {}): Promise<[string, string]> {
   const { stdout, stderr } = await evaluate("core/log.ts", script, { NO_COLOR: "", ...env });
   return [stdout, stderr];
 }
 
-/** The same, with stderr on a terminal of 40 columns; what the terminal got. */
+/** The same, with stderr on a terminal of 40 columns; returns what the terminal got. */
 async function runOnTerminal(script: string, env: Record<string, string> = {}): Promise<string> {
   return await tempDir(async (dir) => {
     await Deno.writeTextFile(`${dir}/script.ts`, `import * as lib from "${LOG}"; ${script}`);
@@ -26,7 +26,7 @@ async function runOnTerminal(script: string, env: Record<string, string> = {}): 
 Deno.test("the log is marked lines on stderr, without colours into a file", async () => {
   const lines = "[*] step\n[|] one\n[|] two\n[W] warning\n[E] error\n";
   assert.deepEqual(await run(ALL), ["", lines]);
-  // A terminal that is forced upon it changes nothing.
+  // Asking for colours changes nothing: stderr is not a terminal.
   assert.deepEqual(await run(ALL, { FORCE_COLOR: "1", TERM: "xterm-256color" }), ["", lines]);
 });
 

@@ -10,7 +10,7 @@ Deno.test.each([
   [0, 840, 0, "root [------------------------]   0 %  0 B of 840 MiB  0 B/s"],
   [840, 840, 2, "root [########################] 100 %  840 MiB of 840 MiB  420 MiB/s  0 s left"],
   [839.9, 840, 2, "root [########################]  99 %  839.9 MiB of 840 MiB  419.9 MiB/s  1 s left"],
-  // Rounding may count a little more than there is.
+  // Rounding may count slightly more than the total.
   [900, 840, 2, "root [########################] 100 %  900 MiB of 840 MiB  450 MiB/s  0 s left"],
   [1, 1000, 1, "root [------------------------]   0 %  1 MiB of 1000 MiB  1 MiB/s  17 min left"],
 ])(
@@ -28,7 +28,7 @@ Deno.test("barText() keeps its width while the numbers grow", pure, () => {
 
 const LOG = new URL("../../../lib/core/log.ts", import.meta.url).href;
 
-/** What is logged by a step of 10 GiB, of which 100 MiB are done each second, in the time that the script says. */
+/** The log of a step of 10 GiB at 100 MiB per second, for the time that the script says. */
 async function logged(script: string): Promise<string[]> {
   const { code, stdout, stderr } = await evaluate(
     "core/progress.ts",
@@ -42,7 +42,7 @@ async function logged(script: string): Promise<string[]> {
   return stderr.trimEnd().split("\n");
 }
 
-Deno.test("startProgress() logs a line every ten seconds where no person watches", async () => {
+Deno.test("startProgress() logs a line every ten seconds if stderr is not a terminal", async () => {
   const lines = await logged(`
     const step = lib.startProgress("root", ${10 * GiB});
     for (let tenths = 1; tenths <= 250; tenths++) at(step, tenths / 10);
@@ -54,7 +54,7 @@ Deno.test("startProgress() logs a line every ten seconds where no person watches
   ]);
 });
 
-Deno.test("startProgress() logs only the end of a short step, also one of nothing", async () => {
+Deno.test("startProgress() logs only the end of a short step, even an empty one", async () => {
   const lines = await logged(`
     const step = lib.startProgress("root", ${MiB});
     const empty = lib.startProgress("esp", 0);
@@ -85,7 +85,7 @@ Deno.test("startProgress() logs start and end as JSON, with bytes and seconds", 
   ]);
 });
 
-Deno.test("timeStep() logs start and end of what has no bar, and only as JSON", async () => {
+Deno.test("timeStep() logs start and end of a step without a bar, and only as JSON", async () => {
   const run = `
     now = 1000;
     const result = await lib.timeStep("table", () => { now = 1500; return 7; });
@@ -101,7 +101,7 @@ Deno.test("timeStep() logs start and end of what has no bar, and only as JSON", 
   ]);
 });
 
-Deno.test("a step that failed is logged as failed, with a bar or without", async () => {
+Deno.test("a failed step is logged as failed, with or without a bar", async () => {
   const lines = await logged(`
     log.setLogFormat("json");
     const fail = () => { throw new Error("no"); };

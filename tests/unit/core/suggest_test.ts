@@ -13,7 +13,7 @@ Deno.test.each([
   { word: "SED", meant: "SEED" },
 ])("nearest() takes $word for $meant", pure, ({ word, meant }) => assert.equal(nearest(word, NAMES), meant));
 
-Deno.test("nearest() takes nothing that environments usually have for a setting", pure, () => {
+Deno.test("nearest() mistakes no common environment variable for a setting", pure, () => {
   const usual =
     "HOME PATH USER SHELL TERM LANG LC_ALL TZ PWD LOGNAME HOSTNAME MAIL EDITOR PAGER DISPLAY TMPDIR CI " +
     "container container_uuid NOTIFY_SOCKET DENO_DIR NO_COLOR DEBUG VERSION NAME TARGET IMAGE FORMAT SUDO_USER";

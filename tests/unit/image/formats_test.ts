@@ -4,7 +4,7 @@ import { contradiction, type FormatName, FORMATS, promisedFormats } from "../../
 const pure = { permissions: "none" } as const;
 const NAMES = Object.keys(FORMATS) as FormatName[];
 
-Deno.test("a file name promises a format by its suffix, or nothing", pure, () => {
+Deno.test("a file name's suffix stands for a format, or for none", pure, () => {
   for (const name of NAMES) {
     const { suffix } = FORMATS[name];
     for (const file of [`disk.${suffix}`, `a.b.${suffix.toUpperCase()}`]) {
@@ -32,7 +32,7 @@ Deno.test("a file name promises a format by its suffix, or nothing", pure, () =>
   }
 });
 
-Deno.test("a name that contradicts the format has two ways out", pure, () => {
+Deno.test("a name that contradicts the format gets a hint with two solutions", pure, () => {
   assert.deepEqual(contradiction("x.qcow2", "raw"), {
     problem: ".qcow2 means qcow2, not raw",
     hint: "Set OUTPUT_FORMAT to qcow2, or end the name in .raw or .img",
@@ -42,7 +42,7 @@ Deno.test("a name that contradicts the format has two ways out", pure, () => {
     hint: "Set OUTPUT_FORMAT to raw, or end the name in .vhd or .img",
   });
   assert.deepEqual(contradiction("x.img.zst", "raw"), {
-    problem: ".zst is none of the formats that are made here",
-    hint: "End the name in .raw or .img, and pack the finished image",
+    problem: ".zst is not a supported format",
+    hint: "End the name in .raw or .img, and compress or pack the finished image yourself",
   });
 });

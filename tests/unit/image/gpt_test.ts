@@ -15,14 +15,14 @@ const entry = (name: string, offset: number, size: number, more: Partial<TableEn
   ...more,
 });
 
-Deno.test("placePartitions() places one after the other, each at a whole MiB", pure, () => {
+Deno.test("placePartitions() places one after another, each at a multiple of 1 MiB", pure, () => {
   assert.deepEqual(placePartitions([]), []);
   assert.deepEqual(placePartitions([32 * MiB, 512 * MiB, 1]), [MiB, 33 * MiB, 545 * MiB]);
   assert.deepEqual(placePartitions([1, MiB + 1, 5]), [MiB, 2 * MiB, 4 * MiB]);
   assert(placePartitions([3 * MiB, 5, 7 * MiB + 512]).every((offset) => offset % GRAIN === 0));
 });
 
-Deno.test("sfdiskScript() says start, size, type and UUID of every partition", pure, () => {
+Deno.test("sfdiskScript() gives start, size, type and UUID of every partition", pure, () => {
   assert.equal(
     sfdiskScript({
       id: "11111111-2222-5333-8444-555555555555",

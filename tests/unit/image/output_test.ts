@@ -29,7 +29,7 @@ async function refused(promise: Promise<unknown>): Promise<BuildError> {
 
 const old = new Date("2001-01-01T00:00:00Z");
 
-Deno.test("checkOutput() leaves what is there as it is, and makes a file that is not", () =>
+Deno.test("checkOutput() leaves an existing file alone, and creates a missing one", () =>
   tempDir(async (dir) => {
     const path = `${dir}/image`;
     await Deno.writeTextFile(path, "an older image");
@@ -104,7 +104,7 @@ Deno.test("an output is locked until its build ends, in whatever way, and others
     lockOutput({ path })[Symbol.dispose]();
   }));
 
-Deno.test("an output is empty and of 1970 until it is finished, and sparse in between", () =>
+Deno.test("an output is first emptied and dated 1970, then sparse, and dated now only when finished", () =>
   tempDir(async (dir) => {
     const path = `${dir}/image`;
     await Deno.writeFile(path, new Uint8Array(9 * MiB).fill(1));
@@ -126,7 +126,7 @@ Deno.test("an output is empty and of 1970 until it is finished, and sparse in be
     assert.equal(info.size, 8 * MiB);
   }));
 
-Deno.test("discardOutput() makes a file again that a program has removed", () =>
+Deno.test("discardOutput() recreates a file that a program has removed", () =>
   tempDir(async (dir) => {
     await discardOutput({ path: `${dir}/image`, isDevice: false, size: MiB });
     const { size, mtime } = await Deno.stat(`${dir}/image`);
@@ -157,7 +157,7 @@ Deno.test("followOutput() leads to the file that is written, whether it exists o
     const links = {
       one: "deep/real",
       two: "one",
-      // From the folder that it really lies in.
+      // Relative to the directory it is really in.
       "folder/up": "../real",
       dangling: "deep/new",
       device: "/dev/null",
