@@ -1,5 +1,5 @@
 /**
- * The omissions and additions of {@link Contents} as a tree of their own, laid over that of the input.
+ * The omissions and additions of {@link Contents} as a tree that overlays the input.
  *
  * @module
  */
@@ -12,18 +12,18 @@ import { childNamed, nameBytes, type Nodes, resolve, targetBytes, typeOf } from 
 import { directoryAt, fileAt } from "../tree/query.ts";
 import type { Contents, ExtraFile, ResolvedFile } from "./contents.ts";
 
-/** How a directory of the filesystem differs from that of the tree. Only directories on the way to a change have one. */
+/** How one path of the filesystem differs from the tree. There is one for each component of a changed path. */
 export interface Change {
-  /** The directory of the tree below which to look; `undefined`: there is none. */
+  /** The row of the tree at this path; `undefined` if there is none. */
   node: number | undefined;
-  /** What stands at the name instead of what the tree has. */
+  /** What replaces it. */
   added: ResolvedFile | undefined;
   omitted: boolean;
   emptied: boolean;
   readonly below: Map<string, Change>;
 }
 
-/** Bytes as a key of a map. */
+/** Bytes as a map key. */
 export function key(name: Uint8Array): string {
   return String.fromCharCode(...name);
 }
@@ -46,7 +46,7 @@ const NEW_DIRECTORY = {
   text: undefined,
 };
 
-/** The omissions and additions as a tree of their own. */
+/** Builds the tree of changes. @throws {BuildError} when `from` is not a directory, or a source is not a file. */
 export function planChanges(nodes: Nodes, { from, omit, add }: Contents): Change {
   const node = from === undefined ? undefined : directoryAt(nodes, from);
   if (from !== undefined && node === undefined) {
@@ -73,7 +73,7 @@ function splitPath(path: string): Uint8Array<ArrayBuffer>[] {
   return path.split("/").filter((name) => name !== "" && name !== ".").map((name) => encoder.encode(name));
 }
 
-/** The change for one name in a directory, made when there is none yet. */
+/** The change for one name in a directory, created if necessary. */
 function step(nodes: Nodes, directory: Change, name: Uint8Array<ArrayBuffer>): Change {
   const known = directory.below.get(key(name));
   if (known) return known;
@@ -83,7 +83,7 @@ function step(nodes: Nodes, directory: Change, name: Uint8Array<ArrayBuffer>): C
   return change;
 }
 
-/** Goes down to the directory that an extra stands in, through symlinks as far as they stay in the subtree. */
+/** Descends to the directory of an extra file. Symlinks are followed if they stay in the subtree. */
 function enter(nodes: Nodes, root: Change, names: readonly Uint8Array<ArrayBuffer>[]): Change {
   const pending = [...names].reverse();
   let at = root;
@@ -107,7 +107,7 @@ function isPlainDirectory(nodes: Nodes, { node, omitted }: Change): boolean {
   return node !== undefined && !omitted && typeOf(nodes, node) === "directory";
 }
 
-/** The names that lead from one directory of the tree to another; `undefined` when that is not below it. */
+/** The names on the path from one directory of the tree to another; `undefined` if that is not below it. */
 function namesBelow(
   nodes: Nodes,
   top: number,
@@ -122,7 +122,7 @@ function namesBelow(
   return names.reverse();
 }
 
-/** Makes sure that a directory stands there. One of the tree stays what it is, apart from a mode that is given. */
+/** Makes sure that there is a directory. One from the tree is kept, except for its mode if one is given. */
 function makeDirectory(
   nodes: Nodes,
   change: Change,
@@ -146,7 +146,7 @@ function makeDirectory(
   change.node = node;
 }
 
-/** Puts one extra in its place. */
+/** Adds one extra file. */
 function applyExtraFile(
   nodes: Nodes,
   change: Change,

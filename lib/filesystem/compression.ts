@@ -1,5 +1,5 @@
 /**
- * Compression of filesystems: what `COMPRESSION=NAME[:LEVEL]` may say for each, and the arguments for it.
+ * Compression: the values of `COMPRESSION=NAME[:LEVEL]` for each filesystem, and the arguments for them.
  *
  * - https://manpages.debian.org/trixie/squashfs-tools/mksquashfs.1.en.html
  * - https://manpages.debian.org/trixie/erofs-utils/mkfs.erofs.1.en.html
@@ -10,25 +10,25 @@
 import { BuildError } from "../core/error.ts";
 import { nearest } from "../core/suggest.ts";
 
-/** What was asked. */
+/** The requested compression. */
 export interface Compression {
   readonly name: string;
   readonly level?: number;
 }
 
-/** One way of compressing: the arguments of the program that makes the filesystem. */
+/** One way to compress: arguments for the program that makes the filesystem. */
 interface Compressor {
-  /** The levels that it has, from the fastest to the smallest. */
+  /** The levels, from the fastest to the one with the smallest result. */
   readonly levels?: readonly [number, number];
   readonly args: (level: number | undefined) => readonly string[];
 }
 
 export type Compressors = Readonly<Record<string, Compressor>>;
 
-/** `NAME` or `NAME:LEVEL`. @throws {Error} with what is accepted. */
+/** Parses `NAME` or `NAME:LEVEL`. @throws {Error} saying what is accepted. */
 export function parseCompression(text: string): Compression {
   const [, name, level] = /^([a-z][a-z0-9]*)(?::(\d{1,2}))?$/.exec(text) ?? [];
-  if (name === undefined) throw new Error('a name and perhaps a level, as in "zstd" or "zstd:19"');
+  if (name === undefined) throw new Error('a name with an optional level, such as "zstd" or "zstd:19"');
   return { name, ...level !== undefined && { level: Number(level) } };
 }
 
@@ -40,9 +40,9 @@ export function compressorNames(compressors: Compressors): string[] {
 }
 
 /**
- * The arguments for a compression.
+ * The program arguments for a compression.
  *
- * @throws {BuildError} (usage) when the filesystem does not have it.
+ * @throws {BuildError} (usage) when the filesystem does not support it.
  */
 export function compressionArgs(
   filesystem: string,
@@ -63,12 +63,12 @@ export function compressionArgs(
         ? `Accepted: one of ${compressorNames(compressors).join(", ")}${
           meant === undefined ? "" : `; did you mean ${meant}?`
         }`
-        : `${filesystem} has no compression: leave COMPRESSION out, or set FILESYSTEM to one that has`,
+        : `${filesystem} has no compression: leave COMPRESSION out, or set FILESYSTEM to one that does`,
     },
   );
 }
 
-/** Of mksquashfs. Its own default for zstd, 15, takes four times as long as 9 for an image 2 % smaller. */
+/** For mksquashfs. Its default level for zstd is 15, which takes four times as long as 9 and saves 2 %. */
 export const SQUASHFS_COMPRESSORS = {
   "zstd": {
     levels: [1, 22],
@@ -81,11 +81,11 @@ export const SQUASHFS_COMPRESSORS = {
   "xz": { args: () => ["-comp", "xz"] },
   "lz4": { args: () => ["-comp", "lz4"] },
   "lz4hc": { args: () => ["-comp", "lz4", "-Xhc"] },
-  // The inode table's, too. A compressor has to be named even so: the kernel wants to know it.
+  // Not even the inode table is compressed. A compressor must be named anyway: the kernel requires one.
   "none": { args: () => ["-comp", "gzip", "-noI", "-noId", "-noD", "-noF", "-noX"] },
 } as const satisfies Compressors;
 
-/** Of mkfs.erofs. Linux reads lz4 since 5.4, lzma since 5.16, deflate since 6.6, zstd since 6.10. */
+/** For mkfs.erofs. Linux supports lz4 since 5.4, lzma since 5.16, deflate since 6.6 and zstd since 6.10. */
 export const EROFS_COMPRESSORS = {
   "lz4hc": { levels: [0, 12], args: (level) => [erofs("lz4hc", level)] },
   "lz4": { args: () => ["-zlz4"] },

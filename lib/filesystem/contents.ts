@@ -1,8 +1,8 @@
 /**
- * What one filesystem holds: a subtree of the input, less some of it, plus what the plan adds.
+ * What one filesystem holds: a subtree of the input, minus what is left out, plus what the plan adds.
  *
- * `select` resolves that into entries, which ext4 and FAT both start from. It reads no disk and changes no
- * tree: an entry is a row of {@link Nodes}, or one that was {@link Added}.
+ * `select` resolves this to the entries that all filesystems are made from. It does not access the disk or change the
+ * tree: an entry is a row of {@link Nodes}, or a {@link ResolvedFile}.
  *
  * @module
  */
@@ -12,38 +12,38 @@ import type { Recipe } from "../efi/recipes.ts";
 import { children, compareNames, nameBytes, type Nodes } from "../tree/nodes.ts";
 import { type Change, countChanges, key, planChanges } from "./changes.ts";
 
-/** Plain data. Paths of `omit` and `add` start at the root of the filesystem, not at that of the tree. */
+/** Plain data. Paths in `omit` and `add` are relative to the root of the filesystem, not of the tree. */
 export interface Contents {
-  /** Directory of the tree that becomes the filesystem's root; absent: an empty root directory. */
+  /** The directory of the tree that becomes the filesystem's root; absent: an empty root directory. */
   readonly from?: string;
-  /** Left out with all below them; with a trailing slash only what is below them. Symlinks are not followed. */
+  /** Paths to leave out with everything below; with a trailing slash, only what is below. Symlinks are not followed. */
   readonly omit: readonly string[];
-  /** Rows of the tree that are left out wherever they stand, with all below them. */
+  /** Rows of the tree to leave out wherever they are, with everything below. */
   readonly without?: ReadonlySet<number>;
-  /** Entries that replace or join those of the subtree. Missing parents are made (0755, root:root). */
+  /** Entries to add to the subtree or replace. Missing parents are created (0755, root:root). */
   readonly add: readonly ExtraFile[];
 }
 
 export type ExtraFile =
   | { readonly path: string; readonly type: "directory"; readonly mode?: number }
   | { readonly path: string; readonly type: "file"; readonly mode?: number; readonly text: string }
-  /** Made of files of the tree when the filesystem is. */
+  /** Made from files of the tree when the filesystem is made. */
   | { readonly path: string; readonly type: "made"; readonly recipe: Recipe }
-  /** A file of the tree under another name; symlinks on the way to it are followed inside the tree. */
+  /** A file of the tree under another name. Symlinks in `from` are resolved inside the tree. */
   | { readonly path: string; readonly type: "copy"; readonly from: string };
 
-/** An entry that the tree does not have as it is. */
+/** An entry that is not in the tree, or not with these attributes or contents. */
 export interface ResolvedFile {
   readonly name: Uint8Array<ArrayBuffer>;
   /** Type and permissions, as `st_mode`. */
   readonly mode: number;
-  /** The row whose owner and xattrs it has; root's and none otherwise. */
+  /** The row it takes owner and xattrs from; without one, it belongs to root and has no xattrs. */
   readonly attributesFrom: number | undefined;
-  /** The row whose contents and modification time it has. */
+  /** The row it takes contents and modification time from. */
   readonly contentsFrom: number | undefined;
-  /** The contents of a file that was written by the plan. */
+  /** The contents of a file that the plan wrote. */
   readonly text: Uint8Array<ArrayBuffer> | undefined;
-  /** What makes the contents, and their size in bytes. */
+  /** The recipe for the contents, and their size in bytes. */
   readonly made?: { readonly recipe: Recipe; readonly size: number };
 }
 
@@ -51,7 +51,7 @@ export interface ResolvedFile {
 export interface Selection {
   readonly nodes: Nodes;
   readonly count: number;
-  /** The row of the entry, or below zero: the complement (`~`) of its place in `added`. */
+  /** The row of the entry, or if negative the complement (`~`) of its index in `added`. */
   readonly source: Int32Array<ArrayBuffer>;
   readonly parent: Uint32Array<ArrayBuffer>;
   readonly firstChild: Uint32Array<ArrayBuffer>;
@@ -59,19 +59,19 @@ export interface Selection {
   readonly added: readonly ResolvedFile[];
 }
 
-/** What was added to an entry, or `undefined` when it is a row of the tree as it is. */
+/** The added file behind an entry, or `undefined` if it is an unchanged row of the tree. */
 export function addedOf(selection: Selection, entry: number): ResolvedFile | undefined {
   const source = selection.source[entry]!;
   return source < 0 ? selection.added[~source] : undefined;
 }
 
-/** The row that an entry has its owner and xattrs from. */
+/** The row that an entry takes owner and xattrs from. */
 export function attributesOf(selection: Selection, entry: number): number | undefined {
   const source = selection.source[entry]!;
   return source < 0 ? selection.added[~source]!.attributesFrom : source;
 }
 
-/** The row that an entry has its contents and modification time from. */
+/** The row that an entry takes contents and modification time from. */
 export function contentsOf(selection: Selection, entry: number): number | undefined {
   const source = selection.source[entry]!;
   return source < 0 ? selection.added[~source]!.contentsFrom : source;
@@ -82,7 +82,7 @@ export function modeOf(selection: Selection, entry: number): number {
   return addedOf(selection, entry)?.mode ?? selection.nodes.mode[selection.source[entry]!]!;
 }
 
-/** Bytes of a file or of a link's target; 0 for everything else. */
+/** Bytes of a file or of a link's target; 0 for anything else. */
 export function sizeOf(selection: Selection, entry: number): number {
   const { text, made } = addedOf(selection, entry) ?? {};
   const node = contentsOf(selection, entry);
@@ -90,18 +90,18 @@ export function sizeOf(selection: Selection, entry: number): number {
   return text ? text.length : node === undefined ? 0 : selection.nodes.size[node]!;
 }
 
-/** The name as bytes, without a NUL; the root's is empty. */
+/** The name as bytes, without a NUL; empty for the root. */
 export function nameOf(selection: Selection, entry: number): Uint8Array<ArrayBuffer> {
   return addedOf(selection, entry)?.name ?? nameBytes(selection.nodes, selection.source[entry]!);
 }
 
-/** How many bytes the name has. */
+/** Bytes of the name. */
 export function nameLengthOf(selection: Selection, entry: number): number {
   const source = selection.source[entry]!;
   return source < 0 ? selection.added[~source]!.name.length : selection.nodes.nameLength[source]!;
 }
 
-/** The path in the filesystem, for people. */
+/** The path in the filesystem, for messages. */
 export function entryPath(selection: Selection, entry: number): string {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   const names: string[] = [];
@@ -112,9 +112,9 @@ export function entryPath(selection: Selection, entry: number): string {
 }
 
 /**
- * Resolves contents into the entries of one filesystem.
+ * Resolves contents to the entries of one filesystem.
  *
- * @throws {BuildError} when `from` is not a directory, or a copy's source is not a file.
+ * @throws {BuildError} when `from` is not a directory, or the source of a copy is not a file.
  */
 export function select(nodes: Nodes, contents: Contents): Selection {
   const root = planChanges(nodes, contents);
@@ -151,7 +151,7 @@ export function select(nodes: Nodes, contents: Contents): Selection {
   return selection;
 }
 
-/** The children of a directory, sorted, each with its row in the tree or its change or both. */
+/** The children of a directory, sorted, each with its row in the tree, its change, or both. */
 function* merge(
   nodes: Nodes,
   directory: number | undefined,

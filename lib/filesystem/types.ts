@@ -1,5 +1,5 @@
 /**
- * What is asked of a filesystem, and what it will be: plain data, which planning makes and `make/` carries out.
+ * Requests for filesystems and their plans: plain data, made by planning and carried out in `make/`.
  *
  * @module
  */
@@ -11,50 +11,50 @@ import type { Ext4Plan } from "./ext4/plan.ts";
 import type { FatEntry, FatGeometry } from "./fat/geometry.ts";
 import type { StreamPlan } from "./squashfs-erofs.ts";
 
-/** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */
+/** The requirements for a filesystem. At most one of `size` and `free` is set; with neither, it is as small as possible. */
 export interface FilesystemRequest {
   readonly label: string;
-  /** Where the filesystem has a UUID; one with a shorter identity derives it from the seed. */
+  /** For filesystems with a UUID; those with a shorter identity derive it from the seed. */
   readonly uuid: string;
   readonly hashSeed: string;
   readonly seed: string;
   /** Seconds since 1970. */
   readonly time: number;
-  /** Bytes of a sector of the disk (512). */
+  /** Bytes per sector of the disk. Default: 512. */
   readonly sector?: number;
   /** Exact size in bytes. */
   readonly size?: number;
-  /** Bytes that df is to show as available. */
+  /** Bytes that df must show as available. */
   readonly free?: number;
-  /** Absent: what the filesystem uses by default. */
+  /** Absent: the filesystem's default. */
   readonly compression?: Compression;
 }
 
-/** What a tree needs of a program beyond what any tree does. */
+/** A program version that a tree needs, beyond what every tree needs. */
 export interface VersionNeed {
   readonly program: ProgramName;
-  /** The first version that can. */
+  /** The first version that can do it. */
   readonly version: string;
-  /** What needs it: `the minor number 600000 of "/dev/x"`. */
+  /** What needs it, e.g. `the minor number 600000 of "/dev/x"`. */
   readonly problem: string;
 }
 
-/** What is known of every filesystem. */
+/** What the plans of all filesystems have. */
 interface CommonFilesystemPlan {
   /** Bytes. */
   readonly size: number;
   /**
-   * Set when its size is known only when it is made: `size` is then an estimate, or that of the space for it. It is made
-   * in an empty file of its own, which then ends where the filesystem does.
+   * Set if the size is not known until the filesystem is made: `size` is an estimate, or the space for it. It is made in
+   * a separate file, which ends where the filesystem does.
    */
   readonly estimate?: true;
-  /** The file that already holds it, and only needs to be copied into its place. */
+  /** The file that already holds it and only needs to be copied. */
   readonly made?: string;
-  /** Empty where the filesystem has none. */
+  /** Empty if the filesystem has none. */
   readonly label: string;
-  /** As blkid and `/dev/disk/by-uuid` show it; empty where the filesystem has none. */
+  /** As blkid and `/dev/disk/by-uuid` show it; empty if the filesystem has none. */
   readonly uuid: string;
-  /** Bytes that df will show as available, where that is known. */
+  /** Bytes that df will show as available, if known. */
   readonly free?: number;
   /** Files, directories and other entries. */
   readonly entries: number;
@@ -65,14 +65,14 @@ interface CommonFilesystemPlan {
   readonly needs?: readonly VersionNeed[];
 }
 
-/** What the writer of a filesystem needs besides, and nobody else looks at. */
+/** What only the writer of each filesystem needs. */
 export interface Writers {
   readonly ext4: Ext4Plan;
   readonly vfat: FatPlan;
   readonly squashfs: StreamPlan;
   readonly erofs: StreamPlan;
   readonly grub: GrubBiosPlan;
-  /** The hashes of dm-verity, as veritysetup makes them. */
+  /** The dm-verity hashes that veritysetup writes. */
   readonly verity: null;
   /** The signature of the root hash, as JSON. */
   readonly signature: null;
@@ -83,7 +83,7 @@ export interface FatPlan {
   /** Volume serial number, eight hexadecimal digits. */
   readonly serial: string;
   readonly label: string;
-  /** Seconds since 1970 of what the build makes, and of files whose time FAT cannot hold. */
+  /** Seconds since 1970: the time of files that the build makes, and of those whose time FAT cannot store. */
   readonly time: number;
   /** Sorted by path. */
   readonly entries: readonly FatEntry[];
@@ -91,7 +91,7 @@ export interface FatPlan {
 
 /** GRUB in a BIOS boot partition. */
 export interface GrubBiosPlan {
-  /** Number of the partition that has the menu, from 1. */
+  /** Number of the partition with the menu, from 1. */
   readonly bootPartition: number;
   /** The directory of the menu on it. */
   readonly menu: string;
@@ -99,7 +99,7 @@ export interface GrubBiosPlan {
   readonly directory: string;
 }
 
-/** A filesystem, or what else a partition holds, as decided. */
+/** The plan for the contents of a partition: a filesystem, or something else. */
 export type FilesystemPlan = {
   [T in keyof Writers]: CommonFilesystemPlan & { readonly type: T; readonly writer: Writers[T] };
 }[keyof Writers];

@@ -277,7 +277,7 @@ Deno.test(
         { geometry: { ...geometry, ...change }, entries: [], time: TIME },
         { root, nodes },
       )];
-      const wrong = /^BuildError: Cannot fill the filesystem: mkfs.vfat made it otherwise than planned/;
+      const wrong = /^BuildError: Cannot fill the filesystem: mkfs.vfat did not make it as planned/;
       for (
         const change of [{ sector: 4096 }, { perCluster: 8 }, { reserved: 4 }, { bits: 16 }, {
           clusters: 1e6,

@@ -1,5 +1,5 @@
 /**
- * What a selection needs in an ext4, wherever it will stand: inode numbers, links, blocks.
+ * What a selection needs in an ext4, wherever it will be placed: inode numbers, links, blocks.
  *
  * @module
  */
@@ -27,7 +27,7 @@ import { planXattrs } from "./xattr.ts";
 
 const ROOT_INODE = 2;
 const LOST_AND_FOUND = new TextEncoder().encode("lost+found");
-/** A link's target below this size stands in the inode itself. */
+/** A link target shorter than this is stored in the inode itself. */
 const FAST_SYMLINK_SIZE = 60;
 /** `EXT4_LINK_MAX`. A directory with more subdirectories has a link count of 1 (`dir_nlink`). */
 const MAX_LINKS = 65000;
@@ -37,26 +37,26 @@ const MAX_FILE_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;
 /** One cell per entry of the selection. */
 export interface Allocation {
   readonly inode: Uint32Array<ArrayBuffer>;
-  /** Whether the entry is the first name of its inode, which it is read for. */
+  /** Whether the entry is the first name of its inode. Only the first name writes the inode. */
   readonly isFirst: Uint8Array<ArrayBuffer>;
-  /** Link count of the inode, at its first name. */
+  /** Link count of the inode, at its first name only. */
   readonly links: Uint32Array<ArrayBuffer>;
-  /** Blocks of contents, at the first name; those of extent tree and xattrs are not in it. */
+  /** Blocks of contents, at the first name only, without extent tree and xattrs. */
   readonly blocks: Uint32Array<ArrayBuffer>;
   readonly hasXattrBlock: Uint8Array<ArrayBuffer>;
-  /** The highest inode that is used; all from 1 to it are. */
+  /** The highest inode number in use; so are all below it. */
   readonly lastInode: number;
-  /** All blocks of contents and xattrs. */
+  /** Blocks of contents and xattrs of all entries. */
   readonly totalBlocks: number;
 }
 
-/** Counts for a selection that has a `lost+found`. @throws {BuildError} naming the entry that ext4 cannot hold. */
+/** Allocates for a selection with a `lost+found`. @throws {BuildError} naming an entry that ext4 cannot hold. */
 export function allocationOf(selection: Selection, seed: HashSeed): Allocation {
   const { count, nodes } = selection;
   const lostAndFound = entryNamed(selection, LOST_AND_FOUND).entry;
   const inode = new Uint32Array(count), links = new Uint32Array(count), blocks = new Uint32Array(count);
   const isFirst = new Uint8Array(count), hasXattrBlock = new Uint8Array(count);
-  /** For each row of the tree that several names share: its first entry, plus one. */
+  /** For each row of the tree: the first entry that uses it, plus one. */
   const firstName = new Uint32Array(nodes.count);
   const xattrBlockOf = new Map<number, boolean>([[0, false]]);
   let next = FIRST_INODE + 1, totalBlocks = 0;
@@ -69,7 +69,7 @@ export function allocationOf(selection: Selection, seed: HashSeed): Allocation {
         const first = firstName[link]! - 1;
         inode[entry] = inode[first]!;
         if (++links[first]! > MAX_LINKS) {
-          throw cannotStore(selection, entry, `more than ${MAX_LINKS} hard links`);
+          throw cannotStore(selection, entry, `it has more than ${MAX_LINKS} hard links`);
         }
         continue;
       }
@@ -92,13 +92,13 @@ export function isDirectory(mode: number): boolean {
   return isDirectoryMode(mode);
 }
 
-/** What `i_links_count` says. */
+/** The value of `i_links_count`. */
 export function linkCount(allocation: Allocation, entry: number): number {
   const links = allocation.links[entry]!;
   return links > MAX_LINKS ? 1 : links;
 }
 
-/** Where an entry of the root directory is, or would be. */
+/** The position of an entry of the root directory, or where it would be inserted. */
 function entryNamed(selection: Selection, name: Uint8Array): { entry: number; found: boolean } {
   const first = selection.firstChild[0]!, end = first + selection.childCount[0]!;
   let entry = first;
@@ -107,9 +107,9 @@ function entryNamed(selection: Selection, name: Uint8Array): { entry: number; fo
 }
 
 /**
- * The selection with the `lost+found` that e2fsck puts orphans into. One that the tree has stays as it is.
+ * Adds the `lost+found` that e2fsck puts orphans into, unless the tree has one.
  *
- * @throws {BuildError} when the tree has something else of that name.
+ * @throws {BuildError} when the tree has something else by that name.
  */
 export function withLostAndFound(selection: Selection): Selection {
   const { entry: place, found } = entryNamed(selection, LOST_AND_FOUND);
@@ -164,7 +164,7 @@ function blocksOf(selection: Selection, entry: number): number {
         throw cannotStore(
           selection,
           entry,
-          `${formatBytes(size)} are more than ${formatBytes(MAX_FILE_SIZE)}`,
+          `its ${formatBytes(size)} are more than ${formatBytes(MAX_FILE_SIZE)}`,
         );
       }
       const ranges = rangesOf(selection, entry, Math.ceil(size / BLOCK_SIZE));
@@ -177,7 +177,7 @@ function blocksOf(selection: Selection, entry: number): number {
   }
 }
 
-/** The logical blocks of an entry that hold data, as pairs of start and end; `blocks` when it has no holes. */
+/** The logical blocks of an entry that hold data, as pairs of start and end. Without holes, that is `0, blocks`. */
 function rangesOf(selection: Selection, entry: number, blocks: number): number[] {
   const node = contentsOf(selection, entry);
   const data = node === undefined || addedOf(selection, entry)?.text
@@ -201,20 +201,20 @@ function needsXattrBlock(selection: Selection, entry: number, known: Map<number,
   if (needed === undefined) {
     const plan = planXattrs(xattrsOf(selection.nodes, node));
     if (!plan) {
-      throw cannotStore(selection, entry, "its extended attributes do not fit into one block of 4 KiB");
+      throw cannotStore(selection, entry, "its extended attributes do not fit into a block of 4 KiB");
     }
     known.set(at, needed = plan.block.length > 0);
   }
   return needed;
 }
 
-/** Where one inode stands. */
+/** Where the blocks of an entry are. */
 interface EntryPlacement extends Placement {
-  /** 0: none. */
+  /** 0 if there is none. */
   readonly xattrBlock: number;
 }
 
-/** Takes the blocks of one entry from the space: contents, extent tree, xattrs. */
+/** Takes the blocks of one entry from the free space: contents, extent tree, xattrs. */
 export function placeEntry(
   allocation: Allocation,
   selection: Selection,
@@ -225,7 +225,7 @@ export function placeEntry(
   return { ...placement, xattrBlock: allocation.hasXattrBlock[entry]! ? takeBlock(space) : 0 };
 }
 
-/** Takes the same blocks without saying which, where that is quick: without holes, in one piece. */
+/** Takes the same blocks without returning where they are. Fast for a file without holes that fits in one piece. */
 export function skipEntry(allocation: Allocation, selection: Selection, space: Space, entry: number): void {
   const blocks = allocation.blocks[entry]! + allocation.hasXattrBlock[entry]!;
   if (blocks === 0) return;
@@ -234,9 +234,9 @@ export function skipEntry(allocation: Allocation, selection: Selection, space: S
   if (hasHoles || !skip(space, blocks)) placeEntry(allocation, selection, space, entry);
 }
 
-/** What stands before the first entry. */
+/** Where the blocks of the filesystem's own inodes are, before those of the first entry. */
 export interface SystemPlacement {
-  /** The block of the resize inode that points to the reserved descriptor blocks. */
+  /** The resize inode's block of pointers to the reserved descriptor blocks. */
   readonly resize: number;
   readonly journal: Placement;
 }

@@ -1,5 +1,5 @@
 /**
- * Directories: entries packed into one block, or hash-indexed leaves with a tree of one or two levels above.
+ * Directories: entries packed into one block, or hash-indexed leaves below a tree of one or two levels.
  *
  * https://docs.kernel.org/filesystems/ext4/dynamic.html#directory-entries
  *
@@ -15,15 +15,15 @@ import { BLOCK_SIZE } from "./layout.ts";
 /** `struct ext4_dir_entry_tail`: a checksum that looks like an unused entry. */
 const TAIL_SIZE = 12;
 const ROOM = BLOCK_SIZE - TAIL_SIZE;
-/** `.` and `..` in the first block. */
+/** Bytes of `.` and `..` in the first block. */
 const DOTS_SIZE = 24;
-/** `struct dx_root_info` stands behind them, then the index; both kinds of index end with a checksum. */
+/** After them come `struct dx_root_info` and the index. Root and nodes of the index end with a checksum. */
 const ROOT_INDEX_AT = 32, NODE_INDEX_AT = 8;
 const ROOT_LIMIT = (BLOCK_SIZE - ROOT_INDEX_AT - 8) / 8;
 const NODE_LIMIT = (BLOCK_SIZE - NODE_INDEX_AT - 8) / 8;
 const HALF_MD4 = 1;
 
-/** `file_type` of an entry, by the upper four bits of the mode. */
+/** `file_type` of an entry, by the top four bits of the mode. */
 const FILE_TYPE: Readonly<Record<number, number>> = {
   0o10: 1,
   0o04: 2,
@@ -34,24 +34,24 @@ const FILE_TYPE: Readonly<Record<number, number>> = {
   0o12: 7,
 };
 
-/** The entries of one directory, block by block. */
+/** How the entries of one directory are spread over its blocks. */
 interface DirectoryPlan {
-  /** All blocks of the directory, those of the index included. */
+  /** Number of blocks, including those of the index. */
   readonly blocks: number;
-  /** Entries of the selection in the order in which they are stored. */
+  /** Entries of the selection in storage order. */
   readonly order: Uint32Array<ArrayBuffer>;
-  /** Where in `order` each leaf begins; without an index there is one. */
+  /** Where each leaf starts in `order`. Without an index, there is a single leaf. */
   readonly leaves: readonly number[];
-  /** The hashes in that order; absent without an index. */
+  /** The hashes in the same order; absent without an index. */
   readonly hashes?: Uint32Array<ArrayBuffer>;
 }
 
-/** Bytes of one entry: eight and the name, in steps of four. */
+/** Bytes of one entry: eight plus the name, rounded up to a multiple of four. */
 function entrySize(nameLength: number): number {
   return (8 + nameLength + 3) & ~3;
 }
 
-/** Decides where the entries of a directory go. @throws {BuildError} when they are too many. */
+/** Decides where the entries of a directory go. @throws {BuildError} when there are too many. */
 export function planDirectory(selection: Selection, directory: number, seed: HashSeed): DirectoryPlan {
   const first = selection.firstChild[directory]!, count = selection.childCount[directory]!;
   let size = DOTS_SIZE;
@@ -66,7 +66,7 @@ export function planDirectory(selection: Selection, directory: number, seed: Has
   const keys = new Float64Array(count);
   for (let i = 0; i < count; i++) {
     const name = nameOf(selection, first + i);
-    // Hash and place in one number, so that equal hashes keep the order of the names: 31 and 22 bits.
+    // Hash (31 bits) and position (22 bits) in one number, so that equal hashes keep the order of the names.
     keys[i] = hashName(name, 0, name.length, seed) / 2 * 2 ** 22 + i;
   }
   keys.sort();
@@ -89,24 +89,24 @@ export function planDirectory(selection: Selection, directory: number, seed: Has
     throw new BuildError(
       `Cannot store ${quote(entryPath(selection, directory))}: ${count} entries are too many`,
       {
-        hint: "ext4 holds some millions of entries in one directory; spread them over several",
+        hint: "An ext4 directory holds a few million entries; spread them over several directories",
       },
     );
   }
   return { blocks: 1 + nodes + leaves.length, order, leaves, hashes };
 }
 
-/** What the blocks of a directory say besides its entries. */
+/** The inodes that the blocks of a directory refer to. */
 interface DirectoryInodes {
   readonly self: number;
   readonly parent: number;
-  /** The inode of an entry of the selection. */
+  /** Returns the inode number of an entry of the selection. */
   readonly of: (entry: number) => number;
   /** The checksum seed of the directory's inode. */
   readonly seed: number;
 }
 
-/** Fills one block after the other, in their logical order; `next` gives each, zeroed. */
+/** Writes the blocks in logical order; `next` returns each one, zeroed. */
 export function writeDirectory(
   selection: Selection,
   plan: DirectoryPlan,
@@ -133,7 +133,7 @@ export function writeDirectory(
       last = at;
       at += size;
     }
-    // The last entry takes what is left.
+    // The last entry takes up the rest of the block.
     view.setUint16(last + 4, ROOM - last, true);
     writeEntry(view, ROOM, 0, TAIL_SIZE, 0, 0xde);
     view.setUint32(BLOCK_SIZE - 4, crc32c(inodes.seed, block, 0, ROOM), true);
@@ -155,7 +155,7 @@ function writeEntry(
   view.setUint8(at + 7, type);
 }
 
-/** `.` and `..`; the second is `size` bytes long. */
+/** Writes `.` and `..`; the record of `..` is `size` bytes long. */
 function writeDots(view: DataView, { self, parent }: DirectoryInodes, size: number): void {
   const DOT = 0x2e;
   writeEntry(view, 0, self, 12, 1, 2);
@@ -164,7 +164,7 @@ function writeDots(view: DataView, { self, parent }: DirectoryInodes, size: numb
   view.setUint16(20, DOT | DOT << 8, true);
 }
 
-/** The root of the hash tree (`struct dx_root`) and, with many leaves, its nodes (`struct dx_node`). */
+/** Writes the root of the hash tree (`struct dx_root`) and, if there are many leaves, its nodes (`struct dx_node`). */
 function writeIndex(
   { leaves, order }: DirectoryPlan,
   hashes: Uint32Array<ArrayBuffer>,
@@ -172,7 +172,7 @@ function writeIndex(
   next: () => Uint8Array<ArrayBuffer>,
 ): void {
   const nodes = leaves.length <= ROOT_LIMIT ? 0 : Math.ceil(leaves.length / NODE_LIMIT);
-  /** The first hash of a leaf; odd when the leaf before ends with the same one. */
+  /** The first hash of a leaf; odd if the previous leaf ends with the same hash. */
   const hashOf = (leaf: number) => {
     const at = leaves[leaf]!;
     return at > 0 && at < order.length && hashes[at] === hashes[at - 1] ? hashes[at]! + 1 : hashes[at]!;
@@ -198,7 +198,7 @@ function writeIndex(
   }
 }
 
-/** `struct dx_entry` for each block below. Limit and count stand where the first one's hash would. */
+/** Writes a `struct dx_entry` for each block below. The first one has limit and count in place of a hash. */
 function writeIndexEntries(
   block: Uint8Array<ArrayBuffer>,
   view: DataView,
@@ -213,7 +213,7 @@ function writeIndexEntries(
   });
   view.setUint16(at, limit, true);
   view.setUint16(at + 2, below.length, true);
-  // `struct dx_tail` stands behind the last possible entry; its checksum counts as zero in itself.
+  // `struct dx_tail` follows the last possible entry. Its checksum is computed with the checksum field as zero.
   const sum = crc32cWord(crc32cWord(crc32c(seed, block, 0, at + below.length * 8), 0), 0);
   view.setUint32(at + limit * 8 + 4, sum, true);
 }

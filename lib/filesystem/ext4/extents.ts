@@ -1,5 +1,5 @@
 /**
- * The free space as a line that is used up from the front, and files as extents on it.
+ * Free space that is used up from the front, and the extents of files in it.
  *
  * https://docs.kernel.org/filesystems/ext4/ifork.html#extent-tree
  *
@@ -9,23 +9,23 @@
 import { crc32c } from "../../core/crc32c.ts";
 import { BLOCK_SIZE } from "./layout.ts";
 
-/** The rest of the free space; `take` moves its front. */
+/** The remaining free space. */
 export interface Space {
-  /** Pairs: first block, and the block behind the last. */
+  /** Pairs of first block and end (exclusive). */
   readonly runs: Uint32Array<ArrayBuffer>;
-  /** The pair that the front is in. */
+  /** Index of the pair that contains `front`. */
   run: number;
   front: number;
 }
 
-/** Thrown by {@link take}; whoever plans a size catches it. */
+/** Thrown when there is no free block left. Code that tries out sizes catches it. */
 export const FULL = Symbol("no free block left");
 
 export function newSpace(runs: Uint32Array<ArrayBuffer>): Space {
   return { runs, run: 0, front: runs[0] ?? 0 };
 }
 
-/** Takes up to `count` contiguous blocks and returns the first; how many it were is `front` less that. */
+/** Takes up to `count` contiguous blocks and returns the first; their number is `space.front` minus that. */
 function takeRun(space: Space, count: number): number {
   const { runs } = space;
   while (space.run < runs.length && space.front === runs[space.run + 1]) {
@@ -38,7 +38,7 @@ function takeRun(space: Space, count: number): number {
   return start;
 }
 
-/** Takes blocks if the front has so many in one piece, and they need no extent tree. */
+/** Takes `count` blocks if they are free in one piece at the front and need no extent tree. @returns whether it did. */
 export function skip(space: Space, count: number): boolean {
   const end = space.front + count;
   if (count > MAX_EXTENT || end > (space.runs[space.run + 1] ?? 0)) return false;
@@ -51,30 +51,30 @@ export function takeBlock(space: Space): number {
   return takeRun(space, 1);
 }
 
-/** Blocks that stay free. */
+/** The number of free blocks left. */
 export function remaining({ runs, run, front }: Space): number {
   let count = 0;
   for (let at = run; at < runs.length; at += 2) count += runs[at + 1]! - (at === run ? front : runs[at]!);
   return count;
 }
 
-/** So many blocks fit into one extent that is initialized (`ee_len`). */
+/** Maximum length of an initialized extent in blocks (`ee_len`). */
 const MAX_EXTENT = 32768;
-/** What fits behind the header of an inode (60 bytes) and of a block (which ends with a checksum). */
+/** Extents that fit after the header: in an inode (60 bytes), and in a block (which ends with a checksum). */
 const EXTENTS_IN_INODE = 4;
 const EXTENTS_IN_BLOCK = 340;
 
 /** Where a file is. Extents are triples: first logical block, first physical block, length. */
 export interface Placement {
   readonly extents: readonly number[];
-  /** Blocks of the extent tree, leaves first; none when the extents fit into the inode. */
+  /** Blocks of the extent tree, leaves first; empty if the extents fit into the inode. */
   readonly tree: readonly number[];
 }
 
 /**
- * Places the blocks of one file at the front of the space, and its extent tree behind them.
+ * Places the blocks of one file at the front of the free space, followed by its extent tree.
  *
- * @param ranges Pairs: first logical block, and the block behind the last. What is not in them is a hole.
+ * @param ranges Pairs of first logical block and end (exclusive). Anything between them is a hole.
  */
 export function placeFile(space: Space, ranges: ArrayLike<number>): Placement {
   const extents: number[] = [];
@@ -104,7 +104,7 @@ function writeHeader(view: DataView, at: number, entries: number, max: number, d
   view.setUint32(at + 8, 0, true);
 }
 
-/** `struct ext4_extent`; the physical block has 48 bits, of which this project uses 32. */
+/** Writes `struct ext4_extent`. Block numbers could have 48 bits; this project uses 32. */
 function writeExtents(
   view: DataView,
   at: number,
@@ -114,14 +114,14 @@ function writeExtents(
 ): void {
   for (let i = from; i < to; i++, at += 12) {
     view.setUint32(at, extents[i * 3]!, true);
-    // A length of 32768 is initialized, everything above it would not be.
+    // Lengths above 32768 would mean that the extent is not initialized.
     view.setUint16(at + 4, extents[i * 3 + 2]!, true);
     view.setUint16(at + 6, 0, true);
     view.setUint32(at + 8, extents[i * 3 + 1]!, true);
   }
 }
 
-/** `struct ext4_extent_idx` for each node below: its first logical block and where it is. */
+/** Writes a `struct ext4_extent_idx` for each node below: its first logical block and its location. */
 function writeIndex(view: DataView, at: number, nodes: readonly (readonly [number, number])[]): void {
   for (const [logical, block] of nodes) {
     view.setUint32(at, logical, true);
@@ -132,7 +132,7 @@ function writeIndex(view: DataView, at: number, nodes: readonly (readonly [numbe
 }
 
 /**
- * Writes the root of the extent tree into `i_block` of an inode, and hands each block of the tree to `write`.
+ * Writes the root of the extent tree into `i_block` of an inode, and passes the other blocks of the tree to `write`.
  *
  * @param seed The checksum seed of the inode.
  */

@@ -1,8 +1,8 @@
 /**
  * Writes the entries of a plan into a formatted filesystem: inodes, directories, contents, xattrs.
  *
- * One pass in the order of the entries, in which blocks are taken from the front of the free space and
- * inodes are numbered: the image is written from front to back, in large pieces.
+ * One pass over the entries. Blocks are taken from the front of the free space and inodes numbered in the same
+ * order, so the image is written from front to back, in large pieces.
  *
  * @module
  */
@@ -44,8 +44,9 @@ import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
 import type { Ext4Plan } from "./plan.ts";
 import { planXattrs, writeInodeXattrs, xattrBlock } from "./xattr.ts";
 
-/** Larger pieces were slower: what was read is then no longer in the processor's cache when it is written. */
+/** Bytes to read ahead. */
 const LOOK_AHEAD = 32 * MiB;
+/** Larger buffers are slower: what was read falls out of the processor's cache before it is written. */
 const DATA_BUFFER = MiB, INODE_BUFFER = MiB / 4;
 
 /** The state of one fill. */
@@ -57,9 +58,9 @@ export interface Fill {
   readonly data: Writer;
   readonly inodes: Writer;
   readonly reader: Reader;
-  /** Opens the directories of the files that are asked for ahead of time. */
+  /** A reader of its own for files that are read ahead. */
   readonly readAheadReader: Reader;
-  /** The entry up to which files were asked for, and how many bytes of them were not read yet. */
+  /** The first entry that was not read ahead, and how many bytes were read ahead but not used yet. */
   ahead: number;
   aheadBytes: number;
   readonly time: Time;
@@ -86,7 +87,7 @@ export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number):
   };
 }
 
-/** Writes what was collected and closes what was opened. */
+/** Writes what is still buffered. */
 export function finishFill(fill: Fill): void {
   flush(fill.data);
   flush(fill.inodes);
@@ -98,8 +99,8 @@ export function closeFill(fill: Fill): void {
 }
 
 /**
- * Writes one entry and everything that its inode holds; further names of an inode write nothing. Yields
- * between the pieces of a large file.
+ * Writes one entry with its inode and contents; further names of the same inode write nothing. Yields between
+ * the pieces of a large file.
  */
 export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   const { plan: { allocation, selection, layout }, seed: filesystemSeed } = fill;
@@ -165,7 +166,7 @@ function askFlags(fill: Fill, fd: posix.Fd): void {
 
 function mtimeOf({ plan: { selection, request: { latest } }, time }: Fill, entry: number): Time {
   const node = contentsOf(selection, entry);
-  // A file of the tree under another name was added like one with a text: at the time of the build.
+  // A copy that the build adds gets the time of the build, like any other file that it adds.
   if (node === undefined || selection.source[entry]! < 0 && isFile(selection, entry)) return time;
   const { mtimeSeconds, mtimeNanoseconds } = selection.nodes;
   const seconds = mtimeSeconds[node]!, nanoseconds = mtimeNanoseconds[node]!;
@@ -181,7 +182,7 @@ function fillBlock(fill: Fill, block: number, contents: Uint8Array<ArrayBuffer>)
   room(fill.data, block * BLOCK_SIZE, BLOCK_SIZE).set(contents);
 }
 
-/** Zeroed room for one block of a file after the other. */
+/** Returns a function that gives the blocks of a file one by one, zeroed. */
 function blocksOf(fill: Fill, { extents }: Placement): () => Uint8Array<ArrayBuffer> {
   let extent = 0, done = 0;
   return () => {
@@ -205,13 +206,13 @@ function fillDirectory(fill: Fill, entry: number, placement: Placement, seed: nu
   );
 }
 
-/** The contents of a file that the tree does not have. */
+/** The contents of a file that is not in the tree. */
 function addedBytes({ plan: { selection }, reader: { root } }: Fill, entry: number) {
   const { text, made } = addedOf(selection, entry) ?? {};
   return made ? makeRecipe(root, selection.nodes, made.recipe) : text;
 }
 
-/** The contents of a file, or the target of a long symlink. */
+/** Writes the contents of a file, or the target of a long symlink. */
 function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator<void, void> {
   const { plan: { selection }, reader, data } = fill;
   const node = contentsOf(selection, entry);
@@ -242,7 +243,7 @@ function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator
   }
 }
 
-/** Has the disk busy with the next files while this one is written. */
+/** Keeps the disk busy with the next files while this one is written. */
 function lookAhead(fill: Fill, entry: number): void {
   const { allocation, selection } = fill.plan;
   if (fill.ahead <= entry) {

@@ -1,5 +1,5 @@
 /**
- * The hash that ext4's directory index sorts names by: half MD4, with `char` taken as signed.
+ * The hash that ext4's directory index sorts names by: half MD4 with signed `char`.
  *
  * https://docs.kernel.org/filesystems/ext4/dynamic.html#hash-tree-directories, fs/ext4/hash.c of Linux.
  *
@@ -23,11 +23,11 @@ export function hashName(name: Uint8Array, from: number, to: number, seed: HashS
     halfMd4();
   }
   const hash = (state[1]! & ~1) >>> 0;
-  // The largest value is what the kernel marks the end of a directory with.
+  // The kernel uses the largest value to mark the end of a directory.
   return hash === 0xfffffffe ? 0xfffffffc : hash;
 }
 
-/** Up to 32 bytes of a name as eight words, padded with what is left of its length (`str2hashbuf`). */
+/** Up to 32 bytes of a name as eight words, padded with the remaining length (`str2hashbuf`). */
 function fillWords(name: Uint8Array, from: number, to: number): void {
   const left = to - from;
   let pad = left | left << 8;

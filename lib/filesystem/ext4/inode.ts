@@ -1,5 +1,5 @@
 /**
- * Inodes as ext4 stores them: 256 bytes, checksummed.
+ * Inodes as ext4 stores them: 256 bytes with a checksum.
  *
  * https://docs.kernel.org/filesystems/ext4/dynamic.html#index-nodes
  *
@@ -12,10 +12,10 @@ import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
 /** `i_flags`. */
 export const INDEX_FL = 0x1000, HUGE_FILE_FL = 0x40000, EXTENTS_FL = 0x80000;
 
-/** Where `i_block` is: 60 bytes of extents, of a short link target, or a device number. */
+/** Offset of `i_block`: 60 bytes for extents, a short link target, or a device number. */
 export const I_BLOCK = 40;
 
-/** `i_extra_isize`: how much of the inode behind its first 128 bytes are fields. */
+/** `i_extra_isize`: how many bytes after the first 128 of the inode are fields. */
 export const EXTRA_ISIZE = 128, INODE_EXTRA_SIZE = 32;
 
 /** A point in time: seconds since 1970, and nanoseconds. */
@@ -24,7 +24,7 @@ export interface Time {
   readonly nanoseconds: number;
 }
 
-/** What an inode says about a file besides where it is. */
+/** The fields of an inode, apart from `i_block`. */
 interface InodeFields {
   /** Type and permissions, as `st_mode`. */
   readonly mode: number;
@@ -32,22 +32,22 @@ interface InodeFields {
   readonly gid: number;
   readonly size: number;
   readonly links: number;
-  /** All blocks of the file, those of its extent tree and xattrs included. */
+  /** Blocks of the file, including its extent tree and xattrs. */
   readonly blocks: number;
   readonly flags: number;
   readonly mtime: Time;
-  /** Access, change and creation. */
+  /** atime, ctime and crtime. */
   readonly time: Time;
-  /** 0: none. */
+  /** 0 if there is none. */
   readonly xattrBlock: number;
 }
 
-/** Offsets of the times, and of the halves that `i_extra_isize` adds: nanoseconds and two more bits of seconds. */
+/** Offsets of the times, and of their extra fields: nanoseconds and two more bits of seconds. */
 export const TIMES = { atime: [8, 140], ctime: [12, 132], mtime: [16, 136], crtime: [144, 148] } as const;
 
 const FIRST_SECOND = -(2 ** 31), LAST_SECOND = 2 ** 34 - 2 ** 31 - 1;
 
-/** Writes one time. What ext4 cannot say (before 1901, after 2446) becomes the nearest that it can, as in Linux. */
+/** Writes one time, clamped to the range of ext4 (1901 to 2446), as Linux does. */
 export function writeTime(view: DataView, [low, extra]: readonly [number, number], time: Time): void {
   const seconds = Math.min(Math.max(time.seconds, FIRST_SECOND), LAST_SECOND);
   const nanoseconds = seconds === time.seconds ? time.nanoseconds : 0;
@@ -56,10 +56,10 @@ export function writeTime(view: DataView, [low, extra]: readonly [number, number
   view.setUint32(extra, (nanoseconds * 4 + epoch) >>> 0, true);
 }
 
-/** Fills a zeroed inode; `i_block`, xattrs and checksum are written by others. */
+/** Fills a zeroed inode, except for `i_block`, xattrs and checksum. */
 export function writeInode(view: DataView, fields: InodeFields): void {
   const { mode, uid, gid, size, links, blocks, flags, xattrBlock } = fields;
-  // Counted in sectors; a file of 2 TiB and more fills the upper half, too (`huge_file`).
+  // In sectors. Files of 2 TiB or more need the upper half, too (`huge_file`).
   const sectors = blocks * 8;
   view.setUint16(0, mode, true);
   view.setUint16(2, uid & 0xffff, true);
@@ -78,18 +78,18 @@ export function writeInode(view: DataView, fields: InodeFields): void {
   for (const at of [TIMES.atime, TIMES.ctime, TIMES.crtime]) writeTime(view, at, fields.time);
 }
 
-/** Where an inode is, in bytes. */
+/** The position of an inode, in bytes. */
 export function inodePosition({ inodesPerGroup, inodeTables }: Layout, inode: number): number {
   const group = Math.floor((inode - 1) / inodesPerGroup);
   return inodeTables[group]! * BLOCK_SIZE + ((inode - 1) % inodesPerGroup) * INODE_SIZE;
 }
 
-/** What the checksums of an inode, its extent tree and its directory blocks start from; the generation is 0. */
+/** The seed for the checksums of an inode, its extent tree and its directory blocks. The generation is 0. */
 export function inodeSeed(filesystemSeed: number, inode: number): number {
   return crc32cWord(crc32cWord(filesystemSeed, inode), 0);
 }
 
-/** Writes the checksum, over the inode with both of its halves as zero. */
+/** Writes the checksum, which is computed with both of its own halves as zero. */
 export function sealInode(inode: Uint8Array<ArrayBuffer>, seed: number): void {
   const LOW = 124, HIGH = 130;
   inode[LOW] =
@@ -104,7 +104,7 @@ export function sealInode(inode: Uint8Array<ArrayBuffer>, seed: number): void {
   inode[HIGH + 1] = sum >>> 24;
 }
 
-/** A device number in `i_block`: in 16 bits if it fits, else in 32. */
+/** Writes a device number into `i_block`: in 16 bits if it fits, otherwise in 32. */
 export function writeDevice(view: DataView, device: number): void {
   const major = device >>> 8 & 0xfff, minor = device & 0xff | device >>> 12 & 0xfff00;
   if (major < 256 && minor < 256) view.setUint32(I_BLOCK, major << 8 | minor, true);

@@ -1,10 +1,10 @@
 /**
- * Where `mke2fs` puts what an empty ext4 consists of: superblock copies, group descriptors, bitmaps and
- * inode tables. Pure arithmetic, so that a filesystem can be planned to the block before it exists.
+ * Where `mke2fs` puts the parts of an empty ext4: superblock copies, group descriptors, bitmaps and inode tables.
+ * Pure arithmetic, so that a filesystem can be planned to the block before it exists.
  *
- * With `packed_meta_blocks` all bitmaps and inode tables stand at the front, one after the other, and only
- * the copies of superblock and descriptors are spread: the rest is one long free space. `makeExt4` compares
- * what mke2fs wrote with this, so a version that would place things differently cannot go unnoticed.
+ * With `packed_meta_blocks`, all bitmaps and inode tables are at the front, one after another. Only the copies of
+ * superblock and descriptors are spread out; the rest is one long free space. `fillExt4` compares this with what
+ * mke2fs wrote, so a version that places things differently cannot go unnoticed.
  *
  * https://docs.kernel.org/filesystems/ext4/overview.html (block groups, flexible groups, sparse_super)
  *
@@ -13,41 +13,41 @@
 
 import { alignUp } from "../../core/units.ts";
 
-/** Always 4 KiB: a disk with sectors of 4096 bytes cannot mount smaller ones. */
+/** Always 4 KiB: on a disk with 4096-byte sectors, smaller blocks cannot be mounted. */
 export const BLOCK_SIZE = 4096;
 export const INODE_SIZE = 256;
 const INODES_PER_BLOCK = BLOCK_SIZE / INODE_SIZE;
-/** With the 64bit feature a descriptor has 64 bytes. */
+/** With the `64bit` feature, a descriptor has 64 bytes. */
 export const DESCRIPTOR_SIZE = 64;
 const DESCRIPTORS_PER_BLOCK = BLOCK_SIZE / DESCRIPTOR_SIZE;
-/** One bitmap is one block. */
+/** A bitmap is one block. */
 const BITS_PER_BLOCK = BLOCK_SIZE * 8;
 /** The resize inode has one pointer per reserved descriptor block, all in one block. */
 const POINTERS_PER_BLOCK = BLOCK_SIZE / 4;
 /** The first inode that is not reserved. */
 export const FIRST_INODE = 11;
 
-/** What an empty filesystem of some size and number of inodes looks like. */
+/** The layout of an empty filesystem of a given size and number of inodes. */
 export interface Layout {
-  /** May be fewer than asked for: a last group that would hold little but its own tables is left out. */
+  /** May be fewer than requested: a last group with hardly any room besides its own tables is left out. */
   readonly blocks: number;
   readonly blocksPerGroup: number;
   readonly inodesPerGroup: number;
   readonly groups: number;
   readonly descriptorBlocks: number;
-  /** Kept free behind the descriptors, so that the mounted filesystem can grow. */
+  /** Reserved after the descriptors, so that the mounted filesystem can grow. */
   readonly reservedDescriptorBlocks: number;
   readonly inodeTableBlocks: number;
   /** Block numbers, one per group. */
   readonly blockBitmaps: Uint32Array<ArrayBuffer>;
   readonly inodeBitmaps: Uint32Array<ArrayBuffer>;
   readonly inodeTables: Uint32Array<ArrayBuffer>;
-  /** What is left, as pairs: first block, and the block behind the last. */
+  /** The free space, as pairs of first block and end (exclusive). */
   readonly free: Uint32Array<ArrayBuffer>;
   readonly freeBlocks: number;
 }
 
-/** Whether a group holds a copy of superblock and descriptors: 0, 1 and powers of 3, 5 and 7. */
+/** Whether a group has a copy of superblock and descriptors: groups 0, 1 and powers of 3, 5 and 7 do. */
 export function hasSuperblock(group: number): boolean {
   return group <= 1 || [3, 5, 7].some((base) => {
     let power = base;
@@ -57,9 +57,9 @@ export function hasSuperblock(group: number): boolean {
 }
 
 /**
- * The layout of `blocks` blocks with room for at least `inodes` inodes, or `undefined` when they are too
- * few for that. A group has as many blocks as one bitmap counts, but fewer where the inodes, of which one
- * bitmap counts no more either, need more groups to stand in.
+ * The layout of `blocks` blocks with at least `inodes` inodes, or `undefined` if there are too few blocks. Blocks
+ * per group are as many as one bitmap can count. They are fewer if that many groups would not have enough inodes,
+ * whose bitmap has the same limit.
  */
 export function layoutOf(blocks: number, inodes: number): Layout | undefined {
   const groups = Math.max(1, Math.ceil(blocks / BITS_PER_BLOCK), Math.ceil(inodes / BITS_PER_BLOCK));
@@ -104,7 +104,7 @@ function layoutWith(blocksPerGroup: number, blocks: number, inodes: number): Lay
   }
 }
 
-/** Room for the filesystem to become 1024 times as large, as far as the resize inode can point. */
+/** Descriptor blocks for the filesystem to grow 1024-fold, as far as the resize inode can point. */
 function reservedDescriptors(blocks: number, blocksPerGroup: number, descriptorBlocks: number): number {
   const most = Math.min(blocks * 1024, 0xffffffff);
   const wanted = Math.ceil(Math.ceil(most / blocksPerGroup) / DESCRIPTORS_PER_BLOCK) - descriptorBlocks;

@@ -1,9 +1,9 @@
 /**
- * Fills an ext4 filesystem that mke2fs formatted inside an image.
+ * Fills an ext4 filesystem that mke2fs made inside an image.
  *
- * What mke2fs does is described by a table of features that Linux 5.10 and e2fsck 1.46 know, so that every
- * version gives the same bytes; what its versions or the machine would still make different (times, the
- * sign of the directory hash, the place of the journal) is written anew.
+ * mke2fs is given an explicit list of features that Linux 5.10 and e2fsck 1.46 support, so that every version
+ * gives the same bytes. Whatever still depends on its version or on the machine (times, the signedness of the
+ * directory hash, the location of the journal) is overwritten.
  *
  * @module
  */
@@ -26,21 +26,21 @@ import type { Ext4Plan } from "./plan.ts";
 import { SUPER, SUPERBLOCK_AT, writeSummary } from "./super.ts";
 import { writeSystemInodes } from "./system.ts";
 
-/** The event loop gets a turn this often. */
+/** Yield to the event loop this often. */
 const TURN_MS = 8;
 
 interface Ext4Options {
-  /** Told how many bytes of contents are written. */
+  /** Called with the bytes of contents written so far. */
   readonly onProgress?: (done: number) => void;
-  /** Ends the fill at the next opportunity. */
+  /** Aborts the fill at the next opportunity. */
   readonly signal?: AbortSignal;
 }
 
 /**
  * Fills the filesystem.
  *
- * @throws {BuildError} when mke2fs did something else than planned, when a file of the tree cannot be read or changed
- * since the walk, and when the image cannot be written.
+ * @throws {BuildError} when mke2fs deviated from the plan, when a file in the tree cannot be read or has changed since
+ * the walk, and when the image cannot be written.
  */
 export async function fillExt4(
   target: Target,
@@ -69,7 +69,7 @@ async function fill(
   assertLayout(image, layout, new DataView(superblock.buffer));
   const uuid = superblock.slice(SUPER.uuid, SUPER.uuid + 16);
   clearDirectories(image, layout);
-  // It comes back last of all: without it, nobody takes a half-filled filesystem for one.
+  // Restored at the very end: without a superblock, nothing mistakes a half-filled filesystem for a good one.
   writeAt(image, new Uint8Array(superblock.length), SUPERBLOCK_AT);
   const state = newFill(image, plan, root, crc32c(~0, uuid));
   const directories = new Uint32Array(layout.groups);
@@ -113,7 +113,7 @@ async function fill(
     return performance.now() - turn > TURN_MS;
   }
 
-  /** Gives signals, progress and other filesystems a turn. */
+  /** Reports progress, and lets signals and other filesystems have a turn. */
   async function pause(): Promise<void> {
     onProgress(state.data.written);
     await yieldToEventLoop();
@@ -122,7 +122,7 @@ async function fill(
   }
 }
 
-/** Compares what mke2fs made with the plan. */
+/** Compares the result of mke2fs with the plan. @throws {BuildError} when they differ. */
 function assertLayout(image: Image, layout: Layout, superblock: DataView): void {
   const table = readAt(image, layout.descriptorBlocks * BLOCK_SIZE, BLOCK_SIZE);
   const descriptors = new DataView(table.buffer);
@@ -139,13 +139,13 @@ function assertLayout(image: Image, layout: Layout, superblock: DataView): void 
         descriptors.getUint32(at + 8, true) === block;
     });
   if (!same) {
-    throw new BuildError("Cannot fill the filesystem: mke2fs placed its tables otherwise than planned", {
-      hint: "Use mke2fs 1.47, for example that of Debian 12 or 13",
+    throw new BuildError("Cannot fill the filesystem: mke2fs did not place its tables as planned", {
+      hint: "Use mke2fs 1.47, for example from Debian 12 or 13",
     });
   }
 }
 
-/** Zeroes the blocks of the two directories that mke2fs made: they stand where contents will, or nothing. */
+/** Zeroes the blocks of the two directories that mke2fs made: contents will go there, or nothing. */
 function clearDirectories(image: Image, layout: Layout): void {
   for (const number of [2, 11]) {
     const inode = new DataView(readAt(image, INODE_SIZE, inodePosition(layout, number)).buffer);

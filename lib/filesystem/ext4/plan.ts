@@ -1,8 +1,8 @@
 /**
- * Decides on an ext4 to the block: its size, its layout, and where everything will stand.
+ * Plans an ext4 to the block: its size, its layout, and where everything goes.
  *
- * The count is the allocation: a plan is good when all entries were placed in it once, by the same
- * functions that place them when the filesystem is filled.
+ * There is no estimate: a plan is tried by placing all entries, with the same functions that place them when
+ * the filesystem is filled.
  *
  * @module
  */
@@ -15,25 +15,25 @@ import { FULL, newSpace, remaining } from "./extents.ts";
 import type { HashSeed } from "./hash.ts";
 import { BLOCK_SIZE, type Layout, layoutOf } from "./layout.ts";
 
-/** The resize inode, without which a mounted filesystem could not grow, counts blocks with 32 bits. */
+/** The resize inode, which a mounted filesystem needs to grow, has 32-bit block numbers. */
 export const MAX_EXT4_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;
 
-/** What is asked of a filesystem. Either `size` or `free` is given, or neither for the smallest. */
+/** The requirements for a filesystem. At most one of `size` and `free` is set; with neither, it is as small as possible. */
 export interface Ext4Request {
   /** At most 16 bytes. */
   readonly label: string;
   readonly uuid: string;
-  /** A UUID: what the directory index is seeded with. */
+  /** A UUID: the seed of the directory index. */
   readonly hashSeed: string;
-  /** Seconds since 1970: when the filesystem was made, and what atime and ctime of all entries are. */
+  /** Seconds since 1970: the creation time of the filesystem, and atime and ctime of all entries. */
   readonly time: number;
-  /** Seconds since 1970: later modification times become this one. */
+  /** Seconds since 1970: later modification times are set to this. */
   readonly latest?: number;
   /** Exact size in bytes. */
   readonly size?: number;
-  /** Bytes that `df` shows as available in the mounted filesystem. */
+  /** Bytes that `df` must show as available in the mounted filesystem. */
   readonly free?: number;
-  /** Bytes, from 4 MiB; 0: none. Default: what mke2fs chooses for the size, or less where that does not fit. */
+  /** Bytes, at least 4 MiB; 0: none. Default: what mke2fs chooses for the size, or less if that does not fit. */
   readonly journal?: number;
 }
 
@@ -55,17 +55,17 @@ export interface Ext4Plan {
   readonly hashSeed: HashSeed;
 }
 
-/** One inode per so many free bytes, as mke2fs makes them by default. */
+/** One inode per this many free bytes, mke2fs's default. */
 const BYTES_PER_INODE = 16 * KiB;
-/** A filesystem of few large files would have hardly any inodes when it grows. */
+/** At least one inode per this many bytes in total: few large files would otherwise leave few inodes to grow with. */
 const BYTES_PER_INODE_AT_LEAST = 64 * KiB;
-/** Inodes that stay free in any case. */
+/** Inodes that are always left free. */
 const SPARE_INODES = 16;
 
 /**
  * Plans the filesystem of a selection.
  *
- * @returns `undefined` when the selection does not fit into `size`, or the filesystem would be too large.
+ * @returns `undefined` if the selection does not fit into `size`, or the filesystem would be too large.
  * @throws {BuildError} for an entry that no ext4 can hold.
  */
 export function planExt4(contents: Selection, request: Ext4Request): Ext4Plan | undefined {
@@ -78,7 +78,7 @@ export function planExt4(contents: Selection, request: Ext4Request): Ext4Plan | 
   return planFree(attempt, request.free);
 }
 
-/** What every attempt at a layout has in common. */
+/** What all attempts at a layout share. */
 interface Attempt {
   readonly selection: Selection;
   readonly allocation: Allocation;
@@ -86,13 +86,13 @@ interface Attempt {
   readonly hashSeed: HashSeed;
 }
 
-/** The seed as the four words that are in the superblock. */
+/** The seed as four words, as in the superblock. */
 function hashSeedWords(uuid: string): HashSeed {
   const view = new DataView(fromHex(uuid).buffer);
   return Uint32Array.from({ length: 4 }, (_, i) => view.getUint32(i * 4, true));
 }
 
-/** A size that is given: as much journal and as many inodes as usual if they fit, fewer if not. */
+/** Plans for a given size. Journal and inodes are as large as usual if they fit, smaller if not. */
 function planSize(attempt: Attempt, blocks: number, size: number): Ext4Plan | undefined {
   if (size > MAX_EXT4_SIZE) return undefined;
   for (const journal of journalChoices(attempt.request, blocks)) {
@@ -105,11 +105,11 @@ function planSize(attempt: Attempt, blocks: number, size: number): Ext4Plan | un
   return undefined;
 }
 
-/** The smallest size in whole MiB that leaves `free` bytes, or that just holds everything. */
+/** Plans the smallest size in whole MiB that leaves `free` bytes, or that just holds everything. */
 function planFree(attempt: Attempt, free: number | undefined): Ext4Plan | undefined {
   const wanted = Math.ceil((free ?? 0) / BLOCK_SIZE);
   const unit = MiB / BLOCK_SIZE;
-  // Too small for its own tables: each attempt says how many blocks are missing at least.
+  // Too small for its own tables at first. Each attempt returns how many more blocks it needs at least.
   let blocks = alignUp(attempt.allocation.totalBlocks + wanted, unit);
   for (;;) {
     const size = blocks * BLOCK_SIZE;
@@ -124,15 +124,15 @@ function planFree(attempt: Attempt, free: number | undefined): Ext4Plan | undefi
   }
 }
 
-/** Inodes that stay free: by the free space, and by the whole size, since each group that is added has as many. */
+/** Inodes to leave free, by free space and by total size: groups added when it grows have the same number each. */
 function spareInodes(free: number, blocks: number, { lastInode }: Allocation): number {
   const least = blocks * BLOCK_SIZE / BYTES_PER_INODE_AT_LEAST - lastInode;
   return Math.ceil(Math.max(SPARE_INODES, free / BYTES_PER_INODE, least));
 }
 
 /**
- * Sizes of the journal in blocks, by the size of the filesystem: what mke2fs chooses first
- * (`ext2fs_default_journal_size`), then what a tight filesystem can do with.
+ * Journal sizes to try, in blocks: first what mke2fs chooses for the size (`ext2fs_default_journal_size`), then
+ * smaller ones for a tight filesystem.
  */
 function journalChoices({ journal }: Ext4Request, blocks: number): number[] {
   if (journal !== undefined) return [Math.ceil(journal / BLOCK_SIZE)];
@@ -147,11 +147,11 @@ function journalChoices({ journal }: Ext4Request, blocks: number): number[] {
     [2 * KiB, 1024],
   ];
   const choices = steps.filter(([from]) => blocks >= from).map(([, journal]) => journal);
-  // Below 32 MiB a journal can be more than there is room for.
+  // Below 32 MiB, there may be no room for a journal.
   return blocks < 8 * KiB ? [...choices, 0] : choices;
 }
 
-/** Tries one layout. @returns how many blocks are missing at least, when it does not fit. */
+/** Tries one layout. @returns a number if it does not fit: how many more blocks it needs at least. */
 function tryLayout(
   attempt: Attempt,
   blocks: number,
@@ -187,7 +187,7 @@ function tryLayout(
   };
 }
 
-/** Blocks that the kernel keeps for itself, so that `df` does not show them (`ext4_calculate_resv_clusters`). */
+/** Blocks that the kernel reserves, so that `df` does not count them (`ext4_calculate_resv_clusters`). */
 function kernelReservedBlocks(blocks: number): number {
   return Math.min(Math.floor(blocks / 50), 4096);
 }

@@ -1,6 +1,6 @@
 /**
- * What describes the filesystem as a whole: superblock, group descriptors and bitmaps. mke2fs wrote all of
- * it; after the fill the counts, the times and the journal are brought in.
+ * The filesystem's metadata: superblock, group descriptors and bitmaps. mke2fs wrote all of it; after the fill,
+ * counts, times and journal are updated.
  *
  * https://docs.kernel.org/filesystems/ext4/globals.html
  *
@@ -14,10 +14,10 @@ import { I_BLOCK, type Time } from "./inode.ts";
 import { BLOCK_SIZE, DESCRIPTOR_SIZE, hasSuperblock, type Layout } from "./layout.ts";
 import { JOURNAL_INODE } from "./system.ts";
 
-/** The superblock is 1024 bytes long and, in the first group, 1024 bytes behind the start. */
+/** The superblock is 1024 bytes long and starts at byte 1024. */
 export const SUPERBLOCK_AT = 1024;
 
-/** Offsets in `struct ext4_super_block`, by their names without `s_`. */
+/** Offsets in `struct ext4_super_block`, by name without `s_`. */
 export const SUPER = {
   inodesCount: 0x00,
   blocksCount: 0x04,
@@ -56,7 +56,7 @@ export const SUPER = {
 } as const;
 
 const HAS_JOURNAL = 0x4;
-/** Half MD4 with `char` as signed, whatever the machine that mke2fs was compiled for. */
+/** Half MD4 with signed `char`, whatever machine mke2fs was compiled for. */
 const SIGNED_DIRECTORY_HASH = 0x1;
 /** user_xattr and acl. */
 const DEFAULT_MOUNT_OPTIONS = 0x0c;
@@ -65,7 +65,7 @@ const VALID_FS = 1;
 /** `bg_flags`: the inode table reads as zeros where no inode was written. */
 const INODE_ZEROED = 0x4;
 
-/** What the counts of the finished filesystem are made of. */
+/** Everything that the metadata of the finished filesystem depends on. */
 interface Finished {
   /** As mke2fs wrote it. */
   readonly superblock: Uint8Array<ArrayBuffer>;
@@ -75,14 +75,14 @@ interface Finished {
   readonly space: Space;
   readonly freeBlocks: number;
   readonly lastInode: number;
-  /** Directories per group. */
+  /** Number of directories per group. */
   readonly directories: Uint32Array<ArrayBuffer>;
   readonly journalBlocks: number;
   /** The journal's inode, or `undefined` without one. */
   readonly journal: Uint8Array<ArrayBuffer> | undefined;
 }
 
-/** Writes bitmaps, descriptors and superblocks with all their copies, the superblock itself last. */
+/** Writes bitmaps, and descriptors and superblocks with all copies; the primary superblock comes last. */
 export function writeSummary(image: Image, finished: Finished): void {
   const { layout } = finished;
   const descriptors = writeBitmaps(image, finished);
@@ -92,7 +92,7 @@ export function writeSummary(image: Image, finished: Finished): void {
     if (!hasSuperblock(group)) continue;
     const start = group * layout.blocksPerGroup * BLOCK_SIZE;
     writeAt(image, descriptors, start + BLOCK_SIZE);
-    // A copy is not marked as clean, as mke2fs does it, so that whoever falls back to it checks first.
+    // As with mke2fs, copies are not marked clean, so that the filesystem is checked if one of them is used.
     view.setUint16(SUPER.state, group === 0 ? VALID_FS : 0, true);
     view.setUint16(SUPER.blockGroupNr, Math.min(group, 0xffff), true);
     view.setUint32(SUPER.checksum, crc32c(~0, superblock, 0, SUPER.checksum), true);
@@ -128,7 +128,7 @@ function finishSuperblock(finished: Finished): Uint8Array<ArrayBuffer> {
   if (journal) {
     set(SUPER.featureCompat, view.getUint32(SUPER.featureCompat, true) | HAS_JOURNAL);
     set(SUPER.journalInum, JOURNAL_INODE);
-    // A copy of where the journal is: `i_block`, then the upper and the lower half of its size.
+    // A backup of the journal's inode: `i_block`, then the upper and lower half of its size.
     view.setUint8(SUPER.jnlBackupType, 1);
     bytes.set(journal.subarray(I_BLOCK, I_BLOCK + 60), SUPER.jnlBlocks);
     bytes.set(journal.subarray(108, 112), SUPER.jnlBlocks + 60);

@@ -1,5 +1,5 @@
 /**
- * The filesystem's own inodes: the resize inode moves to where the plan wants it, the journal is made.
+ * The filesystem's own inodes: moves the resize inode to its planned location, and creates the journal.
  *
  * https://docs.kernel.org/filesystems/ext4/special_inodes.html,
  * https://docs.kernel.org/filesystems/ext4/journal.html
@@ -32,7 +32,7 @@ export const JOURNAL_INODE = 8;
 /** `i_block[13]`: the double indirect block. */
 const DOUBLE_INDIRECT = I_BLOCK + 13 * 4;
 
-/** Puts the reserved inodes in their place: the resize inode moves, the journal is made, all get the time. */
+/** Moves the resize inode, creates the journal, and sets the times of all reserved inodes. */
 export function writeSystemInodes(
   image: Image,
   layout: Layout,

@@ -1,5 +1,5 @@
 /**
- * Looks at a finished ext4 filesystem once more: a program may have written to the wrong place.
+ * Checks a finished ext4 filesystem again: a program may have written to the wrong place.
  *
  * @module
  */
@@ -13,8 +13,8 @@ import type { Ext4Plan } from "./plan.ts";
 import { SUPER, SUPERBLOCK_AT } from "./super.ts";
 
 /**
- * What is wrong with the superblock and the group descriptors, their checksums, or their counts, which must be those of
- * the plan; `undefined` when nothing is.
+ * Checks superblock and group descriptors: their checksums, and their counts against the plan. Returns what is wrong,
+ * or `undefined`.
  */
 export function ext4Fault(
   target: Target,
@@ -45,7 +45,7 @@ export function ext4Fault(
   for (let group = 0; group < layout.groups; group++) {
     const at = group * DESCRIPTOR_SIZE;
     const stored = descriptors.getUint16(at + 30, true);
-    // The checksum is counted as if its own two bytes were zero.
+    // The checksum is computed with its own two bytes as zero.
     descriptors.setUint16(at + 30, 0, true);
     const sum = crc32c(crc32cWord(seed, group), table, at, at + DESCRIPTOR_SIZE) & 0xffff;
     if (sum !== stored) return `the checksum of group ${group}`;

@@ -1,5 +1,5 @@
 /**
- * Extended attributes: behind the inode as far as they fit, the others in one block of their own.
+ * Extended attributes: in the inode as far as they fit, the rest in a separate block.
  *
  * https://docs.kernel.org/filesystems/ext4/dynamic.html#extended-attributes
  *
@@ -11,14 +11,14 @@ import type { Xattr } from "../../tree/nodes.ts";
 import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
 
 const MAGIC = 0xea020000;
-/** Inode fields end here (`i_extra_isize` is 32); the xattrs behind them start with the magic number. */
+/** End of the inode's fields (`i_extra_isize` is 32). The xattrs that follow start with the magic number. */
 const INODE_XATTRS_AT = 160;
 const BLOCK_HEADER_SIZE = 32;
 const ENTRY_SIZE = 16;
 /** Four zero bytes end the entries. */
 const END_SIZE = 4;
 
-/** `e_name_index`: what is left of the name is stored. */
+/** Name prefixes by `e_name_index`: only the rest of the name is stored. */
 const PREFIXES = [
   ["system.posix_acl_access", 2],
   ["system.posix_acl_default", 3],
@@ -40,7 +40,7 @@ interface XattrPlan {
   readonly block: readonly Entry[];
 }
 
-/** Decides which attributes stand in the inode; `undefined` when the others do not fit into one block. */
+/** Decides which attributes go into the inode; `undefined` if the others do not fit into one block. */
 export function planXattrs(xattrs: readonly Xattr[]): XattrPlan | undefined {
   const entries = xattrs.map(toEntry).sort((a, b) =>
     a.index - b.index || a.name.length - b.name.length || (a.name < b.name ? -1 : 1)
@@ -77,8 +77,8 @@ function toEntry({ name, value }: Xattr): Entry {
 const ACL_USER = 0x02, ACL_GROUP = 0x08;
 
 /**
- * A POSIX ACL as ext4 stores it (`ext4_acl_header`, version 1), from what the system call gives (version 2
- * of include/uapi/linux/posix_acl_xattr.h): an id only where there is one.
+ * Converts a POSIX ACL from the format of the system call (version 2, include/uapi/linux/posix_acl_xattr.h) to that
+ * of ext4 (`ext4_acl_header`, version 1), where only entries for named users and groups have an id.
  */
 function compactAcl(acl: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const view = new DataView(acl.buffer, acl.byteOffset, acl.byteLength);
@@ -91,17 +91,17 @@ function compactAcl(acl: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(bytes);
 }
 
-/** Writes the attributes behind an inode of 256 bytes. */
+/** Writes attributes after the fields of a 256-byte inode. */
 export function writeInodeXattrs(inode: Uint8Array<ArrayBuffer>, entries: readonly Entry[]): void {
   if (entries.length === 0) return;
   const view = new DataView(inode.buffer, inode.byteOffset, INODE_SIZE);
   view.setUint32(INODE_XATTRS_AT, MAGIC, true);
   const first = INODE_XATTRS_AT + 4;
-  // In an inode the offsets count from the first entry, and the hashes stay zero.
+  // In an inode, offsets count from the first entry, and hashes stay zero.
   writeEntries(inode, view, entries, first, first, INODE_SIZE, false);
 }
 
-/** The block that holds the other attributes. */
+/** Makes the block with the other attributes. */
 export function xattrBlock(
   entries: readonly Entry[],
   blockNumber: number,
@@ -113,7 +113,7 @@ export function xattrBlock(
   view.setUint32(4, 1, true);
   view.setUint32(8, 1, true);
   const hashes = writeEntries(block, view, entries, BLOCK_HEADER_SIZE, 0, BLOCK_SIZE, true);
-  // The hash finds equal blocks to share; one attribute without a hash makes it useless.
+  // The block's hash serves to share equal blocks. If any attribute has no hash, the block has none.
   const hash = hashes.includes(0) ? 0 : hashes.reduce((sum, hash) => sum << 16 ^ sum >>> 16 ^ hash, 0);
   view.setUint32(12, hash >>> 0, true);
   const sum = crc32c(crc32cWord(crc32cWord(seed, blockNumber), 0), block);
@@ -121,7 +121,7 @@ export function xattrBlock(
   return block;
 }
 
-/** Entries from `at` on, their values from `end` downwards. Returns the hashes. */
+/** Writes entries from `at` upwards, and their values from `end` downwards. Returns the hashes. */
 function writeEntries(
   bytes: Uint8Array<ArrayBuffer>,
   view: DataView,
@@ -146,7 +146,7 @@ function writeEntries(
   });
 }
 
-/** `e_hash`, with `char` taken as signed, which every version of e2fsck accepts on x86. */
+/** `e_hash` with signed `char`, which every version of e2fsck accepts on x86. */
 function hashEntry(name: string, value: Uint8Array): number {
   let hash = 0;
   for (let i = 0; i < name.length; i++) hash = hash << 5 ^ hash >>> 27 ^ name.charCodeAt(i) << 24 >> 24;

@@ -1,5 +1,5 @@
 /**
- * Directories of a FAT filesystem as bytes.
+ * Writes the directories of a FAT filesystem.
  *
  * - Microsoft's FAT specification (fatgen103), "FAT Directory Structure"
  *
@@ -8,38 +8,38 @@
 
 import { type FatName, shortBytes, writeLongName } from "./names.ts";
 
-/** Bytes of a slot: of an entry, or of a piece of a long name. */
+/** Bytes of a slot, which holds an entry or a piece of a long name. */
 export const SLOT = 32;
 
-/** The first and last second that an entry can store: 1980 to 2107. */
+/** The first and last second that an entry can store (1980 to 2107), in seconds since 1970. */
 export const FIRST_TIME = 315532800, LAST_TIME = 4354819198;
 
-/** The time in seconds since 1970 that is nearest to one that FAT may not be able to hold. */
+/** Clamps a time (seconds since 1970) to the range of FAT. */
 export function fatTime(time: number): number {
   return Math.min(Math.max(time, FIRST_TIME), LAST_TIME);
 }
 
 const DIRECTORY = 0x10, ARCHIVE = 0x20;
 
-/** What an entry says of a file or directory. */
+/** What an entry stores about a file or directory. */
 export interface FatFile {
   readonly type: "directory" | "file";
-  /** Bytes; 0 for a directory. */
+  /** In bytes; 0 for a directory. */
   readonly size: number;
-  /** The first cluster; 0 for an empty file, and for the root where it is the parent. */
+  /** The first cluster; 0 for an empty file, and for `..` if the parent is the root. */
   readonly first: number;
   /** Seconds since 1970, from {@link FIRST_TIME} to {@link LAST_TIME}. */
   readonly time: number;
 }
 
-/** What a directory is named by itself, and its parent in it. */
+/** A directory's own name, and that of its parent. */
 const SELF: FatName = { short: ".".padEnd(11), bits: 0 };
 const PARENT: FatName = { short: "..".padEnd(11), bits: 0 };
 
 /**
- * Fills the slots of a directory, which are zeros before.
+ * Fills the zeroed slots of a directory.
  *
- * @param above itself and its parent; the label of the filesystem in the root directory.
+ * @param above what comes first: the directory itself and its parent, or in the root directory the volume label.
  */
 export function writeDirectory(
   bytes: Uint8Array<ArrayBuffer>,
@@ -66,7 +66,7 @@ function writeEntry(view: DataView, at: number, name: FatName, { type, size, fir
   view.setUint8(at + 11, type === "directory" ? DIRECTORY : ARCHIVE);
   view.setUint8(at + 12, name.bits);
   const [date, clock] = dosTime(time);
-  // Made, last read (only a date), last written. The hundredths at 13 stay 0.
+  // Created, last read (date only), last written. The hundredths at offset 13 stay 0.
   view.setUint16(at + 14, clock, true);
   view.setUint16(at + 16, date, true);
   view.setUint16(at + 18, date, true);
@@ -77,7 +77,7 @@ function writeEntry(view: DataView, at: number, name: FatName, { type, size, fir
   view.setUint32(at + 28, size, true);
 }
 
-/** Date and time of day, in UTC and steps of two seconds. */
+/** Date and time of day in UTC, with a resolution of two seconds. */
 function dosTime(seconds: number): [date: number, clock: number] {
   const time = new Date(seconds * 1000);
   const date = time.getUTCFullYear() - 1980 << 9 | time.getUTCMonth() + 1 << 5 | time.getUTCDate();

@@ -1,8 +1,8 @@
 /**
- * What of a tree goes into a FAT filesystem, and under which name.
+ * Decides what goes into a FAT filesystem, and under which name.
  *
- * Everything is checked here, before anything is written: names that FAT cannot hold, and those that Linux or
- * the firmware would not find again.
+ * Everything is checked here, before anything is written: names that FAT cannot store, and those that Linux or
+ * the firmware would not find.
  *
  * @module
  */
@@ -15,10 +15,10 @@ import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, siz
 import { cannotHold, type FatEntry, nameOf } from "./geometry.ts";
 import { MAX_NAME } from "./names.ts";
 
-/** The largest file: its size is a 32-bit number. */
+/** Maximum file size: it is a 32-bit number. */
 const MAX_FILE = 2 ** 32 - 1;
 
-/** The longest path that Linux opens and fsck.vfat checks, in bytes: PATH_MAX less the NUL. */
+/** Bytes of the longest path that Linux can open and fsck.vfat can check: PATH_MAX without the NUL. */
 const MAX_PATH = 4095;
 
 /**
@@ -26,7 +26,7 @@ const MAX_PATH = 4095;
  * symlink to something in the same filesystem is left out, one to a file elsewhere in the tree becomes a
  * copy, and `report` is told of either.
  *
- * @throws {BuildError} for everything else that FAT would lose or change, naming the path.
+ * @throws {BuildError} for anything else that FAT would lose or change, naming the path.
  */
 export function fatEntries(selection: Selection, report: (found: Finding) => void): FatEntry[] {
   const inside = new Set<number>();
@@ -38,7 +38,7 @@ export function fatEntries(selection: Selection, report: (found: Finding) => voi
   const paths: string[] = [""];
   const spellings = new Map<string, FatEntry>();
   for (let entry = 1; entry < selection.count; entry++) {
-    // A directory comes before what is in it.
+    // A directory comes before its contents.
     const path = paths[entry] = `${paths[selection.parent[entry]!]}/${nameText(selection, entry)}`;
     const made = fatEntry(selection, entry, path, inside, report);
     if (!made) continue;
@@ -123,7 +123,7 @@ function checkName(path: string, bytes: Uint8Array<ArrayBuffer>): void {
     // deno-lint-ignore no-control-regex
     : /["*:<>?|\\\x00-\x1f\uffff]/.test(name)
     ? "its name has a character that FAT forbids"
-    // Linux does without dots at the end, and UEFI firmware without spaces at either.
+    // Linux strips trailing dots, and UEFI firmware strips leading and trailing spaces.
     : /[. ]$/.test(name)
     ? "its name ends with a dot or a space"
     : /^ /.test(name)
@@ -136,7 +136,7 @@ function checkName(path: string, bytes: Uint8Array<ArrayBuffer>): void {
   if (problem) throw cannotHold(path, problem, "Rename it in the tree");
 }
 
-/** What two names that FAT takes for the same have in common: one capital letter stands for each small one. */
+/** Folds case as FAT does, one upper-case letter for each lower-case one, so that equal names compare equal. */
 function withoutCase(path: string): string {
   return Array.from(path, (mark) => {
     const capital = mark.toUpperCase();

@@ -1,5 +1,5 @@
 /**
- * Fills a FAT filesystem that mkfs.vfat formatted, from front to back in large pieces.
+ * Fills a FAT filesystem that mkfs.vfat made, from front to back in large pieces.
  *
  * @module
  */
@@ -30,7 +30,7 @@ interface FatContents {
   readonly geometry: FatGeometry;
   /** Sorted by path. */
   readonly entries: readonly FatEntry[];
-  /** Seconds since 1970 of what the build makes, and of files that say they are younger or from before FAT. */
+  /** Seconds since 1970: the time of files that the build makes, and of those with a later time or one before 1980. */
   readonly time: number;
 }
 
@@ -40,23 +40,23 @@ interface Fill {
   readonly layout: FatLayout;
   readonly reader: Reader;
   readonly data: Writer;
-  /** Bytes of contents so far. */
+  /** Bytes of contents written so far. */
   done: number;
 }
 
-/** Bytes that are collected before they are written. */
+/** Bytes of the write buffer. */
 const BUFFER = MiB;
 
-/** Clusters of which the entries are written at once: in 12 bits they fill whole bytes. */
+/** Table entries that are written at once. Even with 12 bits each, they fill whole bytes. */
 const TABLE_PIECE = 2 ** 17;
 
 /**
- * Fills the filesystem, and yields after each piece how many bytes of contents are written. The boot sector is
- * away until the end: without it, nobody takes a half-filled filesystem for one.
+ * Fills the filesystem, and yields the bytes of contents written so far after each piece. The boot sector is
+ * removed until the end: without it, nothing mistakes a half-filled filesystem for a good one.
  *
  * @param size of the filesystem, in bytes.
- * @throws {BuildError} when mkfs.vfat did something else than planned, when a file of the tree cannot be read or
- * changed since the walk, and when the image cannot be written.
+ * @throws {BuildError} when mkfs.vfat deviated from the plan, when a file in the tree cannot be read or has changed
+ * since the walk, and when the image cannot be written.
  */
 export function* fillFat(
   image: Image,
@@ -67,8 +67,8 @@ export function* fillFat(
   const boot = readAt(image, BOOT_LENGTH, 0);
   const layout = readLayout(new DataView(boot.buffer), contents.geometry, size);
   if (typeof layout === "string") {
-    throw new BuildError(`Cannot fill the filesystem: mkfs.vfat made it otherwise than planned (${layout})`, {
-      hint: "Use mkfs.vfat 4.2, for example that of Debian 12 or 13",
+    throw new BuildError(`Cannot fill the filesystem: mkfs.vfat did not make it as planned (${layout})`, {
+      hint: "Use mkfs.vfat 4.2, for example from Debian 12 or 13",
     });
   }
   const label = readAt(image, SLOT, layout.root);
@@ -98,12 +98,12 @@ export function* fillFat(
   writeAt(image, boot, 0);
 }
 
-/** Where a cluster is, in bytes. */
+/** The position of a cluster, in bytes. */
 function positionOf({ data, clusterLength }: FatLayout, cluster: number): number {
   return data + (cluster - FIRST_CLUSTER) * clusterLength;
 }
 
-/** Writes a directory; the root gets the `label` that was there. */
+/** Writes a directory; the root keeps the volume `label` that mkfs.vfat wrote. */
 function fillDirectory(fill: Fill, directory: Directory, label = new Uint8Array(SLOT)): void {
   const { layout, contents: { time } } = fill;
   const { first, parent, entries } = directory;
@@ -120,14 +120,14 @@ function fillDirectory(fill: Fill, directory: Directory, label = new Uint8Array(
   }
 }
 
-/** What an entry says of a file: its time, unless FAT cannot say it or it is later than the build's. */
+/** The entry of a file. Its time is kept, unless FAT cannot store it or it is later than the build's. */
 function fileOf({ contents: { time }, reader: { nodes } }: Fill, { entry, first }: Placed): FatFile {
   const { type, size, node } = entry;
   const mtime = node === undefined ? time : nodes.mtimeSeconds[node]!;
   return { type, size, first, time: mtime >= FIRST_TIME && mtime <= time ? mtime : time };
 }
 
-/** Writes the contents of a file, with zeros up to the end of its last cluster. */
+/** Writes the contents of a file, padded with zeros to the end of its last cluster. */
 function* fillFile(fill: Fill, { entry, first }: Placed): Generator<number, void> {
   const { layout, reader, data } = fill;
   const { node, size } = entry;
@@ -151,14 +151,14 @@ function* fillFile(fill: Fill, { entry, first }: Placed): Generator<number, void
   }
 }
 
-/** The contents of a file that the tree does not have. */
+/** The contents of a file that is not in the tree. */
 function madeBytes({ root, nodes }: Reader, { path, size, text, recipe }: FatEntry): Uint8Array<ArrayBuffer> {
   const bytes = recipe ? makeRecipe(root, nodes, recipe) : text!;
   if (bytes.length !== size) throw new Error(`${path} has ${bytes.length} bytes instead of ${size}`);
   return bytes;
 }
 
-/** Writes both tables up to the last cluster that is taken. The first two entries stay as they are. */
+/** Writes both tables up to the last cluster in use. Their first two entries are kept. */
 function* writeTables(
   image: Image,
   { layout, contents: { geometry: { bits } } }: Fill,
@@ -185,12 +185,12 @@ function* writeTables(
   }
 }
 
-/** Sets an entry of a table that is zero. */
+/** Sets a table entry that is still zero. */
 function writeLink(view: DataView, bits: FatGeometry["bits"], index: number, value: number): void {
   if (bits === 32) view.setUint32(index * 4, value, true);
   else if (bits === 16) view.setUint16(index * 2, value, true);
   else {
-    // Two entries share three bytes, the first has the lower half of the middle one.
+    // Two entries share three bytes; the first one has the lower half of the middle byte.
     const at = index + (index >> 1), isSecond = (index & 1) === 1;
     const shifted = isSecond ? value << 4 : value;
     view.setUint8(at, view.getUint8(at) | shifted & 0xff);

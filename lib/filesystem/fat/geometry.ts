@@ -1,5 +1,5 @@
 /**
- * The sizes and layouts of FAT filesystems, so that what does not fit is found before anything is written.
+ * Sizes and layouts of FAT filesystems, to find out whether everything fits before anything is written.
  *
  * - Microsoft's FAT specification (fatgen103); UEFI 2.10, section 13.3
  *
@@ -12,56 +12,56 @@ import type { Recipe } from "../../efi/recipes.ts";
 import { SLOT } from "./directory.ts";
 import { slotsOf } from "./names.ts";
 
-/** The largest cluster that everybody reads. */
+/** Bytes of the largest cluster that every implementation supports. */
 const MAX_CLUSTER = 32768;
 
-/** Entries of the root directory of FAT12 and FAT16, where its size is fixed. */
+/** Entries of the root directory of FAT12 and FAT16, which has a fixed size. */
 export const FAT_ROOT_ENTRIES = 512;
 
-/** The variants by their count of clusters, which alone tells them apart, with room for rounding. */
+/** The variants by number of clusters, which is all that tells them apart. The limits leave a margin for rounding. */
 const VARIANTS = [
   { bits: 32, reserved: 32, min: 65525 + 16, max: 2 ** 28 - 16, clusters: [8, 4, 2, 1] },
   { bits: 16, reserved: 4, min: 4085 + 16, max: 65524 - 16, clusters: [1, 2, 4, 8, 16, 32, 64] },
   { bits: 12, reserved: 4, min: 1, max: 4084 - 16, clusters: [1, 2] },
 ] as const;
 
-/** Up to here FAT16: FAT32 needs 65,525 clusters, and with 512-byte clusters that is more than 32 MiB. */
+/** Up to this size, FAT16 is used: FAT32 needs 65,525 clusters, more than 32 MiB even with 512-byte clusters. */
 const MAX_FAT16 = 32 * MiB;
 
-/** The largest filesystem that is made: its clusters are then still of 4 KiB at most. */
+/** The largest filesystem that we make; up to here, clusters are at most 4 KiB. */
 export const MAX_FAT_SIZE = 512 * GiB;
 
-/** The largest directory is one of 2 MiB. */
+/** A directory can have at most 2 MiB. */
 const MAX_SLOTS = 65536;
 
 export interface FatGeometry {
   readonly bits: 12 | 16 | 32;
-  /** Bytes of a sector. */
+  /** Bytes per sector. */
   readonly sector: number;
   /** Sectors per cluster. */
   readonly perCluster: number;
   readonly reserved: number;
-  /** Clusters for files and directories: never more than mkfs.vfat makes. */
+  /** Clusters for files and directories. mkfs.vfat makes at least this many. */
   readonly clusters: number;
-  /** How many of them the entries take. */
+  /** How many of them the entries use. */
   readonly used: number;
 }
 
-/** A file or directory of the filesystem. Paths start with a slash. */
+/** A file or directory in the filesystem. Paths start with a slash. */
 export interface FatEntry {
   readonly path: string;
   readonly type: "directory" | "file";
   readonly size: number;
-  /** The row of the tree that a file has its contents from, its text, or what makes it. */
+  /** Where a file's contents come from: a row of the tree, a text, or a recipe. */
   readonly node?: number;
   readonly text?: Uint8Array<ArrayBuffer>;
   readonly recipe?: Recipe;
 }
 
 /**
- * How a filesystem of `size` bytes that holds the entries is laid out; `undefined` when they do not fit.
+ * The geometry of a filesystem of `size` bytes that holds the entries; `undefined` if they do not fit.
  *
- * @throws {BuildError} when no filesystem could hold one of the directories.
+ * @throws {BuildError} when one of the directories is too large for any filesystem.
  */
 export function fatGeometry(
   size: number,
@@ -72,7 +72,7 @@ export function fatGeometry(
 }
 
 /**
- * The smallest size in bytes, in whole MiB, that the entries fit into. Every larger one works, too.
+ * The smallest size that the entries fit into, in bytes, a multiple of 1 MiB. All larger sizes work, too.
  *
  * @throws {BuildError} when that would be more than {@link MAX_FAT_SIZE}.
  */
@@ -83,7 +83,7 @@ export function smallestFat(entries: readonly FatEntry[], sector: number = SECTO
     const bytes = entries.reduce((sum, { size }) => sum + size, 0);
     throw new BuildError(
       `Cannot fit ${formatBytes(bytes)} in ${entries.length} entries into a FAT filesystem`,
-      { hint: `The largest is of ${formatBytes(MAX_FAT_SIZE)}` },
+      { hint: `Leave files out: the largest possible filesystem has ${formatBytes(MAX_FAT_SIZE)}` },
     );
   }
   while (low + 1 < high) {
@@ -94,7 +94,7 @@ export function smallestFat(entries: readonly FatEntry[], sector: number = SECTO
   return high * MiB;
 }
 
-/** The first layout that holds what is demanded. Larger clusters come first: their tables are smaller. */
+/** The first layout that fits. Larger clusters are tried first: their tables are smaller. */
 function layOut(
   size: number,
   sector: number,
@@ -107,7 +107,7 @@ function layOut(
       if (perCluster * sector > MAX_CLUSTER) continue;
       const rootSectors = bits === 32 ? 0 : FAT_ROOT_ENTRIES * SLOT / sector;
       const sectors = Math.floor(size / sector) - reserved - rootSectors;
-      // Two tables of `bits` per cluster; mkfs.vfat rounds each up, by less than four sectors.
+      // Two tables with `bits` per cluster; mkfs.vfat rounds each up by less than four sectors.
       const tables = 2 * (Math.ceil(sectors / perCluster * bits / 8 / sector) + 4);
       const clusters = Math.floor((sectors - tables) / perCluster);
       if (clusters < min || clusters > max) continue;
@@ -118,15 +118,15 @@ function layOut(
   }
 }
 
-/** What entries need of a filesystem, whatever its size. */
+/** The space that entries need. */
 interface Allocation {
-  /** Slots of the root directory, which FAT12 and FAT16 keep apart from the clusters. */
+  /** Slots of the root directory, which is outside the clusters in FAT12 and FAT16. */
   readonly rootSlots: number;
-  /** Clusters of that many bytes for everything else. */
+  /** The number of clusters of that many bytes for everything else. */
   readonly clusters: (bytes: number) => number;
 }
 
-/** Counts what the entries need. */
+/** Counts the space that the entries need. */
 function allocationOf(entries: readonly FatEntry[]): Allocation {
   const slots = directorySlots(entries);
   const rootSlots = slots.get("/")!;
@@ -146,18 +146,22 @@ function allocationOf(entries: readonly FatEntry[]): Allocation {
 }
 
 /**
- * The slots that each directory needs, by its path.
+ * The number of slots that each directory needs, by path.
  *
- * @throws {BuildError} when no directory could have so many.
+ * @throws {BuildError} when a directory would need too many.
  */
 export function directorySlots(entries: readonly FatEntry[]): Map<string, number> {
-  // Each directory begins with "." and "..", the root with the label.
+  // Every directory starts with "." and "..", the root with the volume label.
   const slots = new Map<string, number>([["/", 1]]);
   for (const { path, type } of entries) {
     const parent = parentOf(path);
     const count = (slots.get(parent) ?? 2) + slotsOf(nameOf(path));
     if (count > MAX_SLOTS) {
-      throw cannotHold(parent, "it has more names than FAT has room for", "Spread them over directories");
+      throw cannotHold(
+        parent,
+        "it has too many entries for a FAT directory",
+        "Spread them over several directories",
+      );
     }
     slots.set(parent, count);
     if (type === "directory") slots.set(path, slots.get(path) ?? 2);
@@ -165,12 +169,12 @@ export function directorySlots(entries: readonly FatEntry[]): Map<string, number
   return slots;
 }
 
-/** The path of the directory that something is in. */
+/** The path of the parent directory. */
 export function parentOf(path: string): string {
   return path.slice(0, path.lastIndexOf("/")) || "/";
 }
 
-/** The name at the end of a path. */
+/** The last component of a path. */
 export function nameOf(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }

@@ -1,5 +1,5 @@
 /**
- * Where things are in a FAT filesystem that mkfs.vfat made, as its boot sector says.
+ * The layout of a FAT filesystem that mkfs.vfat made, from its boot sector.
  *
  * - Microsoft's FAT specification (fatgen103), "Boot Sector and BPB", "FAT32 FSInfo Sector Structure"
  *
@@ -9,29 +9,29 @@
 import { SLOT } from "./directory.ts";
 import { FAT_ROOT_ENTRIES, type FatGeometry } from "./geometry.ts";
 
-/** Positions and lengths are in bytes; positions from the start of the filesystem. */
+/** Positions and lengths are in bytes; positions count from the start of the filesystem. */
 export interface FatLayout {
-  /** The first of the two tables, which follow each other. */
+  /** The first of the two adjacent tables. */
   readonly tables: number;
   readonly tableLength: number;
   /** The root directory. */
   readonly root: number;
-  /** The first cluster, which has the number {@link FIRST_CLUSTER}. */
+  /** The first cluster, number {@link FIRST_CLUSTER}. */
   readonly data: number;
   readonly clusterLength: number;
-  /** How many there are. */
+  /** The number of clusters. */
   readonly clusters: number;
-  /** Where the number of free clusters is noted: twice for FAT32, nowhere for others. */
+  /** Where FSInfo is, with the number of free clusters: two copies for FAT32, none for the others. */
   readonly infos: readonly number[];
 }
 
-/** The tables begin with two entries that stand for no cluster. */
+/** The first two table entries do not belong to clusters. */
 export const FIRST_CLUSTER = 2;
 
-/** Bytes of the boot sector that are filled, whatever the size of a sector. */
+/** Bytes in use in the boot sector, whatever the sector size. */
 export const BOOT_LENGTH = 512;
 
-/** Where FSInfo has its signature, the number of free clusters and the last one that was taken, in bytes. */
+/** Offsets in FSInfo: its signature, the number of free clusters, and the last allocated cluster. */
 export const INFO = { lead: 0, free: 488, last: 492 } as const;
 export const INFO_LEAD = 0x41615252;
 
@@ -39,7 +39,7 @@ export const INFO_LEAD = 0x41615252;
  * Reads a boot sector.
  *
  * @param size of the filesystem, in bytes.
- * @returns what is wrong with it: that is something else than planned.
+ * @returns a text if it is not as planned: what is wrong.
  */
 export function readLayout(boot: DataView, geometry: FatGeometry, size: number): FatLayout | string {
   if (boot.getUint16(510, true) !== 0xaa55) return "it has no boot sector";
@@ -66,7 +66,7 @@ export function readLayout(boot: DataView, geometry: FatGeometry, size: number):
   if (wrong) return `${wrong[0]}: ${wrong[1]} instead of ${wrong[2]}`;
   if (clusters < geometry.clusters) return `${clusters} clusters instead of ${geometry.clusters}`;
   if (tableSectors * sector * 8 < (clusters + FIRST_CLUSTER) * bits) return "its tables are too short";
-  // The backup of the boot sector has one of FSInfo behind it.
+  // The backup of the boot sector is followed by one of FSInfo.
   const [info, backup] = isWide ? [short(48), short(50)] : [0, 0];
   return {
     tables: reserved * sector,

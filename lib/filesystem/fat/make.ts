@@ -1,5 +1,5 @@
 /**
- * Fills a FAT filesystem that mkfs.vfat formatted inside an image at an offset.
+ * Fills a FAT filesystem that mkfs.vfat made inside an image.
  *
  * @module
  */
@@ -13,19 +13,19 @@ import type { FatPlan } from "../types.ts";
 import { fillFat } from "./fill.ts";
 
 export interface FatOptions {
-  /** Told how many bytes of contents are written. */
+  /** Called with the bytes of contents written so far. */
   readonly onProgress?: (done: number) => void;
-  /** Ends the fill at the next opportunity. */
+  /** Aborts the fill at the next opportunity. */
   readonly signal?: AbortSignal;
 }
 
-/** The event loop gets a turn this often. */
+/** Yield to the event loop this often. */
 const TURN_MS = 8;
 
 /**
  * Fills the filesystem.
  *
- * @throws {BuildError} when mkfs.vfat did something else than planned, when a file of the tree cannot be read or changed
+ * @throws {BuildError} when mkfs.vfat deviated from the plan, when a file in the tree cannot be read or has changed
  * since the walk, and when the image cannot be written.
  */
 export async function fillVfat(

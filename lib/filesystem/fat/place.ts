@@ -8,19 +8,19 @@ import { SLOT } from "./directory.ts";
 import { directorySlots, type FatEntry, type FatGeometry, parentOf } from "./geometry.ts";
 import { FIRST_CLUSTER } from "./layout.ts";
 
-/** A directory with what is in it. */
+/** A directory with its entries. */
 export interface Directory {
   readonly path: string;
   /** Its first cluster; 0 for the root. */
   readonly first: number;
-  /** Its length in bytes, in whole slots. */
+  /** Its length in bytes: a whole number of slots. */
   readonly length: number;
-  /** Absent: it is the root. */
+  /** Absent for the root. */
   readonly parent?: Directory;
   readonly entries: Placed[];
 }
 
-/** A file or directory with its first cluster, which is 0 for an empty file. */
+/** A file or directory with its first cluster; 0 for an empty file. */
 export interface Placed {
   readonly entry: FatEntry;
   readonly first: number;
@@ -30,13 +30,13 @@ export interface Placed {
 
 export interface Placement {
   readonly root: Directory;
-  /** In the order in which they lie on the disk. */
+  /** In disk order. */
   readonly all: readonly Placed[];
-  /** The last cluster of each, ascending: all others are followed by the next one. */
+  /** The last cluster of each, ascending. Every other cluster is followed by the next one. */
   readonly ends: readonly number[];
 }
 
-/** Gives each its clusters, from the front in the order of the paths, so that nothing is in pieces. */
+/** Assigns clusters from the front, in path order, so that nothing is fragmented. */
 export function placeEntries(entries: readonly FatEntry[], geometry: FatGeometry): Placement {
   const { bits, sector, perCluster, used } = geometry;
   const slots = directorySlots(entries);
@@ -50,7 +50,7 @@ export function placeEntries(entries: readonly FatEntry[], geometry: FatGeometry
     return first;
   };
   const lengthOf = (path: string) => slots.get(path)! * SLOT;
-  // Before FAT32 the root directory has a place of its own.
+  // In FAT12 and FAT16, the root directory has its own area.
   if (bits === 32) take(lengthOf("/"));
   const root: Directory = { path: "/", first: 0, length: lengthOf("/"), entries: [] };
   const directories = new Map([["/", root]]);
@@ -66,6 +66,6 @@ export function placeEntries(entries: readonly FatEntry[], geometry: FatGeometry
     if (placed.directory) directories.set(path, placed.directory);
     return placed;
   });
-  if (next - FIRST_CLUSTER !== used) throw new Error(`${next - FIRST_CLUSTER} clusters, not ${used}`);
+  if (next - FIRST_CLUSTER !== used) throw new Error(`Placed ${next - FIRST_CLUSTER} clusters, not ${used}`);
   return { root, all, ends };
 }

@@ -1,5 +1,5 @@
 /**
- * Looks at a finished FAT filesystem once more: a program may have written to the wrong place.
+ * Checks a finished FAT filesystem again: a program may have written to the wrong place.
  *
  * @module
  */
@@ -10,8 +10,8 @@ import type { FatGeometry } from "./geometry.ts";
 import { BOOT_LENGTH, INFO, INFO_LEAD, readLayout } from "./layout.ts";
 
 /**
- * What is wrong with the boot sector, the beginning of the tables, or the number of free clusters where it is noted;
- * `undefined` when nothing is.
+ * Checks the boot sector, the start of both tables and, in FAT32, the number of free clusters. Returns what is wrong,
+ * or `undefined`.
  */
 export function fatFault(target: Target, geometry: FatGeometry): string | undefined {
   const part = (at: number) => readTarget(target, at, BOOT_LENGTH);

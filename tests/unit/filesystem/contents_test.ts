@@ -40,7 +40,7 @@ Deno.test("select() takes the whole tree", { permissions: "none" }, () => {
   assert.ok(ALL.includes("/etc/fstab 100600 100"));
 });
 
-Deno.test("select() takes a subtree as root, or nothing", { permissions: "none" }, () => {
+Deno.test("select() takes a subtree or nothing as root", { permissions: "none" }, () => {
   assert.deepEqual(listed({ from: "/boot" }), [
     "/ 40755 0",
     "/grub 40755 0",
@@ -52,30 +52,30 @@ Deno.test("select() takes a subtree as root, or nothing", { permissions: "none" 
   assert.throws(() => listed({ from: "/etc/fstab" }), BuildError);
 });
 
-Deno.test("select() omits what is named, or what is below it", { permissions: "none" }, () => {
+Deno.test("select() leaves out paths, or only what is below them", { permissions: "none" }, () => {
   assert.deepEqual(listed({ from: "/", omit: ["/boot"] }), ALL.filter((line) => !line.startsWith("/boot")));
   assert.deepEqual(listed({ from: "/", omit: ["/boot/"] }), ALL.filter((line) => !line.startsWith("/boot/")));
   assert.deepEqual(listed({ from: "/", omit: ["/none", "/etc/none/"] }), ALL);
-  // Symlinks are entries like others here: what /bin points to stays.
+  // Symlinks are treated like other entries: the target of /bin stays.
   assert.deepEqual(listed({ from: "/", omit: ["/bin/"] }), ALL);
 });
 
 Deno.test.each(
   [
     {
-      name: "a file in place of one: its mode stays",
+      name: "a file in place of another: the mode is kept",
       add: { path: "/etc/fstab", type: "file", text: "1234" },
       gone: ["/etc/fstab 100600 100"],
       come: ["/etc/fstab 100600 4"],
     },
     {
-      name: "a file with another mode",
+      name: "a file with a different mode",
       add: { path: "/etc/fstab", type: "file", text: "", mode: 0o444 },
       gone: ["/etc/fstab 100600 100"],
       come: ["/etc/fstab 100444 0"],
     },
     {
-      name: "a directory that is there stays as it is",
+      name: "an existing directory is kept",
       add: { path: "/boot", type: "directory" },
       gone: [],
       come: [],
@@ -87,25 +87,25 @@ Deno.test.each(
       come: ["/efi 40755 0"],
     },
     {
-      name: "parents that are missing",
+      name: "missing parents",
       add: { path: "/a/b/c", type: "file", text: "x" },
       gone: [],
       come: ["/a 40755 0", "/a/b 40755 0", "/a/b/c 100644 1"],
     },
     {
-      name: "through symlinks on the way",
+      name: "through symlinks",
       add: { path: "/bin/new", type: "file", text: "x" },
       gone: [],
       come: ["/usr/bin/new 100644 1"],
     },
     {
-      name: "through an absolute symlink on the way",
+      name: "through an absolute symlink",
       add: { path: "/mnt/deep/hosts", type: "file", text: "x" },
       gone: ["/etc/hosts 100644 20"],
       come: ["/etc/hosts 100644 1"],
     },
     {
-      name: "a parent in place of a symlink that leads nowhere",
+      name: "a parent in place of a dangling symlink",
       add: { path: "/efi/EFI", type: "directory" },
       gone: ["/efi 120777 8"],
       come: ["/efi 40755 0", "/efi/EFI 40755 0"],
@@ -122,12 +122,12 @@ Deno.test.each(
   assert.deepEqual(listed({ from: "/", add: [add] }).toSorted(), expected.toSorted());
 });
 
-Deno.test("select() adds below what it omits", { permissions: "none" }, () => {
+Deno.test("select() adds entries below what it leaves out", { permissions: "none" }, () => {
   const lines = listed({ from: "/", omit: ["/boot"], add: [{ path: "/boot/efi", type: "directory" }] });
   assert.deepEqual(lines.filter((line) => line.startsWith("/boot")), ["/boot 40755 0", "/boot/efi 40755 0"]);
 });
 
-Deno.test("select() keeps the order of a walk: each directory's children stand together, sorted", {
+Deno.test("select() keeps the order of a walk: each directory's children are together, sorted", {
   permissions: "none",
 }, () => {
   const selection = select(TREE, {
@@ -149,7 +149,7 @@ Deno.test("select() keeps the order of a walk: each directory's children stand t
   assert.equal(next, selection.count);
 });
 
-Deno.test("select() names what it cannot copy", { permissions: "none" }, () => {
+Deno.test("select() names the file that it cannot copy", { permissions: "none" }, () => {
   for (const from of ["/none", "/etc", "/efi"]) {
     assert.throws(() => listed({ from: "/", add: [{ path: "/x", type: "copy", from }] }), {
       message: `Cannot find the file ${JSON.stringify(from)} in the tree`,

@@ -1,5 +1,5 @@
 /**
- * Read-only filesystems: everything of a tree comes through the stream, whatever the compression.
+ * Read-only filesystems: limits of the formats, and what old programs cannot do.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { checkNeeds } from "../../../lib/make/programs.ts";
 import { buildNodes, type NodeInput } from "../../../lib/tree/builder.ts";
 import type { Xattr } from "../../../lib/tree/nodes.ts";
 
-/** No later than now, so that programs that cut times at now change none. */
+/** In the past, so that programs that clamp times to the present change nothing. */
 const TIME = 1_750_000_000;
 
 const REQUEST: FilesystemRequest = { label: "", uuid: "", hashSeed: "", seed: "", time: TIME };
@@ -77,11 +77,15 @@ function planOf(type: ReadOnlyName, list: readonly NodeInput[]) {
   return planReadOnly(type, select(buildNodes(list), { from: "/", omit: [], add: [] }), REQUEST);
 }
 
-Deno.test("planReadOnly() holds as many owners and xattrs as the formats do", { permissions: "none" }, () => {
-  planOf("squashfs", owners(32_767));
-  planOf("squashfs", [{ path: "/a", xattrs: xattrs(20, 65_536) }]);
-  planOf("erofs", [{ path: "/a", xattrs: xattrs(4, 65_500) }]);
-});
+Deno.test(
+  "planReadOnly() enforces the limits of the formats for owners and xattrs",
+  { permissions: "none" },
+  () => {
+    planOf("squashfs", owners(32_767));
+    planOf("squashfs", [{ path: "/a", xattrs: xattrs(20, 65_536) }]);
+    planOf("erofs", [{ path: "/a", xattrs: xattrs(4, 65_500) }]);
+  },
+);
 
 Deno.test.each([
   {
@@ -105,15 +109,19 @@ Deno.test.each([
   },
 );
 
-Deno.test("checkNeeds() takes an old mkfs.erofs for what it can hold", { permissions: "none" }, () => {
-  const { type, needs } = planOf("erofs", [
-    { path: "/dev/x", type: "block", device: [4095, 524_287] },
-    { path: "/a", xattrs: xattrs(1, 30_000) },
-  ]);
-  checkNeeds(type, needs, new Map([["mkfs.erofs", "1.8.6"]]));
-});
+Deno.test(
+  "checkNeeds() accepts an old mkfs.erofs for trees that it can handle",
+  { permissions: "none" },
+  () => {
+    const { type, needs } = planOf("erofs", [
+      { path: "/dev/x", type: "block", device: [4095, 524_287] },
+      { path: "/a", xattrs: xattrs(1, 30_000) },
+    ]);
+    checkNeeds(type, needs, new Map([["mkfs.erofs", "1.8.6"]]));
+  },
+);
 
-Deno.test("planReadOnly() says which times it cannot keep", { permissions: "none" }, () => {
+Deno.test("planReadOnly() reports times that it cannot keep", { permissions: "none" }, () => {
   const list = [
     { path: "/early", mtime: -1_500_000_000n },
     { path: "/whole", mtime: -2_000_000_000n },

@@ -1,14 +1,14 @@
 import * as assert from "node:assert/strict";
 import { hasSuperblock, layoutOf } from "../../../../lib/filesystem/ext4/layout.ts";
 
-Deno.test("layoutOf() has no room for what does not fit", { permissions: "none" }, () => {
+Deno.test("layoutOf() returns undefined if there are too few blocks", { permissions: "none" }, () => {
   assert.equal(layoutOf(0, 28), undefined);
   assert.equal(layoutOf(20, 28), undefined);
   assert.equal(layoutOf(256, 100_000), undefined);
   assert.equal(layoutOf(256, 28)?.groups, 1);
 });
 
-Deno.test("layoutOf() is quick and whole at the largest size", { permissions: "none" }, () => {
+Deno.test("layoutOf() is fast and uses all blocks at the largest size", { permissions: "none" }, () => {
   const layout = layoutOf(2 ** 32 - 1, 1_000_000)!;
   assert.equal(layout.blocks, 2 ** 32 - 1);
   assert.equal(layout.groups, 131_072);

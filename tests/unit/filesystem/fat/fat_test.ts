@@ -22,7 +22,7 @@ const inDirectories = (count: number, each: number, size: number): FatEntry[] =>
   ...files(count * each, size, (i) => `/d${i % count}/f${i}`),
 ];
 
-/** Very different demands, each at a border of the layouts. */
+/** Very different contents, each near a limit of the layouts. */
 const DEMANDS: Record<string, FatEntry[]> = {
   "nothing": [],
   "one byte": files(1, 1),
@@ -36,7 +36,7 @@ const DEMANDS: Record<string, FatEntry[]> = {
   "200 GiB": files(100, 2 * GiB),
 };
 
-Deno.test("fatGeometry() takes FAT16 up to 32 MiB and FAT32 above", pure, () => {
+Deno.test("fatGeometry() uses FAT16 up to 32 MiB and FAT32 above", pure, () => {
   const bits = (size: number) => fatGeometry(size, [])?.bits;
   assert.equal(bits(MiB), 12);
   assert.equal(bits(32 * MiB), 16);
@@ -47,7 +47,7 @@ Deno.test("fatGeometry() takes FAT16 up to 32 MiB and FAT32 above", pure, () => 
 });
 
 for (const [name, entries] of Object.entries(DEMANDS)) {
-  Deno.test(`smallestFat() is the border between what works and what does not: ${name}`, pure, () => {
+  Deno.test(`smallestFat() is the exact limit: ${name}`, pure, () => {
     const smallest = smallestFat(entries);
     assert.equal(smallest % MiB, 0);
     assert.equal(fatGeometry(smallest - MiB, entries), undefined);
@@ -57,19 +57,19 @@ for (const [name, entries] of Object.entries(DEMANDS)) {
   });
 }
 
-Deno.test("smallestFat() refuses what no FAT filesystem can hold, and does not search for ever", pure, () => {
+Deno.test("smallestFat() refuses what no FAT filesystem can hold, without searching forever", pure, () => {
   assert.throws(() => smallestFat(files(200, 4 * GiB - 1)), {
     name: "BuildError",
     message: "Cannot fit 800 GiB in 200 entries into a FAT filesystem",
-    hint: "The largest is of 512 GiB",
+    hint: "Leave files out: the largest possible filesystem has 512 GiB",
   });
   assert.throws(
     () => smallestFat(files(40_000, 1, (i) => `/dir/file ${i}`)),
-    /Cannot put "\/dir".*more names/,
+    /Cannot put "\/dir".*too many entries/,
   );
 });
 
-// What fatEntries() makes of a tree -----------------------------------------------------------------------
+// fatEntries(), applied to trees -----------------------------------------------------------------------
 
 function entriesOf(
   list: readonly NodeInput[],
@@ -81,7 +81,7 @@ function entriesOf(
   return { entries, notices };
 }
 
-Deno.test("fatEntries() lists files and directories in the order of their paths", pure, () => {
+Deno.test("fatEntries() lists files and directories in path order", pure, () => {
   const { entries, notices } = entriesOf([
     { path: "/boot/EFI/BOOT/BOOTX64.EFI", size: 7 },
     { path: "/boot/EFI-old", size: 3 },
@@ -99,7 +99,7 @@ Deno.test("fatEntries() lists files and directories in the order of their paths"
   assert.deepEqual(notices, []);
 });
 
-Deno.test("fatEntries() leaves out links beside what they point at, and links to nothing", pure, () => {
+Deno.test("fatEntries() leaves out links to the same filesystem, and dangling links", pure, () => {
   const { entries, notices } = entriesOf([
     { path: "/boot/vmlinuz-1", size: 7 },
     { path: "/boot/vmlinuz", target: "vmlinuz-1" },
@@ -108,16 +108,18 @@ Deno.test("fatEntries() leaves out links beside what they point at, and links to
     { path: "/boot/boot", target: "." },
     { path: "/boot/gone", target: "/etc/passwd" },
     { path: "/boot/loop", target: "loop" },
-    // It is left out, so that its name does no harm.
+    // It is left out, so its name does not matter.
     { path: "/boot/a:b", target: "vmlinuz-1" },
   ]);
   assert.deepEqual(entries.map(({ path }) => path), ["/vmlinuz-1"]);
   assert.equal(notices.length, 7);
-  assert(notices.includes('Leaving out the link "/gone": it leads nowhere'));
-  assert(notices.includes('Leaving out the link "/boot": FAT has no links, and "/boot" is there'));
+  assert(notices.includes('Leaving out the link "/gone": its target does not exist'));
+  const boot =
+    'Leaving out the link "/boot": FAT has no links, and its target "/boot" is in the same filesystem';
+  assert(notices.includes(boot));
 });
 
-Deno.test("fatEntries() copies the file that a link out of the directory points at", pure, () => {
+Deno.test("fatEntries() copies the target of a link out of the directory", pure, () => {
   const { entries, notices } = entriesOf([
     { path: "/usr/lib/modules/1/vmlinuz", size: 9 },
     { path: "/boot/vmlinuz-1", target: "../usr/lib/modules/1/vmlinuz" },
@@ -151,12 +153,12 @@ Deno.test.each<{ name: string; list: NodeInput[]; message: string }>([
   {
     name: "case",
     list: [{ path: "/boot/README" }, { path: "/boot/readme" }],
-    message: '"/readme".*: it differs from "/README" only in case',
+    message: '"/readme".*: its name differs from "/README" only in case',
   },
   {
     name: "case of other letters",
     list: [{ path: "/boot/É" }, { path: "/boot/é" }],
-    message: '"/é".*: it differs from "/É" only in case',
+    message: '"/é".*: its name differs from "/É" only in case',
   },
   {
     name: "case of a directory and a file",
@@ -204,7 +206,7 @@ Deno.test("fatEntries() refuses what the plan adds with a name of more than 255 
   assert.throws(() => add(256), /Cannot put .*its name has more than 255 characters/);
 });
 
-Deno.test("fatEntries() takes names that only DOS, or another system's code page, could not", pure, () => {
+Deno.test("fatEntries() accepts names that only DOS or a code page could not represent", pure, () => {
   const names = ["Aux.txt", "con", "vmlinu~1", "é", "日本語", "😀", "a+b,c;d=[e]", ".x", "a.b.c", "ß", "ss"];
   const { entries } = entriesOf(names.map((name) => ({ path: `/boot/${name}` })));
   assert.deepEqual(entries.map(({ path }) => path.slice(1)), names.sort());

@@ -11,7 +11,7 @@ function shown(names: readonly string[]): string[] {
   );
 }
 
-// Each as mtools 4.0.32 store it, apart from names that are not ASCII and those of DOS devices.
+// As mtools 4.0.32 stores them, except for non-ASCII names and those of DOS devices.
 Deno.test.each([
   { name: "README.TXT", stored: "README.TXT" },
   { name: "lower.abc", stored: "LOWER.ABC 18" },
@@ -44,14 +44,14 @@ Deno.test.each([
   assert.equal(slotsOf(name), 1 + (stored.endsWith("long") ? Math.ceil(name.length / 13) : 0));
 });
 
-Deno.test("fatNames() makes up no short name twice, and none that another file has", pure, () => {
+Deno.test("fatNames() generates no short name twice, and none that another file has", pure, () => {
   assert.deepEqual(
     shown(["Longfi~3.Txt", "LONGFI~1.TXT", "longfilename 1.txt", "longfilename 2.txt", "longfi~4.txt"]),
     ["LONGFI~3.TXT long", "LONGFI~1.TXT", "LONGFI~2.TXT long", "LONGFI~5.TXT long", "LONGFI~4.TXT 18"],
   );
 });
 
-Deno.test("fatNames() finds short names for as many files as a directory holds, in a moment", pure, () => {
+Deno.test("fatNames() is fast for as many files as a directory can hold", pure, () => {
   for (const name of [(i: number) => `a long name ${i}`, (i: number) => `abcd${i % 97} ${i}.text`]) {
     const names = fatNames(Array.from({ length: 32_000 }, (_, i) => name(i)));
     assert.equal(new Set(names.map(({ short }) => short)).size, names.length);
