@@ -12,24 +12,24 @@ import { dateEmptyOutputs } from "../lib/image/output.ts";
 import { diskImage } from "./disk-image/build.ts";
 import { partImage } from "./part-image/build.ts";
 
-/** One row per builder; its name is also that of its `.rapt` file. */
+/** One row per builder. Its `.rapt` file has the same name. */
 export const BUILDERS = {
   "disk-image": diskImage,
   "part-image": partImage,
 } as const satisfies Builders;
 
-/** Images older than these are out of date, as with Raptor. */
+/** Images older than these are out of date, as in Raptor. */
 const SOURCES = ["../builders", "../lib", "../deno.json", "../deno.lock"]
   .map((path) => new URL(path, import.meta.url).pathname);
 
 /**
- * Runs the suite with the arguments of the process, and returns the exit code.
+ * Runs the suite with command line arguments, and returns the exit code.
  *
- * `-C DIR` before all others runs it as if started in DIR, as with git and make: a task of Deno starts in the
- * folder of deno.json, wherever it was called.
+ * `-C DIR`, as the first argument, runs it in DIR, like in git and make: a Deno task starts in the directory of
+ * deno.json, wherever it was called.
  */
 export async function main(args: readonly string[]): Promise<number> {
-  // Whatever comes next, an output of Raptor's container that stays empty must not look finished.
+  // Whatever happens, an empty output in Raptor's container must not look finished.
   await dateEmptyOutputs(Object.values(BUILDERS).map(({ output }) => output));
   let code = 0;
   const failed = await report(async () => {

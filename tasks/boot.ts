@@ -1,11 +1,10 @@
 #!/usr/bin/env -S deno run --allow-read --allow-write --allow-run --allow-env
 /**
- * `deno task boot IMAGE`: starts a disk image in QEMU, with the firmware and the machine of the
- * architecture that its partition table names, and the serial console on the terminal.
+ * `deno task boot IMAGE`: starts a disk image in QEMU, with the serial console on the terminal. Machine and
+ * firmware are those of the architecture in its partition table.
  *
- * The image is not changed unless `--snapshot=off` is given. Guests are emulated (`--accel tcg`) unless
- * asked otherwise: `/dev/kvm` may be there and guests still crash on it, as in virtual machines that do
- * not pass virtualisation on.
+ * The image is not changed unless `--snapshot=off` is given. Guests are emulated by default (`--accel tcg`): even
+ * if there is a `/dev/kvm`, guests may crash, for example in virtual machines without nested virtualisation.
  *
  * @module
  */
@@ -30,7 +29,7 @@ import {
 } from "./qemu.ts";
 import { choose, print, runTask } from "./task.ts";
 
-/** What an image is: QEMU's name of its format, and the architecture of its root partition. */
+/** Determines QEMU's name for the format of an image, and the architecture of its root partition. */
 export async function inspectImage(
   image: string,
   format?: string,
@@ -44,33 +43,33 @@ export async function inspectImage(
     if (info.format === "raw") return await partitionTypes(image);
     const head = `${dir}/head.raw`;
     await $`qemu-img dd -f ${info.format} -O raw bs=${MiB} count=1 if=${image} of=${head}`.quiet();
-    // sfdisk trusts a table only if the partitions lie within the disk.
+    // sfdisk accepts a table only if the partitions are within the disk.
     await Deno.truncate(head, info["virtual-size"]);
     return await partitionTypes(head);
   });
   if (!table) {
     throw new BuildError(`Cannot boot ${quote(image)}: it has no partition table (GPT)`, {
       kind: "usage",
-      hint: `The image of a single filesystem boots as a container: systemd-nspawn --image=${image} --boot`,
+      hint: `An image of a single filesystem boots as a container: systemd-nspawn --image=${image} --boot`,
     });
   }
   const architecture = table.map((type) => identifyType(type)?.architecture).find(Boolean);
   if (!architecture) {
     throw new BuildError(`Cannot boot ${quote(image)}: no root partition of a known architecture`, {
       kind: "usage",
-      hint: `Its partitions have the types ${table.join(", ") || "(none)"}`,
+      hint: `The types of its partitions are ${table.join(", ") || "(none)"}`,
     });
   }
   if (!(architecture in MACHINES)) {
     throw new BuildError(`Cannot boot ${quote(image)}: no virtual machine for ${architecture}`, {
       kind: "usage",
-      hint: `Accepted are images for ${Object.keys(MACHINES).join(", ")}`,
+      hint: `Supported architectures: ${Object.keys(MACHINES).join(", ")}`,
     });
   }
   return { format: info.format, architecture: architecture as BootableName };
 }
 
-/** The type GUIDs of the partitions; `undefined` when there is no GPT. */
+/** The type GUIDs of the partitions; `undefined` if there is no GPT. */
 async function partitionTypes(image: string): Promise<string[] | undefined> {
   const json = await $`sfdisk --json ${image}`.quiet().noThrow(1).text();
   if (!json) return;
@@ -117,7 +116,7 @@ Usage: deno task boot [OPTION…] IMAGE
   --disk NAME         how the disk is attached: ${
   Object.keys(DISKS).join(", ")
 } (default: ${OPTIONS.disk.default})
-  --firmware NAME     what it starts with: ${FIRMWARES.join(", ")} (default: ${OPTIONS.firmware.default})
+  --firmware NAME     one of ${FIRMWARES.join(", ")} (default: ${OPTIONS.firmware.default})
   --format FORMAT     format of the image (default: found from its content)
   --directory, -C DIR where a relative IMAGE is (default: here)
   --help, -h          show this text
@@ -160,12 +159,12 @@ async function main(): Promise<void> {
     const serial = "mon:stdio";
     const guest = { architecture, image, format, disk, accel, memory, snapshot, firmware, variables, serial };
     log.step(`Booting ${quote(image)} (${architecture}, ${format}); leave with Ctrl-A X`);
-    if (accel === "tcg") log.detail("Emulated: this takes a minute; try --accel kvm where KVM works");
+    if (accel === "tcg") log.detail("Emulated: this takes a minute; try --accel kvm if KVM works here");
     await runOnTerminal(qemuCommand(guest));
   });
 }
 
-/** Runs a program that has the terminal for itself, which `$` does not give. */
+/** Runs a program in the foreground of the terminal, which `$` cannot do. */
 async function runOnTerminal([program = "", ...args]: string[]): Promise<void> {
   const child = new Deno.Command(program, { args, stdin: "inherit", stdout: "inherit", stderr: "inherit" })
     .spawn();

@@ -1,6 +1,6 @@
 /**
- * Virtual machines: QEMU's options and the UEFI firmware for each architecture, in one place for
- * `deno task boot` and for the tests.
+ * Virtual machines: QEMU's options and the UEFI firmware for each architecture, for `deno task boot` and for the
+ * tests.
  *
  * @module
  */
@@ -9,35 +9,35 @@ import type { ArchitectureName } from "../lib/core/dps.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
 import { isInstalled, packageHint } from "../lib/system/programs.ts";
 
-/** Where UEFI comes from: the program, and the variables of which each guest needs a copy. */
+/** The files of a UEFI: the program, and the variables, of which each guest needs its own copy. */
 interface Uefi {
   readonly code: string;
-  /** Absent: the program keeps none, and is loaded into memory. */
+  /** Absent: this firmware stores no variables, and is loaded into memory. */
   readonly variables?: string;
   /** Added to `-machine`. */
   readonly machine?: string;
   readonly args?: readonly string[];
 }
 
-/** What a guest starts with: UEFI, UEFI with Secure Boot and somebody's keys, or QEMU's own BIOS. */
+/** The firmware: UEFI, UEFI with Secure Boot and the keys of that name, or QEMU's own BIOS. */
 export const FIRMWARES = ["uefi", "microsoft", "snakeoil", "bios"] as const;
 
 export type FirmwareName = (typeof FIRMWARES)[number];
 
-/** Secure Boot needs memory that the system cannot write. */
+/** Secure Boot needs memory that the operating system cannot write. */
 const SECURE = {
   machine: "smm=on",
   args: ["-global", "driver=cfi.pflash01,property=secure,value=on"],
 } as const;
 
 interface Machine {
-  /** QEMU's program for the architecture. */
+  /** The QEMU program for the architecture. */
   readonly program: string;
   /** `-machine`, without the accelerator. */
   readonly machine: string;
   /** `-cpu` under TCG; under KVM it is always `host`. */
   readonly cpu: string;
-  /** An empty one is QEMU's own. */
+  /** An empty row stands for firmware that comes with QEMU. */
   readonly firmware: { readonly uefi: Uefi } & { readonly [name in FirmwareName]?: Uefi | null };
 }
 
@@ -46,7 +46,7 @@ export const MACHINES = {
   "x86-64": {
     program: "qemu-system-x86_64",
     machine: "q35",
-    // The cmpxchg16b of QEMU 7.2's TCG breaks Linux now and then: double faults in 1 of 8 boots.
+    // cmpxchg16b in QEMU 7.2's TCG sometimes crashes Linux: double faults in 1 of 8 boots.
     cpu: "qemu64,-cx16",
     firmware: {
       uefi: { code: "/usr/share/OVMF/OVMF_CODE_4M.fd", variables: "/usr/share/OVMF/OVMF_VARS_4M.fd" },
@@ -55,7 +55,7 @@ export const MACHINES = {
         code: "/usr/share/OVMF/OVMF_CODE_4M.ms.fd",
         variables: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
       },
-      // Of the package's own key, whose secret part is in the package as well.
+      // With the package's own key. Its private part is in the package, too.
       snakeoil: {
         ...SECURE,
         code: "/usr/share/OVMF/OVMF_CODE_4M.snakeoil.fd",
@@ -76,7 +76,7 @@ export const MACHINES = {
     program: "qemu-system-riscv64",
     machine: "virt",
     cpu: "rv64",
-    // U-Boot, which QEMU's own OpenSBI starts. Debian 12 has no other UEFI.
+    // U-Boot, started by QEMU's OpenSBI. Debian 12 has no other UEFI.
     firmware: { uefi: { code: "/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf" } },
   },
 } as const satisfies Partial<Record<ArchitectureName, Machine>>;
@@ -85,7 +85,7 @@ export type BootableName = keyof typeof MACHINES;
 
 /** How the disk is attached: `-device` arguments that end in the drive's name. */
 export const DISKS = {
-  // Built into Debian's kernels, cloud kernels included: boots without an initrd.
+  // Built into Debian's kernels, including cloud kernels: boots without an initrd.
   "nvme": ["-device", "nvme,serial=raptor,drive=disk"],
   "nvme-4k": ["-device", "nvme,serial=raptor,drive=disk,logical_block_size=4096,physical_block_size=4096"],
   "virtio": ["-device", "virtio-blk-pci,drive=disk"],
@@ -99,18 +99,18 @@ export type DiskName = keyof typeof DISKS;
 export interface Guest {
   readonly architecture: BootableName;
   readonly image: string;
-  /** QEMU's name of the image's format. */
+  /** QEMU's name for the format of the image. */
   readonly format: string;
   readonly disk: DiskName;
   readonly accel: "kvm" | "tcg";
   /** In MiB. */
   readonly memory: number;
-  /** Whether writes of the guest are thrown away. */
+  /** Whether to discard the guest's writes. */
   readonly snapshot: boolean;
   readonly firmware?: FirmwareName;
-  /** Copy of the firmware's variables, which the guest writes; BIOS has none. */
+  /** A copy of the firmware's variables, which the guest changes; BIOS has none. */
   readonly variables: string;
-  /** QEMU's argument for the serial console: `mon:stdio` on a terminal, `stdio` for a log. */
+  /** QEMU's argument for the serial console: `mon:stdio` for a terminal, `stdio` for a log. */
   readonly serial: string;
 }
 
@@ -132,7 +132,7 @@ export function qemuCommand(guest: Guest): string[] {
     row.program,
     ...["-machine", `${machine},accel=${guest.accel}`],
     ...["-cpu", guest.accel === "kvm" ? "host" : row.cpu],
-    // More than one processor lets TCG of QEMU 7.2 race when the kernel patches its own code.
+    // With more than one processor, QEMU 7.2's TCG has races when the kernel patches its own code.
     ...["-smp", "1", "-m", String(guest.memory)],
     ...firmware && !firmware.variables ? ["-kernel", firmware.code] : [],
     ...firmware?.variables
@@ -158,12 +158,12 @@ export function qemuCommand(guest: Guest): string[] {
   ];
 }
 
-/** QEMU separates options by commas; one in a file name is doubled. */
+/** QEMU separates options with commas; a comma in a file name is doubled. */
 function drive(options: Record<string, string>): string {
   return Object.entries(options).map(([key, value]) => `${key}=${value.replaceAll(",", ",,")}`).join(",");
 }
 
-/** Throws when the program or the firmware of an architecture is not installed. */
+/** @throws {BuildError} when the program or the firmware of an architecture is not installed. */
 export function checkInstalled(architecture: BootableName, firmware?: FirmwareName): void {
   const files = firmwareFiles(architecture, firmware);
   for (const needed of [MACHINES[architecture].program, files?.code, files?.variables]) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S deno run --allow-read --allow-env --allow-sys=uid --allow-run
 /**
- * `deno task setup`: installs what the machine lacks, with apt. Silent and instant when nothing is missing.
+ * `deno task setup`: installs missing packages with apt. Silent and instant if nothing is missing.
  *
  * @module
  */
@@ -18,7 +18,7 @@ const OPTIONS = {
   help: { type: "boolean", short: "h", default: false },
 } as const satisfies ParseArgsConfig["options"];
 
-const HELP = `Install the Debian packages that this machine lacks
+const HELP = `Install missing Debian packages
 
 Usage: deno task setup [--for build|demo|test|bench]
 
@@ -29,40 +29,40 @@ Usage: deno task setup [--for build|demo|test|bench]
   --help        show this text
 `;
 
-/** Without questions, and waiting for another apt, such as the one that a new machine starts by itself. */
+/** Asks no questions, and waits for another apt, such as one that a new machine starts automatically. */
 const APT_OPTIONS = ["--yes", "--no-install-recommends", "--option", "DPkg::Lock::Timeout=600"] as const;
 
-/** apt gets all of the environment, since it may need a proxy. */
+/** apt gets the whole environment: it may need a proxy. */
 const NO_QUESTIONS = { ...Deno.env.toObject(), DEBIAN_FRONTEND: "noninteractive" };
 
-/** Of the names that a package has in several releases, the one that this release has. */
+/** The name of a package in this release, if it has been renamed. */
 async function nameHere({ names }: Package): Promise<string> {
   for (const name of names.length > 1 ? names : []) {
-    // Without such a package it prints nothing.
+    // Prints nothing for an unknown package.
     if (await $`apt-cache policy ${name}`.quiet().text() !== "") return name;
   }
   return names[0]!;
 }
 
-/** Installs the packages for `purpose` that are missing. */
+/** Installs the missing packages for `purpose`. */
 export async function setUp(purpose: Purpose): Promise<void> {
   const packages = missingPackages(purpose);
   if (packages.length === 0) return;
   if (!isInstalled("apt-get")) {
-    throw new BuildError("Cannot install what is missing: this system has no apt-get", {
-      hint: `Install these by your system's own means: ${packages.map(contents).join("; ")}`,
+    throw new BuildError("Cannot install missing packages: this system has no apt-get", {
+      hint: `Install these with your system's package manager: ${packages.map(contents).join("; ")}`,
     });
   }
   if (Deno.uid() !== 0) {
     const names = packages.map(({ names }) => names[0]!);
-    throw new BuildError(`Cannot install ${names.join(", ")}: only root can`, {
+    throw new BuildError(`Cannot install ${names.join(", ")}: not running as root`, {
       hint: `Run: sudo apt-get install --no-install-recommends ${names.join(" ")}`,
     });
   }
   try {
     await $`apt-get update`.env(NO_QUESTIONS);
   } catch (error) {
-    // One source of many may be out of order, and the lists at hand may do.
+    // One of the sources may be broken, and the existing lists may be enough.
     if (!(error instanceof BuildError)) throw error;
     log.warn(error.message);
   }
@@ -75,10 +75,10 @@ export async function setUp(purpose: Purpose): Promise<void> {
       hint: "This release may be too old: Debian 12 and later are known to work",
     });
   }
-  log.step("Installed everything that was missing");
+  log.step("Installed all missing packages");
 }
 
-/** A package with what is missing of it: `sfdisk (Debian: fdisk)`. */
+/** The missing programs of a package, and its name: `sfdisk (Debian: fdisk)`. */
 function contents({ names, has }: Package): string {
   return `${has.filter((program) => !isInstalled(program)).join(", ")} (Debian: ${names.join(" or ")})`;
 }

@@ -1,6 +1,6 @@
 /**
- * The tables of the docs, as they follow from the tables of the code. Each stands between two comments with
- * its name: `<!-- settings -->` and `<!-- /settings -->`.
+ * The tables in the docs, generated from the tables in the code. Each is between two comments with its name:
+ * `<!-- settings -->` and `<!-- /settings -->`.
  *
  * @module
  */
@@ -19,10 +19,10 @@ import { XATTRS } from "../lib/tree/xattrs.ts";
 import results from "../tests/bench/bench.json" with { type: "json" };
 import { benchmarkTable, type Results } from "../tests/bench/results.ts";
 
-/** What the benchmark found when it was run last for the docs. */
+/** The benchmark results in the docs. */
 export const RESULTS: Results = results as unknown as Results;
 
-/** What a row of {@link SETTINGS} says for people. */
+/** The fields of {@link SETTINGS} that go into the docs. */
 interface SettingRow {
   readonly env: string;
   readonly help: string;
@@ -44,7 +44,7 @@ const MAIN_SETTINGS = [
   ],
 ] as const satisfies readonly SettingName[];
 
-/** The rows of each table; the first one is its head. */
+/** The rows of each table, header first. */
 export const TABLES: Readonly<Record<string, () => string[][]>> = {
   "main-settings": () => [
     ["Variable", "Default", "Meaning"],
@@ -117,7 +117,7 @@ function code(text: string): string {
   return `\`${text}\``;
 }
 
-/** A table of Markdown with columns as wide as their widest cell, as `deno fmt` has them. */
+/** A Markdown table, formatted as `deno fmt` does: columns are as wide as their widest cell. */
 export function renderMarkdown(rows: readonly (readonly string[])[]): string {
   const cells = rows.map((row) => row.map((cell) => cell.replaceAll("|", "\\|")));
   const widths = cells[0]!.map((_, i) => Math.max(3, ...cells.map((row) => row[i]!.length)));
@@ -127,13 +127,13 @@ export function renderMarkdown(rows: readonly (readonly string[])[]): string {
   );
 }
 
-/** A text with the tables that have a place in it rendered again. */
+/** Updates the tables in a text. */
 export function renderTables(text: string): string {
   for (const [name, rows] of Object.entries(TABLES)) {
     const [begin, end] = [`<!-- ${name} -->\n`, `<!-- /${name} -->`];
     const from = text.indexOf(begin), to = text.indexOf(end);
     if (from < 0 && to < 0) continue;
-    if (to < from) throw new Error(`The place of the table ${name} has no end`);
+    if (to < from) throw new Error(`The closing comment of the table ${name} is missing`);
     text = `${text.slice(0, from)}${begin}\n${renderMarkdown(rows())}\n\n${text.slice(to)}`;
   }
   return text;

@@ -1,6 +1,5 @@
 /**
- * What the scripts behind `deno task setup` and `deno task boot` share: choices of a flag, and how a
- * script ends.
+ * Shared parts of the task scripts: choices of a flag, and how a script ends.
  *
  * @module
  */
@@ -9,7 +8,7 @@ import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
 import { oneOf } from "../lib/core/suggest.ts";
 
-/** The one of `choices` that `value` of a flag is, or a usage error that names them. */
+/** Returns `value` if it is one of `choices`. @throws {BuildError} (usage) naming them otherwise. */
 export function choose<T extends string>(flag: string, value: string, choices: readonly T[]): T {
   const choice = choices.find((each) => each === value);
   if (choice !== undefined) return choice;
@@ -19,12 +18,12 @@ export function choose<T extends string>(flag: string, value: string, choices: r
   });
 }
 
-/** Writes a text that was asked for to stdout. */
+/** Writes requested output to stdout. */
 export async function print(text: string): Promise<void> {
   await new Blob([text]).stream().pipeTo(Deno.stdout.writable, { preventClose: true });
 }
 
-/** Runs a script; an expected failure ends it with its message and exit code 1, or 2 for a usage error. */
+/** Runs a script. An expected failure ends it with a message and exit code 1, or 2 for a usage error. */
 export async function runTask(task: () => Promise<void>): Promise<void> {
   try {
     await task();

@@ -1,9 +1,9 @@
 #!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,find,mknod,/bin/sh
 /**
- * `disk-image`: builds the image of a whole disk from an OS tree.
+ * `disk-image`: builds a disk image from an OS tree.
  *
- * A GPT after the Discoverable Partitions Specification with an ESP (`/boot/efi`), XBOOTLDR (`/boot`) and the
- * root filesystem: write it to a disk, start it in a virtual machine or with `systemd-nspawn --image=`.
+ * It has a GPT according to the Discoverable Partitions Specification with an ESP (`/boot/efi`), XBOOTLDR (`/boot`)
+ * and the root filesystem. Write it to a disk, or start it in a virtual machine or with `systemd-nspawn --image=`.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import { type DiskPlan, planDisk } from "../../lib/plan/plan.ts";
 
 export const diskImage: Builder<DiskPlan> = {
   name: "disk-image",
-  summary: "Build the image of a disk that boots, from an OS tree",
+  summary: "Build a bootable disk image from an OS tree",
   output: "/output/disk.img",
   settings: [
     "outputFormat",
@@ -50,19 +50,19 @@ export const diskImage: Builder<DiskPlan> = {
   ],
   plan: planDisk,
   async build(preliminary, tree, output) {
-    // Empty and dated 1970 from here on, and again on any error.
+    // The output is empty and dated 1970 from here on, and again after any error.
     await using image = await openImage(output, preliminary, tree);
-    // mksquashfs, mkfs.erofs: as large as it becomes, so that it is made first and planned again.
+    // mksquashfs, mkfs.erofs: the size is not known in advance, so make it first and plan again.
     const plan = await measure(preliminary, planDisk, tree, image);
-    // mke2fs and mkfs.vfat format, then the files are written.
+    // mke2fs, mkfs.vfat: format, then write the files.
     await makeFilesystems(plan, tree, image);
-    // sfdisk, last of all: half an image has no partition table.
+    // sfdisk, last: half an image must have no partition table.
     await partition(plan, image);
     await verify(plan, image);
     // qemu-img
     await convert(plan, image);
     await writeSideFiles(plan, tree, image);
-    // Dated now.
+    // The output is dated now.
     await image.commit();
   },
 };

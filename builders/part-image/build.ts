@@ -1,9 +1,9 @@
 #!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,find,mknod,/bin/sh
 /**
- * `part-image`: builds the image of a single filesystem from an OS tree.
+ * `part-image`: builds an image of a single filesystem from an OS tree.
  *
- * The image has no partition table: start it with `systemd-nspawn --image=part.raw`, attach it with
- * `portablectl`, or write it into a partition.
+ * It has no partition table. Start it with `systemd-nspawn --image=part.raw`, attach it with `portablectl`, or
+ * write it to a partition.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import { type PartPlan, planPart } from "../../lib/plan/plan.ts";
 
 export const partImage: Builder<PartPlan> = {
   name: "part-image",
-  summary: "Build the image of a single filesystem from an OS tree",
+  summary: "Build an image of a single filesystem from an OS tree",
   output: "/output/part.img",
   settings: [
     "outputFormat",
@@ -46,18 +46,18 @@ export const partImage: Builder<PartPlan> = {
   ],
   plan: planPart,
   async build(preliminary, tree, output) {
-    // Empty and dated 1970 from here on, and again on any error.
+    // The output is empty and dated 1970 from here on, and again after any error.
     await using image = await openImage(output, preliminary, tree);
-    // mksquashfs, mkfs.erofs: as large as it becomes, so that it is made first and planned again.
+    // mksquashfs, mkfs.erofs: the size is not known in advance, so make it first and plan again.
     const plan = await measure(preliminary, planPart, tree, image);
-    // mke2fs or mkfs.vfat formats, then the files are written.
+    // mke2fs, mkfs.vfat: format, then write the files.
     await makeFilesystems(plan, tree, image);
     await writeVerity(plan, image);
     await verify(plan, image);
     // qemu-img
     await convert(plan, image);
     await writeSideFiles(plan, tree, image);
-    // Dated now.
+    // The output is dated now.
     await image.commit();
   },
 };

@@ -1,8 +1,8 @@
 /**
- * Reads the small files that people name: keys, certificates, a `Raptor.toml`.
+ * Reads small files that the user names: keys, certificates, a `Raptor.toml`.
  *
- * Nothing that they name can make a build wait or fill its memory: a FIFO is opened without waiting for a writer and then
- * refused like every other thing that is no regular file, and so is `/dev/zero`, before a byte of it is read.
+ * Whatever the user names, it cannot block the build or fill its memory: a FIFO is opened without waiting for a writer,
+ * and then rejected before reading, like `/dev/zero` and anything else that is not a regular file.
  *
  * - `O_NONBLOCK`: https://man7.org/linux/man-pages/man2/open.2.html
  *
@@ -16,8 +16,8 @@ import { formatBytes } from "./units.ts";
 /**
  * Reads all of a regular file.
  *
- * @param limit bytes that it may have.
- * @throws {Error} with the reason, in which the path does not stand: it may be a key that was taken for a path.
+ * @param limit maximum size in bytes.
+ * @throws {Error} with the reason. It does not contain the path, which may be a key that was mistaken for a path.
  */
 export function readSmallFile(path: string, limit: number): Uint8Array<ArrayBuffer> {
   let fd: number | undefined;
@@ -38,7 +38,7 @@ export function readSmallFile(path: string, limit: number): Uint8Array<ArrayBuff
 
 class Unsuitable extends Error {}
 
-/** Why a system call failed: `no such file or directory`. */
+/** Why a system call failed, e.g. `no such file or directory`. */
 function reasonOf(error: unknown): string {
   const { errno } = error as { errno?: number };
   const known = errno === undefined ? undefined : getSystemErrorMap().get(-Math.abs(errno))?.[1];

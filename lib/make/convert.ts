@@ -1,5 +1,5 @@
 /**
- * Turns the disk that was made into an image of the wanted format, in the output.
+ * Converts the finished disk to the output format.
  *
  * @module
  */
@@ -25,7 +25,7 @@ import type { Plan } from "../plan/plan.ts";
 import * as commands from "./commands.ts";
 import type { BuildImage } from "./image.ts";
 
-/** What replaces the random numbers and the time that qemu-img writes; the other formats have none. */
+/** The functions that replace random numbers and times from qemu-img; the other formats have none. */
 const IDENTIFY: { readonly [F in FormatName]?: Identify } = {
   "vdi": identifyVdi,
   "vhdx": identifyVhdx,
@@ -34,9 +34,9 @@ const IDENTIFY: { readonly [F in FormatName]?: Identify } = {
 };
 
 /**
- * Makes the finished image in the output. With `VERIFY=full` it is compared with the disk, byte for byte.
+ * Makes the finished image in the output. With `VERIFY=full`, it is compared with the disk byte by byte.
  *
- * Afterwards `image.raw` is the raw disk, where the plan says that it is needed.
+ * Afterwards, `image.raw` is the raw disk if the plan needs it.
  */
 export async function convert(plan: Plan, image: BuildImage): Promise<void> {
   const { format, size, seed, time, settings: { verify, manifest } } = plan;
@@ -74,10 +74,10 @@ export async function convert(plan: Plan, image: BuildImage): Promise<void> {
 }
 
 /**
- * Converts the raw image `from` into the existing file `to`, in place: a bind-mounted file cannot be
- * replaced. `onProgress` gets the done share, 0 to 1. With an `identity` the same image becomes the same file.
+ * Converts the raw image `from` to the format, into the existing file `to`: a bind-mounted file cannot be
+ * replaced. `onProgress` gets the fraction done, 0 to 1. With an `identity`, the result is reproducible.
  *
- * @throws {BuildError} when it cannot be written, or is not what was asked for.
+ * @throws {BuildError} when it cannot be written, or is not as requested.
  */
 export async function convertRaw(
   from: string,
@@ -104,7 +104,7 @@ export async function convertRaw(
   await verifyFormat(to, format, (await Deno.stat(from)).size);
 }
 
-/** Checks with qemu-img that an image is sound and of a disk of `size` bytes. @throws {BuildError} */
+/** Checks with qemu-img that an image is intact and its disk has `size` bytes. @throws {BuildError} when not. */
 async function verifyFormat(image: string, format: FormatName, size: number): Promise<void> {
   const { driver, check, own } = formatOf(format);
   const [info] = await Promise.all([

@@ -1,8 +1,8 @@
 /**
- * The image while it is built: where its parts go, and what is left of it when the build fails.
+ * The image during the build: where its parts go, and what happens to it if the build fails.
  *
- * The output is never left looking finished when it is not. Raptor drops a builder's exit status and takes any output
- * that is newer than its input for a good one, so that a failed build leaves an empty file of 1970.
+ * An unfinished output must never look finished. Raptor ignores a builder's exit status, and considers any output that
+ * is newer than its input a good one. So a failed build leaves an empty file dated 1970.
  *
  * @module
  */
@@ -47,10 +47,10 @@ import { removeVerity, verityDirectory } from "./verity.ts";
 /**
  * Opens an output for the image of a plan.
  *
- * Everything that can be checked is checked first: programs, output, space. Then the output is empty and dated 1970, and it
- * is again when the image is disposed of before {@link BuildImage.commit}.
+ * Everything that can be checked is checked first: programs, output, space. Then the output is emptied and dated 1970,
+ * and once more if the image is disposed of before {@link BuildImage.commit}.
  *
- * @throws {BuildError} naming what is missing or in the way.
+ * @throws {BuildError} naming what is missing or wrong.
  */
 export async function openImage(output: string, plan: Plan, tree: OpenTree): Promise<BuildImage> {
   const start = performance.now();
@@ -114,7 +114,7 @@ function checkFor(path: string, plan: Plan): Promise<Output> {
   return checkOutput(path, { size: isPreliminary ? 0 : plan.size, format: plan.format });
 }
 
-/** Checks that what will certainly be written has room. The output's old content makes room, too. */
+/** Checks that there is space for what will certainly be written. The output's old contents count as free space. */
 function checkSpace({ partitions, format }: Pick<Plan, "partitions" | "format">, output: Output): void {
   const { strategy } = formatOf(format);
   const total = partitions.reduce((sum, volume) => sum + certainBytes(volume), 0);
@@ -124,22 +124,27 @@ function checkSpace({ partitions, format }: Pick<Plan, "partitions" | "format">,
   requireSpace(
     scratchParent(),
     scratch,
-    `make an image in the format ${format}`,
+    `make a ${format} image`,
     "Set TMPDIR to a directory with more space",
   );
   if (output.isDevice) return;
   const old = (Deno.statSync(output.path).blocks ?? 0) * STAT_BLOCK;
   const directory = dirname(output.path);
   if (strategy !== "converted") {
-    requireSpace(directory, total - old, "write the image", "Make room, or name another file with --output");
+    requireSpace(
+      directory,
+      total - old,
+      "write the image",
+      "Free some space, or name another file with --output",
+    );
   } else if (freeSpace(directory) + old < total) {
-    // Formats compress, or leave out zeros.
+    // Most formats compress, or leave out zeros.
     const left = formatBytes(freeSpace(directory) + old);
     log.warn(`The image may not fit: ${formatBytes(total)} of contents, ${left} left`);
   }
 }
 
-/** Bytes that a filesystem takes at least. How much becomes of compressed contents is known when they are made. */
+/** The minimum size of a filesystem in bytes. The size of compressed contents is not known before they are made. */
 function certainBytes({ size, filesystem: { estimate, made, bytes } }: PlacedVolume): number {
   return made === undefined ? estimate ? 0 : bytes : size;
 }
@@ -149,7 +154,7 @@ interface Opened {
   readonly plan: Plan;
   readonly scratch: Scratch;
   readonly versions: ReadonlyMap<string, string>;
-  /** When the build began, as `performance.now()` says it. */
+  /** The start of the build (`performance.now()`). */
   readonly start: number;
   readonly lock: Disposable;
   /** When reading the tree began. */
@@ -161,11 +166,11 @@ export class BuildImage implements AsyncDisposable {
   output: Output;
   /** Versions of the programs. */
   readonly versions: ReadonlyMap<string, string>;
-  /** The file or device in which everything is at its own place on the disk, but perhaps one filesystem. */
+  /** The file or device in which everything is at its position on the disk, except for {@link BuildImage.wrapped}. */
   disk: string;
-  /** Where the one filesystem is that is made in the output, for a format that is written around it. */
+  /** For a format that is written around the largest filesystem: where that is in the output. */
   wrapped: Target | undefined;
-  /** The raw disk: itself, unless it was converted. */
+  /** The raw disk: the output itself, unless it was converted. */
   raw: string;
   private isFinished = false;
 
@@ -175,7 +180,7 @@ export class BuildImage implements AsyncDisposable {
     this.disk = this.raw = opened.output.path;
   }
 
-  /** A directory for whatever is gone with the build. */
+  /** A directory for temporary files. */
   get scratch(): string {
     return this.opened.scratch.path;
   }
@@ -184,12 +189,12 @@ export class BuildImage implements AsyncDisposable {
     return this.output.isDevice;
   }
 
-  /** The file name that the image will have. */
+  /** The image's final file name. */
   get name(): string {
     return this.opened.plan.settings.outputName ?? basename(this.output.path);
   }
 
-  /** Makes room for the image, which reads as zeros then. */
+  /** Allocates the image, which then reads as zeros. */
   async stage(plan: Plan): Promise<void> {
     const { format, size, partitions } = plan;
     const { strategy } = formatOf(format);
@@ -214,12 +219,12 @@ export class BuildImage implements AsyncDisposable {
     await Deno.truncate(this.output.path, CLUSTER + length);
   }
 
-  /** Where a filesystem is made. */
+  /** Where to make a filesystem. */
   place({ offset, size }: Pick<PlacedVolume, "offset" | "size">): Target {
     return offset === this.wrapped?.start ? this.wrapped : { path: this.disk, offset, start: offset, size };
   }
 
-  /** Does away with what belongs to the image and lies beside it. */
+  /** Removes or empties the files that belong to the image. */
   async clear(): Promise<void> {
     const { plan } = this.opened;
     await clearSideFiles(plan.settings);
@@ -228,7 +233,7 @@ export class BuildImage implements AsyncDisposable {
     }
   }
 
-  /** Dates the image: from here on it is a finished one. */
+  /** Dates the image, which marks it as finished. */
   async commit(): Promise<void> {
     throwIfInterrupted();
     await finishOutput(this.output, this.opened.began);
@@ -236,7 +241,7 @@ export class BuildImage implements AsyncDisposable {
     await this.summarize();
   }
 
-  /** The last line of a build. A checksum takes as long as the build itself, so that only programs get it. */
+  /** Logs the last line of a build. A checksum takes as long as the build itself, so only programs get one. */
   private async summarize(): Promise<void> {
     const { output: { path, isDevice }, opened: { plan: { format }, start } } = this;
     const size = imageSize(path);
@@ -261,14 +266,14 @@ export class BuildImage implements AsyncDisposable {
   }
 
   private async discard(): Promise<void> {
-    // Not every program says that it failed because the disk is full.
+    // Not every program reports that the disk is full.
     const full = fullDirectory([dirname(this.output.path), scratchParent()]);
-    if (full !== undefined) log.fail(`There is no space left in ${quote(full)}`);
+    if (full !== undefined) log.fail(`No space left in ${quote(full)}`);
     try {
       await abandonOutput(this.output);
       await this.clear();
     } catch (error) {
-      log.fail(`Cannot empty the output, which is not finished: ${(error as Error).message}`);
+      log.fail(`Cannot empty the unfinished output: ${(error as Error).message}`);
     }
   }
 }

@@ -1,8 +1,8 @@
 /**
- * What a build was, for pipelines that compare and attest: an in-toto statement with SLSA provenance
+ * Metadata about the build, for pipelines that compare and attest: an in-toto statement with SLSA provenance
  * (`MANIFEST`), and the packages in the image (`SBOM`).
  *
- * Nothing in it depends on when and where the image was built: the same build gives the same files.
+ * Nothing in them depends on when and where the image was built: the same build gives the same files.
  *
  * - https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
  * - https://slsa.dev/spec/v1.0/provenance
@@ -27,7 +27,7 @@ import { findInstalled, spdxDocument } from "./sbom.ts";
 
 const NAME = "raptor-builders";
 
-/** The SHA-256 of `length` bytes at `offset` in an image, in hex; by default of all of it. */
+/** The SHA-256 of `length` bytes at `offset` in an image, in hex. Default: the whole image. */
 export async function hashImage(
   path: string,
   offset = 0,
@@ -38,7 +38,7 @@ export async function hashImage(
   return hash.digest("hex");
 }
 
-/** The files that are asked for beside the image. */
+/** The paths of the requested side files. */
 type SideFiles = Pick<Settings, "manifest" | "sbom">;
 
 const SIDE_FILES = ["manifest", "sbom"] as const;
@@ -46,7 +46,7 @@ const SIDE_FILES = ["manifest", "sbom"] as const;
 /**
  * Checks that the files can be written, without changing any.
  *
- * @throws {BuildError} (usage) when one cannot be written.
+ * @throws {BuildError} (usage) when one is not writable.
  */
 export function checkSideFiles(files: SideFiles): void {
   for (const name of SIDE_FILES) {
@@ -56,7 +56,7 @@ export function checkSideFiles(files: SideFiles): void {
     const refuse = (reason: string, cause?: unknown) =>
       new BuildError(`Cannot write ${SETTINGS[name].env}=${quote(path)}: ${reason}`, {
         kind: "usage",
-        hint: "Name a file in a directory that can be written",
+        hint: "Name a file in a writable directory",
         cause,
       });
     // A FIFO would be waited for.
@@ -83,7 +83,7 @@ export async function clearSideFiles(files: SideFiles): Promise<void> {
 export async function writeSideFiles(plan: Plan, tree: OpenTree, image: BuildImage): Promise<void> {
   const { manifest, sbom } = plan.settings;
   if (manifest === undefined && sbom === undefined) return;
-  log.step("Writing what the image is made of");
+  log.step("Writing the metadata of the image");
   const sha256 = await hashImage(image.output.path);
   if (manifest !== undefined) await writeJson(manifest, await statement(plan, image, sha256));
   if (sbom === undefined) return;

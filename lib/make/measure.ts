@@ -1,5 +1,5 @@
 /**
- * Makes what must be made before it can be planned: a read-only root is as large as it becomes.
+ * Makes the parts whose size is not known in advance: read-only roots.
  *
  * @module
  */
@@ -16,8 +16,8 @@ import type { BuildImage } from "./image.ts";
 import { makeVerity } from "./verity.ts";
 
 /**
- * Gives the final plan. A preliminary one says only what is asked for: its root is made in a scratch file, hashed if that
- * is wanted, and then `planner` plans again with what was measured.
+ * Returns the final plan. If the plan is preliminary, its root is made in a scratch file, hashed if requested, and
+ * `planner` plans again with the results.
  */
 export async function measure<P extends Plan>(
   plan: P,
@@ -37,7 +37,7 @@ export async function measure<P extends Plan>(
     oneByOne: false,
   });
   const { size } = await Deno.stat(path);
-  log.detail(`${volume.label} takes ${formatBytes(size)}`);
+  log.detail(`${volume.label} has ${formatBytes(size)}`);
   if (!plan.verity) return planner(plan.settings, tree, { path, size });
   log.step("Making the dm-verity hashes");
   const verity = await makeVerity(path, plan.verity, scratch);

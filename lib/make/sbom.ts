@@ -1,8 +1,8 @@
 /**
- * The packages of a tree, as their databases list them, in SPDX 2.3: for scanners and auditors.
+ * The packages in a tree as SPDX 2.3, from the package databases: for scanners and auditors.
  *
- * Only databases that are text are read, since nothing of the tree is run and nothing is guessed: dpkg's and
- * apk's. That of rpm is a database file whose format changes with its versions.
+ * We run nothing from the tree and guess nothing, so we only read text databases: those of dpkg and apk. rpm has
+ * a binary database, whose format depends on its version.
  *
  * - SPDX: https://spdx.github.io/spdx-spec/v2.3/
  * - Package URLs: https://github.com/package-url/purl-spec
@@ -17,7 +17,7 @@ import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
 import { countIn, entriesIn } from "../tree/query.ts";
 import { readFile, type Root } from "../tree/root.ts";
 
-/** A package that is installed in a tree. */
+/** A package installed in a tree. */
 interface InstalledPackage {
   /** The type of its package URL: `deb`, `apk`. */
   readonly type: string;
@@ -26,7 +26,7 @@ interface InstalledPackage {
   readonly architecture: string;
 }
 
-/** Where the databases are, and how they are read. */
+/** Where the databases are, and how to read them. */
 const DATABASES = [
   { type: "deb", paths: ["/var/lib/dpkg/status"], directory: "/var/lib/dpkg/status.d", parse: parseDpkg },
   { type: "apk", paths: ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"], parse: parseApk },
@@ -34,10 +34,10 @@ const DATABASES = [
 
 const RPM = ["/usr/lib/sysimage/rpm", "/var/lib/rpm"];
 
-/** A database of 100,000 packages is not larger. */
+/** More than a database of 100,000 packages needs. */
 const LIMIT = 256 * MiB;
 
-/** The packages of a tree, sorted by name, and what a person should know of those that are not listed. */
+/** The packages in a tree, sorted by name, and warnings about those that are not listed. */
 export function findInstalled(
   { root, nodes }: { readonly root: Root; readonly nodes: Nodes },
 ): { packages: InstalledPackage[]; warnings: string[] } {
@@ -57,11 +57,11 @@ export function findInstalled(
   packages.sort((a, b) => order(a) < order(b) ? -1 : 1);
   return {
     packages,
-    warnings: hasRpm ? ["The packages of rpm are not listed: its database is no text"] : [],
+    warnings: hasRpm ? ["The SBOM does not list rpm packages: rpm's database is not a text file"] : [],
   };
 }
 
-/** Paragraphs of `Name: value` lines; a line that begins with a blank goes on with the one before. */
+/** Parses paragraphs of `Name: value` lines. A line that starts with a space continues the previous one. */
 export function parseDpkg(text: string): InstalledPackage[] {
   return text.split(/\n\s*\n/).flatMap((paragraph) => {
     const field = (name: string) => new RegExp(`^${name}:[ \\t]*(.*)$`, "m").exec(paragraph)?.[1]?.trim();
@@ -71,7 +71,7 @@ export function parseDpkg(text: string): InstalledPackage[] {
   });
 }
 
-/** Paragraphs of `X:value` lines. */
+/** Parses paragraphs of `X:value` lines. */
 export function parseApk(text: string): InstalledPackage[] {
   return text.split("\n\n").flatMap((paragraph) => {
     const field = (letter: string) => new RegExp(`^${letter}:(.*)$`, "m").exec(paragraph)?.[1];
@@ -94,7 +94,7 @@ export function packageUrl(
   return `pkg:${type}/${encode(ID)}/${encode(name.toLowerCase())}@${encode(version)}${query}`;
 }
 
-/** The SPDX document of an image: the image, and the packages that it contains. */
+/** The SPDX document for an image and the packages that it contains. */
 export function spdxDocument(
   { osRelease }: Pick<OpenTree, "osRelease">,
   packages: readonly InstalledPackage[],

@@ -17,13 +17,13 @@ import type { DiskPlan } from "../plan/plan.ts";
 import * as commands from "./commands.ts";
 import type { BuildImage } from "./image.ts";
 
-/** Writes and checks the partition table. Last of all: what ends before has none, and cannot be taken for a disk. */
+/** Writes and checks the partition table. This comes last: without a table, nothing mistakes half an image for a disk. */
 export async function partition(plan: DiskPlan, image: BuildImage): Promise<void> {
   const { id, partitions, sectorSize, size } = plan;
   log.step("Writing and checking the partition table");
   const table = { id, entries: partitions };
   await timeStep("table", async () => {
-    // The backup goes to the very end, and a device may be larger than the image.
+    // The backup goes to the very end of the device, which may be larger than the image.
     if (image.isDevice) await writeTable(image.disk, table, sectorSize);
     else {
       const scratch = join(image.scratch, "table.raw");
@@ -33,20 +33,20 @@ export async function partition(plan: DiskPlan, image: BuildImage): Promise<void
   });
 }
 
-/** Writes the table into the image, which already has its full size: the backup goes to its very end. */
+/** Writes the table into an image that has its full size: the backup goes to the very end. */
 export async function writeTable(image: string, table: Table, sector: number = SECTOR): Promise<void> {
   await commands.sfdiskWrite(image, sfdiskScript(table, sector), sector);
 }
 
-/** Boot code for BIOS machines stands before the partition table of an MBR, and sfdisk leaves it alone. */
+/** Boot code for BIOS machines precedes the partition table in an MBR, and sfdisk leaves it alone. */
 const BOOT_CODE = 440;
 
-/** More than 128 entries and the headers take, whatever the size of the sectors. */
+/** More than enough for the headers and 128 entries, with any sector size. */
 const TABLE_ROOM = 64 * KiB;
 
 /**
- * Writes the table into an image of `size` bytes that is full of data. sfdisk waits until all that its file holds is
- * on the disk below: it gets an empty one, `scratch`, where there is nothing to wait for, and the table is copied.
+ * Writes the table into a filled image of `size` bytes. sfdisk syncs its file, which would write the whole image to
+ * disk first. So it works on an empty file, `scratch`, from which the table is copied.
  */
 async function insertTable(
   image: string,
@@ -57,7 +57,7 @@ async function insertTable(
   await Deno.truncate(scratch, size);
   const places = [[BOOT_CODE, TABLE_ROOM - BOOT_CODE], [size - TABLE_ROOM, TABLE_ROOM]] as const;
   {
-    // Where there is no space for it, sfdisk does not say so.
+    // sfdisk does not report a full disk.
     using file = openImageFile(scratch);
     for (const [start, length] of places) writeAt(file, new Uint8Array(length), start);
   }
@@ -66,7 +66,7 @@ async function insertTable(
   for (const [start, length] of places) writeAt(target, readImage(scratch, start, length), start);
 }
 
-/** @throws {BuildError} when this version of sfdisk cannot write a table for such sectors. */
+/** @throws {BuildError} when this version of sfdisk cannot write a table for this sector size. */
 export function checkSectors(sector: number, version = "0"): void {
   if (sector === SECTOR || compareNumerically(version, "2.41") >= 0) return;
   throw new BuildError(
@@ -79,7 +79,7 @@ export function checkSectors(sector: number, version = "0"): void {
 }
 
 /**
- * Reads the table of a raw image back, with identifiers in lower case.
+ * Reads back the table of a raw image, with identifiers in lower case.
  *
  * @throws {BuildError} when the file has no GPT.
  */
@@ -90,7 +90,7 @@ export async function readTable(image: string, sector: number = SECTOR): Promise
 }
 
 /**
- * Checks that the image holds exactly this table and that its backup is sound.
+ * Checks that the image has exactly this table, and that the backup is intact.
  *
  * @throws {BuildError} naming the first entry that differs.
  */
@@ -103,19 +103,19 @@ export async function verifyTable(image: string, table: Table, sector: number = 
   const wanted = [table.id, ...table.entries.map(key)];
   [found.id, ...found.entries.map(key)].concat(Array(wanted.length).fill("nothing")).forEach((text, i) => {
     if (i < Math.max(wanted.length, found.entries.length + 1) && text !== wanted[i]) {
-      throw new BuildError(`sfdisk wrote another table than planned: ${text} instead of ${wanted[i]}`);
+      throw new BuildError(`sfdisk did not write the table as planned: ${text} instead of ${wanted[i]}`);
     }
   });
 }
 
-/** An entry as one comparable line. */
+/** An entry as one line, for comparison. */
 function key({ type, uuid, label, attributes, offset, size }: TableEntry): string {
   return `${label}: ${size} bytes at ${offset}, type ${type}, uuid ${uuid}, attributes ${attributes}`;
 }
 
 /**
- * Checks both copies of the table by their checksums (UEFI 2.10, section 5.3.2): for sfdisk, a backup that is
- * damaged is worth a warning, but no failure.
+ * Checks the checksums of both copies of the table (UEFI 2.10, section 5.3.2): sfdisk only warns about a damaged
+ * backup.
  */
 function verifyHeaders(image: string, sector: number): void {
   const last = imageSize(image) / sector - 1;
@@ -124,14 +124,14 @@ function verifyHeaders(image: string, sector: number): void {
     const view = new DataView(header.buffer);
     const sum = view.getUint32(16, true);
     view.setUint32(16, 0, true);
-    // What is damaged may say anything.
+    // A damaged header may contain any values.
     const length = Math.min(view.getUint32(80, true) * view.getUint32(84, true), GRAIN);
     const entries = readImage(image, Number(view.getBigUint64(72, true)) * sector, length);
     const sound = new TextDecoder().decode(header.subarray(0, 8)) === "EFI PART" &&
       crc32(header.subarray(0, view.getUint32(12, true))) === sum &&
       Number(view.getBigUint64(24, true)) === lba &&
       crc32(entries) === view.getUint32(88, true);
-    if (!sound) throw new BuildError(`sfdisk wrote a table that is damaged in sector ${lba}`);
+    if (!sound) throw new BuildError(`sfdisk wrote a damaged table in sector ${lba}`);
     return crc32(entries);
   });
   if (sums[0] !== sums[1]) throw new BuildError("sfdisk wrote a backup that differs from the table");

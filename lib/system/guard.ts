@@ -1,12 +1,12 @@
 /**
- * The guard: a shell that outlives this process and does what SIGKILL keeps it from doing.
+ * The guard: a shell that outlives this process, and cleans up after it if it is killed.
  *
  * Out of memory, a broken terminal or a bug can end a build where no handler runs. The guard waits at the end
  * of a pipe: when the pipe closes without a word, it kills the programs that still write, empties the output,
  * dates it 1970 (or removes it, if it was not there before) and removes the scratch directory. It cannot help where it dies as well: when the first
  * process of a container is killed, the kernel kills all others of it at the same time.
  *
- * It is no tool of the build, so it is neither logged nor judged: without it a build works just as well.
+ * A build also works without it, so it is not logged, and failing to start it is not an error.
  *
  * @module
  */
@@ -29,7 +29,7 @@ const SCRIPT = `
 trap '' HUP INT QUIT TERM
 read -r word
 if [ "$word" = done ]; then exit; fi
-# What was being started at that moment is seen only by the second look. A last write may be on its way, too.
+# Look repeatedly: a program may just be starting, and a last write may be under way.
 for _ in 1 2 3 4 5; do
   for file in $(grep -lsF -- "$3" /proc/[0-9]*/environ); do
     id=\${file#/proc/}
@@ -42,13 +42,13 @@ if [ -n "$4" ]; then rm -f -- "$1"; fi
 rm -rf -- "$2"
 `;
 
-/** Guards a build until it is disposed of, which says that there is nothing left to do. */
+/** Guards a build until disposed of, which tells the guard that there is nothing left to do. */
 export function startGuard(
   { output, scratch }: { readonly output?: GuardedOutput; readonly scratch: string },
 ): AsyncDisposable {
   let child: Deno.ChildProcess;
   try {
-    // A session of its own: what a terminal sends to all of the build does not reach it.
+    // In a session of its own, so that signals from the terminal do not reach it.
     child = new Deno.Command("/bin/sh", {
       args: ["-c", SCRIPT, "guard", output?.path ?? "", scratch, RUN_MARK, output?.isNew ? "new" : ""],
       stdin: "piped",
@@ -62,7 +62,7 @@ export function startGuard(
   } catch {
     return { [Symbol.asyncDispose]: () => Promise.resolve() };
   }
-  // A build that is done does not wait for it.
+  // The build must not wait for it.
   child.unref();
   const writer = child.stdin.getWriter();
   return {

@@ -1,5 +1,5 @@
 /**
- * The mounts of this process: what a container was given from outside, and under which name.
+ * The mounts of this process: what a container was given from outside, and its name there.
  *
  * - https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
  *
@@ -12,20 +12,20 @@ import * as posix from "./posix.ts";
 
 /** One mount. */
 export interface Mount {
-  /** What is mounted, as a path in its own filesystem: for a bind mount the path that it had outside. */
+  /** What is mounted, as a path in its own filesystem: for a bind mount, its path outside. */
   readonly root: string;
   /** Where it is mounted. */
   readonly point: string;
-  /** The filesystem: `ext4`, `overlay`, `tmpfs`. */
+  /** The filesystem type, e.g. `ext4`, `overlay`, `tmpfs`. */
   readonly type: string;
 }
 
-/** Filesystems that are gone when the container is. */
+/** Filesystems that disappear with the container. */
 const VOLATILE = ["tmpfs", "ramfs", "devtmpfs", "proc", "sysfs"];
 
-/** Reads the mounts, in the order in which they lie over each other; none where the kernel does not say. */
+/** Reads the mounts, in the order in which they cover each other; none if the list cannot be read. */
 export function readMounts(): Mount[] {
-  // Through libc: Deno reads nothing in /proc without --allow-all.
+  // Uses libc: Deno does not read /proc without --allow-all.
   const fd = posix.open(posix.cString("/proc/self/mountinfo"), posix.OPEN.read);
   if (fd < 0) return [];
   const decoder = new TextDecoder();
@@ -45,7 +45,7 @@ export function readMounts(): Mount[] {
 export function parseMounts(text: string): Mount[] {
   return text.split("\n").flatMap((line) => {
     const fields = line.split(" ");
-    // A variable number of optional fields ends with a hyphen.
+    // A hyphen ends the optional fields, whose number varies.
     const end = fields.indexOf("-", 6);
     const [root, point, type] = [fields[3], fields[4], fields[end + 1]].map((field) =>
       field?.replace(/\\([0-7]{3})/g, (_, digits) => String.fromCharCode(parseInt(digits, 8)))
@@ -59,13 +59,13 @@ export function mountAt(path: string, mounts: readonly Mount[]): Mount | undefin
   return mounts.findLast(({ point }) => point === path);
 }
 
-/** The name that a mounted file or directory has outside; `undefined` for one that is not mounted. */
+/** The name of a mounted file or directory outside the container; `undefined` if it is not a mount. */
 export function nameOutside(path: string, mounts: readonly Mount[]): string | undefined {
   const root = mountAt(path, mounts)?.root.replace(/\/\/deleted$/, "");
   return root && basename(root) || undefined;
 }
 
-/** Whether what is written to an absolute path is gone with the container: nothing from outside is mounted there. */
+/** Whether files written to an absolute path are lost with the container, because nothing is mounted there. */
 export function isVolatile(path: string, mounts: readonly Mount[]): boolean {
   const holds = (point: string) => point === "/" || path === point || path.startsWith(`${point}/`);
   const above = mounts.filter(({ point }) => holds(point));

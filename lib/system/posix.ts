@@ -1,9 +1,9 @@
 /**
- * The few calls of libc with which a tree is read as bytes: Deno's own calls turn names that are not
- * UTF-8 into U+FFFD and know neither xattrs nor holes.
+ * The libc calls that read a tree as bytes: Deno's own functions turn names that are not UTF-8 into U+FFFD, and
+ * support neither xattrs nor holes.
  *
- * Every function is one system call, and like one it returns its result or `-errno`; the callers know the
- * path that a message needs. Names and paths are NUL-terminated bytes. This is the only file with FFI.
+ * Every function is one system call, and returns its result or `-errno`, since only the caller knows which path
+ * belongs into an error message. Names and paths are NUL-terminated bytes. No other file uses FFI.
  *
  * - man pages: https://man7.org/linux/man-pages/dir_section_2.html
  * - struct statx: https://man7.org/linux/man-pages/man2/statx.2.html (the same on every architecture)
@@ -20,7 +20,7 @@ const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC_STATS = 0x7ff;
-/** The same number on every architecture: https://man7.org/linux/man-pages/man2/openat2.2.html */
+/** Same on every architecture: https://man7.org/linux/man-pages/man2/openat2.2.html */
 const SYS_openat2 = 437n;
 const RESOLVE_NO_MAGICLINKS = 0x02n;
 const RESOLVE_NO_SYMLINKS = 0x04n;
@@ -28,7 +28,7 @@ const RESOLVE_IN_ROOT = 0x10n;
 const POSIX_FADV_WILLNEED = 3;
 const EXDEV = 18, ENOSYS = 38;
 
-/** Two flags are numbered differently on ARM: linux/arch/arm64/include/uapi/asm/fcntl.h. */
+/** Two flags have different values on ARM: linux/arch/arm64/include/uapi/asm/fcntl.h. */
 const ARM = Deno.build.arch === "aarch64";
 const O_DIRECTORY = ARM ? 0o40000 : 0o200000;
 const O_NOFOLLOW = ARM ? 0o100000 : 0o400000;
@@ -39,16 +39,16 @@ const O_RDONLY = 0,
   O_CLOEXEC = 0o2000000,
   O_PATH = 0o10000000;
 
-/** How a file is opened. `file` never blocks on a FIFO and never follows a symlink. */
+/** Flags to open a file with. `file` never blocks on a FIFO and never follows a symlink. */
 export const OPEN = {
   file: O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
   directory: O_RDONLY | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC,
   place: O_PATH | O_DIRECTORY | O_CLOEXEC,
   read: O_RDONLY | O_CLOEXEC,
-  /** Of whatever type: only to look at it. */
+  /** For any type of file, only to query it. */
   path: O_PATH | O_CLOEXEC,
   readWrite: O_RDWR | O_CLOEXEC,
-  /** Of a block device, when nobody else uses it. */
+  /** For a block device that nothing else is using. */
   exclusive: O_RDWR | O_EXCL | O_CLOEXEC,
 } as const;
 
@@ -65,7 +65,7 @@ export const ENOENT = 2,
 function load() {
   try {
     return Deno.dlopen("libc.so.6", {
-      // i32 results are enough: no call here asks for 2 GiB or more.
+      // i32 results suffice: no call here transfers 2 GiB or more.
       syscall: { parameters: ["i64", "i32", "buffer", "buffer", "usize"], result: "i32" },
       openat: { parameters: ["i32", "buffer", "i32"], result: "i32" },
       close: { parameters: ["i32"], result: "i32" },
@@ -96,7 +96,7 @@ function load() {
   }
 }
 
-/** Loaded at the first call, so that whoever only plans needs no permission. */
+/** Loaded on first use, so that planning alone needs no permission. */
 let loaded: ReturnType<typeof load> | undefined;
 const libc = () => loaded ??= load();
 
@@ -107,17 +107,17 @@ function result(value: number): number {
 
 const encoder = new TextEncoder();
 
-/** Text as the NUL-terminated bytes that the calls take. */
+/** Text as NUL-terminated bytes, as these calls take it. */
 export function cString(text: string): Uint8Array<ArrayBuffer> {
   return encoder.encode(text + "\0");
 }
 
-/** What an errno means, in the words of libc: `No such file or directory`. Takes it with either sign. */
+/** libc's text for an errno of either sign, e.g. `No such file or directory`. */
 export function errorText(errno: number): string {
   return new Deno.UnsafePointerView(libc().strerror(Math.abs(errno))!).getCString();
 }
 
-/** Opens a path as the process sees it. */
+/** Opens a path, relative to the working directory. */
 export function open(path: Uint8Array<ArrayBuffer>, flags: number): Fd {
   return result(libc().openat(AT_FDCWD, path, flags));
 }
@@ -129,10 +129,10 @@ export function openAt(directory: Fd, name: Uint8Array<ArrayBuffer>, flags: numb
 
 const how = new BigUint64Array(3);
 
-/** Whether the kernel answers openat2: with `--suppress-sync`, as Raptor runs it, systemd-nspawn does not. */
+/** Whether openat2 works: not in systemd-nspawn with `--suppress-sync`, which is how Raptor runs it. */
 let hasOpenat2 = true;
 
-/** Opens a path below `root` that holds no symlink; whatever it holds, it cannot lead out of `root`. */
+/** Opens a path without symlinks below `root`. No path, not even a bad one, leads out of `root`. */
 export function openInside(root: Fd, path: Uint8Array<ArrayBuffer>, flags: number): Fd {
   if (hasOpenat2) {
     how[0] = BigInt(flags);
@@ -144,7 +144,7 @@ export function openInside(root: Fd, path: Uint8Array<ArrayBuffer>, flags: numbe
   return openStepwise(root, path, flags);
 }
 
-/** Like {@link openInside}, with one openat for each component, none of which may be a symlink or `..`. */
+/** Like {@link openInside}, with one openat per component. None may be a symlink or `..`. */
 function openStepwise(root: Fd, path: Uint8Array<ArrayBuffer>, flags: number): Fd {
   for (let at = root, from = 0;;) {
     const slash = path.indexOf(0x2f, from);
@@ -168,7 +168,7 @@ export function getdents(directory: Fd, buffer: Uint8Array<ArrayBuffer>): number
   return result(libc().getdents64(directory, buffer, BigInt(buffer.length)));
 }
 
-/** Fills `out` with the `struct statx` of one entry of a directory; a symlink is not followed. */
+/** Fills `out` with the `struct statx` of a directory entry. Symlinks are not followed. */
 export function statxAt(directory: Fd, name: Uint8Array<ArrayBuffer>, out: Uint8Array<ArrayBuffer>): number {
   return result(libc().statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, out));
 }
@@ -180,7 +180,7 @@ export function statx(fd: Fd, out: Uint8Array<ArrayBuffer>): number {
   return result(libc().statx(fd, NOTHING, AT_EMPTY_PATH, STATX_BASIC_STATS, out));
 }
 
-/** Where the members of `struct statx` are, in bytes. */
+/** Byte offsets in `struct statx`. */
 export const STATX = {
   /** 64 bits; all that are defined are in the lower 32. */
   attributes: 8,
@@ -207,12 +207,12 @@ export function readlinkAt(
   return result(libc().readlinkat(directory, name, out, BigInt(out.length)));
 }
 
-/** The names of an entry's xattrs, each followed by a NUL; a symlink is not followed. */
+/** The names of a file's xattrs, each followed by a NUL. Symlinks are not followed. */
 export function listxattr(path: Uint8Array<ArrayBuffer>, out: Uint8Array<ArrayBuffer>): number {
   return result(libc().llistxattr(path, out, BigInt(out.length)));
 }
 
-/** The value of one xattr; a symlink is not followed. */
+/** The value of one xattr. Symlinks are not followed. */
 export function getxattr(
   path: Uint8Array<ArrayBuffer>,
   name: Uint8Array<ArrayBuffer>,
@@ -221,10 +221,10 @@ export function getxattr(
   return result(libc().lgetxattr(path, name, out, BigInt(out.length)));
 }
 
-/** Where `lseek` goes: to the next data or hole at or after `offset`, or by `offset` from the end. */
+/** `whence` of `lseek`: `offset` from the end, or the next data or hole at or after `offset`. */
 const WHENCE = { end: 2, data: 3, hole: 4 } as const;
 
-/** `lseek`; for data and holes `-ENXIO` past the last. */
+/** `lseek`; `-ENXIO` if there is no more data or hole. */
 export function seek(fd: Fd, offset: number, to: keyof typeof WHENCE): number {
   const at = Number(libc().lseek(fd, BigInt(offset), WHENCE[to]));
   return at === -1 ? result(-1) : at;
@@ -247,7 +247,7 @@ export function readAhead(fd: Fd, length: number): void {
 
 const FALLOC_FL_KEEP_SIZE = 0x01, FALLOC_FL_ZERO_RANGE = 0x10;
 
-/** Makes a range of a file or block device read as zeros; a device does it itself if it can. */
+/** Makes a range of a file or block device read as zeros. Devices do it themselves if they can. */
 export function zeroRange(fd: Fd, offset: number, length: number): number {
   const mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
   return result(libc().fallocate(fd, mode, BigInt(offset), BigInt(length)));
@@ -279,7 +279,7 @@ export function inodeFlags(fd: Fd): number {
 export function freeBytes(path: Uint8Array<ArrayBuffer>): number {
   const out = new BigUint64Array(16);
   const failed = result(libc().statvfs(path, new Uint8Array(out.buffer)));
-  // struct statvfs of glibc, 64 bits: f_bsize, f_frsize, f_blocks, f_bfree, f_bavail.
+  // glibc's struct statvfs on 64 bits: f_bsize, f_frsize, f_blocks, f_bfree, f_bavail.
   return failed < 0 ? failed : Number(out[1]! * out[4]!);
 }
 

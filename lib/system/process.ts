@@ -1,5 +1,5 @@
 /**
- * Other programs as processes: which run, and how they are stopped.
+ * Starts and stops other programs.
  *
  * @module
  */
@@ -9,30 +9,30 @@ import { setImmediate } from "node:timers";
 import { BuildError } from "../core/error.ts";
 
 /**
- * So long a program may take to end after SIGTERM before it gets SIGKILL: one that waits for a disk may not. Less than
- * the 10 seconds after which container engines kill the builder itself.
+ * Time between SIGTERM and SIGKILL: a program that waits for a disk may not exit by itself. Less than the 10 seconds
+ * after which container engines kill the builder itself.
  */
 const GRACE_MS = 3000;
 
-/** How long the pipes of a program that was stopped are read on, in case that a child of its keeps them open. */
+/** How long to keep reading the pipes of a stopped program: one of its children may hold them open. */
 const DRAIN_MS = 200;
 
 const abort = new AbortController();
 
-/** Aborted by {@link interrupt}, for our own long loops. */
+/** Aborted by {@link interrupt}; our own long loops check it. */
 export const interrupted: AbortSignal = abort.signal;
 
-/** What interrupts a build from outside, with the exit code that says so: 128 and the signal's number. */
+/** The signals that interrupt a build, with the exit code for each: 128 plus the signal number. */
 export const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 export type SignalName = keyof typeof SIGNALS;
 
-/** Stops all programs that run; those started later fail at once. */
+/** Stops all running programs. Any that are started later fail immediately. */
 export function interrupt(signal: SignalName): void {
   abort.abort(new Interruption(signal));
 }
 
-/** Why a build ended that was interrupted. */
+/** The error of an interrupted build. */
 export class Interruption extends BuildError {
   readonly exitCode: number;
 
@@ -42,7 +42,7 @@ export class Interruption extends BuildError {
   }
 }
 
-/** What stops the programs that are started here and now. */
+/** The signal that stops programs started in the current context. */
 export function stopSignal(): AbortSignal {
   const own = scope.getStore();
   return own ? AbortSignal.any([interrupted, own]) : interrupted;
@@ -50,47 +50,47 @@ export function stopSignal(): AbortSignal {
 
 const scope = new AsyncLocalStorage<AbortSignal>();
 
-/** Runs `fn`; when `signal` is aborted, the programs that it started are stopped and fail with its reason. */
+/** Runs `fn`. When `signal` is aborted, the programs that `fn` started are stopped and fail with its reason. */
 export function stoppedBy<T>(signal: AbortSignal, fn: () => Promise<T>): Promise<T> {
   return scope.run(signal, fn);
 }
 
-/** In the environment of every program that this process starts, by which they are found when it is gone. */
+/** Set in the environment of every program that we start, so that the guard can find them. */
 export const RUN_MARK = `RAPTOR_BUILDERS_RUN=${crypto.randomUUID()}`;
 
 const [MARK_NAME = "", MARK_VALUE = ""] = RUN_MARK.split("=");
 
-/** Deno's event loop looks at programs, signals and timers at each 61st round, or when it has nothing to do. */
+/** Deno's event loop polls for child processes, signals and timers every 61st round, or when it is idle. */
 const ROUNDS = 64;
 
 /**
- * Gives programs, signals and timers a turn within a long loop: some 0.1 ms, where a timer of 0 ms would have the
- * loop do nothing for 1 to 2 ms. Call it every few milliseconds.
+ * Lets the event loop handle child processes, signals and timers. Takes about 0.1 ms, while a timer of 0 ms would
+ * waste 1 to 2 ms. Call it every few milliseconds in a long loop.
  */
 export async function yieldToEventLoop(): Promise<void> {
   for (let round = 0; round < ROUNDS; round++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Throws when the build was interrupted. */
+/** @throws {Interruption} when the build was interrupted. */
 export function throwIfInterrupted(): void {
   abort.signal.throwIfAborted();
 }
 
-/** What a program reads: text, or pieces of which each is written before the next one is asked for. */
+/** Input for a program: text, or pieces, each of which is written before the next one is requested. */
 export type Stdin = string | Iterable<Uint8Array<ArrayBuffer>>;
 
-/** What goes into a program and what is done with what comes out. */
+/** A program's standard streams. */
 interface Streams {
-  /** For its stdin, which is closed otherwise. */
+  /** Without it, stdin is empty. */
   readonly stdin: Stdin | undefined;
   readonly stdout: Sink;
   readonly stderr: Sink;
 }
 
 /**
- * Runs a program to its end, or until `stop` is aborted: then it is stopped.
+ * Runs a program until it exits, or stops it when `stop` is aborted.
  *
- * @returns how it ended, or the error for one that could not be started.
+ * @returns its exit status, or the error if it could not be started.
  */
 export async function runProcess(
   program: string,
@@ -130,7 +130,7 @@ export async function runProcess(
     ]);
     return status;
   } catch (error) {
-    // What was to be done with its output failed: nobody waits for it any more.
+    // Handling its output failed, so there is no point in letting it finish.
     kill(child, "SIGKILL");
     throw error;
   } finally {
@@ -143,11 +143,11 @@ function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
   try {
     child.kill(signal);
   } catch {
-    // It ended by itself in the meantime.
+    // It has already exited.
   }
 }
 
-/** Writes stdin; a program that ends without reading all of it is judged by its exit code, not by EPIPE. */
+/** Writes stdin. If the program exits without reading all of it, its exit code decides, not EPIPE. */
 async function feed(child: Deno.ChildProcess, stdin: Stdin | undefined): Promise<void> {
   if (stdin === undefined) return;
   try {
@@ -161,13 +161,13 @@ async function feed(child: Deno.ChildProcess, stdin: Stdin | undefined): Promise
   }
 }
 
-/** What is done with the pieces of a pipe, and at its end. */
+/** Receives the output of a pipe. */
 interface Sink {
   readonly write: (bytes: Uint8Array) => void;
   readonly close: () => void;
 }
 
-/** Hands each piece of a pipe to `sink`, until the pipe ends or `signal` is aborted. */
+/** Passes the output of a pipe to a sink, until it ends or `signal` is aborted. */
 async function drain(
   pipe: ReadableStream<Uint8Array>,
   signal: AbortSignal,

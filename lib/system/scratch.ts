@@ -1,5 +1,5 @@
 /**
- * Scratch space: a directory that is gone when the build is.
+ * Scratch space: a temporary directory for one build.
  *
  * @module
  */
@@ -10,12 +10,12 @@ import { formatBytes, MiB } from "../core/units.ts";
 import { type GuardedOutput, startGuard } from "./guard.ts";
 import * as posix from "./posix.ts";
 
-/** A directory of our own. `await using` removes it with all it holds. */
+/** A temporary directory. `await using` removes it with its contents. */
 export interface Scratch extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Where scratch directories are made: `TMPDIR`, or `/var/tmp`, since `/tmp` is often kept in memory. */
+/** Where scratch directories are made: `TMPDIR`, or `/var/tmp`, since `/tmp` is often in memory. */
 export function scratchParent(): string {
   return Deno.env.get("TMPDIR") || "/var/tmp";
 }
@@ -23,7 +23,7 @@ export function scratchParent(): string {
 /**
  * Makes a scratch directory. Should this process be killed, the guard removes it, and empties or removes `output`.
  *
- * @throws {BuildError} when its parent cannot be written.
+ * @throws {BuildError} when its parent is not writable.
  */
 export async function openScratch(parent: string, output?: GuardedOutput): Promise<Scratch> {
   let path: string;
@@ -31,7 +31,7 @@ export async function openScratch(parent: string, output?: GuardedOutput): Promi
     path = await Deno.makeTempDir({ dir: parent, prefix: "raptor-builders-" });
   } catch (cause) {
     throw new BuildError(`Cannot write to the scratch directory ${quote(parent)}`, {
-      hint: "Set TMPDIR to a directory that can be written",
+      hint: "Set TMPDIR to a writable directory",
       cause,
     });
   }
@@ -49,17 +49,17 @@ export async function openScratch(parent: string, output?: GuardedOutput): Promi
   };
 }
 
-/** Bytes that may still be written to the filesystem that holds `path`. */
+/** Free bytes in the filesystem of `path`. */
 export function freeSpace(path: string): number {
   const free = posix.freeBytes(posix.cString(path));
   if (free >= 0) return free;
-  throw new BuildError(`Cannot find how much space ${quote(path)} has left: ${posix.errorText(free)}`);
+  throw new BuildError(`Cannot determine the free space in ${quote(path)}: ${posix.errorText(free)}`);
 }
 
 /**
  * Checks that `needed` bytes fit into the filesystem of `directory`.
  *
- * @param what begins the message: "Cannot WHAT: it needs …".
+ * @param what needs the space, for the message: "Cannot WHAT: it needs …".
  * @throws {BuildError} naming both sizes.
  */
 export function requireSpace(directory: string, needed: number, what: string, hint: string): void {
@@ -71,7 +71,7 @@ export function requireSpace(directory: string, needed: number, what: string, hi
   );
 }
 
-/** The first of the directories whose filesystem is full. */
+/** The first of the directories with a full filesystem. */
 export function fullDirectory(directories: readonly string[]): string | undefined {
   return directories.find((directory) => freeSpace(directory) < MiB);
 }

@@ -110,7 +110,7 @@ Deno.test.each<{ name: string; change: (entries: TableEntry[]) => TableEntry[] }
   tempDir(async (dir) => {
     const image = await makeDisk(dir, table(), SIZE + 2 * MiB);
     const wanted = { ...table(), entries: change([...table().entries]) };
-    await assert.rejects(verifyTable(image, wanted), /sfdisk wrote another table than planned/);
+    await assert.rejects(verifyTable(image, wanted), /sfdisk did not write the table as planned/);
   }));
 
 Deno.test.each([

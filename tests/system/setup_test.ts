@@ -131,7 +131,7 @@ Deno.test("setup without root says what root would run", () =>
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /^\[E\] Cannot install .*openssl.*: only root can\n.*sudo apt-get install .*openssl/m,
+      /^\[E\] Cannot install .*openssl.*: not running as root\n.*sudo apt-get install .*openssl/m,
     );
     await assert.rejects(Deno.stat(`${dir}/apt.log`), Deno.errors.NotFound);
   }));

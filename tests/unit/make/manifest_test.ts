@@ -1,5 +1,5 @@
 /**
- * What a build says of itself: manifest and list of packages, held to other programs.
+ * Manifest and SBOM, checked against other programs.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { packageUrl, parseApk, parseDpkg } from "../../../lib/make/sbom.ts";
 import { parametersOf, SETTINGS } from "../../../lib/plan/settings.ts";
 import { settingsOf } from "../../lab/facts.ts";
 
-Deno.test("packages are read from the databases of dpkg and apk, installed ones only", {
+Deno.test("installed packages are read from the databases of dpkg and apk", {
   permissions: "none",
 }, () => {
   const dpkg =
@@ -26,7 +26,7 @@ Deno.test("packages are read from the databases of dpkg and apk, installed ones 
   );
 });
 
-Deno.test("no manifest has a private key", { permissions: "none" }, () => {
+Deno.test("a manifest never has a private key", { permissions: "none" }, () => {
   const secret = "-----BEGIN PRIVATE KEY-----\nMAUCAQAwAA==\n-----END PRIVATE KEY-----\n";
   const keys = Object.values(SETTINGS).map(({ env }) => env).filter((env) => env.endsWith("_KEY"));
   assert(keys.length > 0);

@@ -3,7 +3,7 @@ import { isVolatile, mountAt, nameOutside, parseMounts, readMounts } from "../..
 
 const pure = { permissions: "none" } as const;
 
-/** As podman and systemd-nspawn leave it: an image, a cache, a directory and a file of tmpfs. */
+/** As in a container of podman or systemd-nspawn: an image, a cache, a directory, and a file on tmpfs. */
 const TEXT = String.raw`1 0 0:50 / / rw,relatime master:12 shared:3 - overlay overlay rw,lowerdir=/a:/b
 2 1 0:51 / /proc rw - proc proc rw
 3 1 0:52 / /tmp rw - tmpfs tmpfs rw
@@ -26,12 +26,12 @@ Deno.test("parseMounts() reads the mounts, with optional fields and escapes", pu
   });
 });
 
-Deno.test("mountAt() finds the mount that lies on top", pure, () => {
+Deno.test("mountAt() finds the topmost mount", pure, () => {
   assert.equal(mountAt("/output/part.img", parseMounts(TEXT))?.root, "/two");
   assert.equal(mountAt("/output", parseMounts(TEXT)), undefined);
 });
 
-Deno.test("nameOutside() is the name that a mounted file has outside", pure, () => {
+Deno.test("nameOutside() is the name of a mounted file outside the container", pure, () => {
   const mounts = parseMounts(TEXT);
   assert.equal(nameOutside("/output/part.img", mounts.slice(0, 7)), "web\\.raw");
   assert.equal(nameOutside("/gone", mounts), "gone");
@@ -39,7 +39,7 @@ Deno.test("nameOutside() is the name that a mounted file has outside", pure, () 
   assert.equal(nameOutside("/output", mounts), undefined);
 });
 
-Deno.test("isVolatile() knows what is gone with the container", pure, () => {
+Deno.test("isVolatile() knows what is lost with the container", pure, () => {
   const mounts = parseMounts(TEXT);
   for (const path of ["/", "/output", "/output/x", "/tmp/x", "/cachet/x", "/cache/volatile/x"]) {
     assert.equal(isVolatile(path, mounts), true, path);

@@ -34,7 +34,7 @@ Deno.test("walk() reads names as bytes, times with nanoseconds, holes, links and
       assert.ok(nodes.data.get(holes)!.length >= 4);
       assert.equal(nodes.link[named("second")], holes);
       assert.equal(typeOf(nodes, named("pipe")), "fifo");
-      // What cannot be read is said, and a FIFO is not waited for.
+      // Unreadable files are reported, and a FIFO does not block.
       assert.throws(() => readFile(root, nodes, named("pipe"), { limit: 1 }), BuildError);
       assert.throws(() => realPath(root, nodes, named("\xff\xfe")), /is not UTF-8/);
       assert.equal(realPath(root, nodes, holes), `${await Deno.realPath(dir)}/holes`);
@@ -45,7 +45,7 @@ Deno.test("walk() reads names as bytes, times with nanoseconds, holes, links and
   });
 });
 
-Deno.test("nothing leads out of the root: a directory that became a symlink is not entered", async () => {
+Deno.test("nothing leads out of the root: a directory that was replaced by a symlink is not entered", async () => {
   await tempDir(async (dir) => {
     await Deno.mkdir(`${dir}/tree/a/b`, { recursive: true });
     await Deno.mkdir(`${dir}/outside/b`, { recursive: true });
@@ -71,7 +71,7 @@ Deno.test("a missing tree is named", () => {
   });
 });
 
-Deno.test("without permission for FFI the error says which flag is missing", async () => {
+Deno.test("without permission for FFI, the error says which flag is missing", async () => {
   await tempDir(async (dir) => {
     const script = `import { openRoot } from ${
       JSON.stringify(import.meta.resolve("../../../lib/tree/root.ts"))

@@ -22,7 +22,7 @@ Deno.test(
       'It is needed to make FAT filesystems: run "deno task setup", or install the package dosfstools',
     );
     assert.match(packageHint("qemu-system-riscv64")!, /qemu-system-riscv or qemu-system-misc$/);
-    // Every system has it.
+    // Present on every system.
     assert.equal(packageHint("find"), undefined);
     assert.equal(packageHint("no-such-program"), undefined);
   },
@@ -37,7 +37,7 @@ Deno.test(
   },
 );
 
-Deno.test("isInstalled() wants a program that can be run, or a file", () =>
+Deno.test("isInstalled() looks for an executable program, or a file", () =>
   tempDir(async (dir) => {
     await Deno.writeTextFile(`${dir}/raptor-plain`, "");
     await Deno.mkdir(`${dir}/raptor-dir`, { mode: 0o755 });
@@ -54,7 +54,7 @@ Deno.test("isInstalled() wants a program that can be run, or a file", () =>
     assert.deepEqual(JSON.parse(stdout), [true, false, false, true, false]);
   }));
 
-Deno.test("checkVersion() refuses versions that are known to write wrong contents", {
+Deno.test("checkVersion() refuses versions that are known to corrupt contents", {
   permissions: { env: true },
 }, () => {
   const printed = (version: string) => `mksquashfs version ${version} (2025/01/01)\n`;

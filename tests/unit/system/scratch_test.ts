@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { freeSpace, openScratch, requireSpace, scratchParent } from "../../../lib/system/scratch.ts";
 import { evaluate, quiet, tempDir } from "../../lab/helpers.ts";
 
-Deno.test("openScratch() makes a directory of its own, which is gone with all it holds", () =>
+Deno.test("openScratch() makes a separate directory, which is removed with its contents", () =>
   tempDir(async (dir) => {
     let path: string;
     {
@@ -18,7 +18,7 @@ Deno.test("openScratch() makes a directory of its own, which is gone with all it
     assert.deepEqual(await Array.fromAsync(Deno.readDir(dir)), []);
   }));
 
-Deno.test("openScratch() is gone also after an error", () =>
+Deno.test("openScratch() removes the directory even after an error", () =>
   tempDir(async (dir) => {
     await assert.rejects(async () => {
       await using scratch = await openScratch(dir);
@@ -28,14 +28,14 @@ Deno.test("openScratch() is gone also after an error", () =>
     assert.deepEqual(await Array.fromAsync(Deno.readDir(dir)), []);
   }));
 
-Deno.test("openScratch() says which directory cannot be written, and what to do", () =>
+Deno.test("openScratch() says which directory is not writable, and what to do", () =>
   assert.rejects(openScratch("/proc/none"), {
     name: "BuildError",
     message: 'Cannot write to the scratch directory "/proc/none"',
-    hint: "Set TMPDIR to a directory that can be written",
+    hint: "Set TMPDIR to a writable directory",
   }));
 
-Deno.test("scratchParent() is TMPDIR, or /var/tmp, which is not kept in memory", async () => {
+Deno.test("scratchParent() is TMPDIR, or /var/tmp, which is not in memory", async () => {
   const parent = (env: Record<string, string>) =>
     evaluate("system/scratch.ts", "console.log(lib.scratchParent())", env).then(({ stdout }) =>
       stdout.trim()
@@ -45,10 +45,10 @@ Deno.test("scratchParent() is TMPDIR, or /var/tmp, which is not kept in memory",
   assert(scratchParent());
 });
 
-Deno.test("freeSpace() is what df says", () =>
+Deno.test("freeSpace() agrees with df", () =>
   tempDir(async (dir) => {
     const said = Number((await quiet`df --output=avail -B1 ${dir}`).trim().split("\n").at(-1));
-    // Others write at the same time.
+    // Other processes write at the same time.
     assert(Math.abs(freeSpace(dir) - said) < 0.05 * said + 2 ** 30, `${freeSpace(dir)} and ${said}`);
     assert.throws(() => freeSpace(`${dir}/none`), { name: "BuildError" });
   }));

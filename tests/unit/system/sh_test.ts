@@ -3,7 +3,7 @@ import { BuildError } from "../../../lib/core/error.ts";
 import { $ } from "../../../lib/system/sh.ts";
 import { evaluate, quiet, stubProgram, tempDir } from "../../lab/helpers.ts";
 
-/** Runs a script that uses `$` in a process of its own, as builders do. */
+/** Runs a script that uses `$` in a separate process, as builders do. */
 const PROCESS = new URL("../../../lib/system/process.ts", import.meta.url).href;
 const LOG = new URL("../../../lib/core/log.ts", import.meta.url).href;
 const run = (script: string, env = {}) => evaluate("system/sh.ts", script, env);
@@ -28,7 +28,7 @@ Deno.test("$ passes interpolated values on unchanged, each as one word", () =>
     assert.equal(await quiet`${program} --x=${"1 2"} ${"a"}/${"b c"}`, "--x=1 2\0a/b c\0");
   }));
 
-Deno.test("$ takes a line break in a template for a space, and no second command", () =>
+Deno.test("$ treats a line break in a template as a space, not as a second command", () =>
   tempDir(async (dir) => {
     const program = await printArguments(dir);
     assert.equal(await quiet`${program} one\n      two ${"x"}\n three`, "one\0two\0x\0three\0");
@@ -63,7 +63,7 @@ Deno.test("$ fails with program, exit code and the last lines of stderr", () =>
   }));
 
 for (const signal of ["KILL", "SEGV", "TERM", "PIPE", "ABRT"]) {
-  Deno.test(`$ takes a program that dies by SIG${signal} for failed`, () =>
+  Deno.test(`$ treats a program killed by SIG${signal} as failed`, () =>
     tempDir(async (dir) => {
       const program = await stubProgram(dir, "suicide", `echo last words >&2; kill -${signal} $$`);
       await assert.rejects(quiet`${program}`, (error: BuildError) => {
@@ -72,7 +72,7 @@ for (const signal of ["KILL", "SEGV", "TERM", "PIPE", "ABRT"]) {
         assert.equal(error.hint, signal === "KILL" ? "The system may have run out of memory" : undefined);
         return true;
       });
-      // Whatever exit codes are accepted: a shell would say 128 + the signal's number.
+      // Whatever exit codes are accepted: a shell would report 128 plus the signal number.
       await assert.rejects(
         $`${program}`.quiet().noThrow(137, 139, 143, 141, 134).text(),
         /killed/,
@@ -80,7 +80,7 @@ for (const signal of ["KILL", "SEGV", "TERM", "PIPE", "ABRT"]) {
     }));
 }
 
-Deno.test("$ says which package has a missing program", () =>
+Deno.test("$ names the package of a missing program", () =>
   tempDir(async (dir) => {
     await assert.rejects($`mkfs.vfat --help`.quiet().env({ PATH: dir }).text(), (error: BuildError) => {
       assert.ok(error instanceof BuildError);
@@ -96,16 +96,16 @@ Deno.test("$ says which package has a missing program", () =>
     await assert.rejects(quiet`${dir}/plain`, { name: "BuildError", message: /^Cannot run / });
   }));
 
-Deno.test("$ gives a program the stdin it is told, and none otherwise", async () => {
+Deno.test("$ passes on stdin if given, and otherwise none", async () => {
   assert.equal(await quiet`cat`, "");
   const text = "ä\n'$x'\n".repeat(100_000);
   assert.equal(await $`cat`.quiet().stdinText(text).text(), text);
-  // A program that does not read it is judged by its exit code alone.
+  // If a program does not read it, only its exit code counts.
   assert.equal(await $`true`.quiet().stdinText(text).text(), "");
   await assert.rejects($`false`.quiet().stdinText(text).text(), /exit code 1/);
 });
 
-Deno.test("$ sets locale, time zone and what is asked for", async () => {
+Deno.test("$ sets locale, time zone and the given variables", async () => {
   const output = await $`env`.quiet().env({ SOURCE_DATE_EPOCH: "1", TZ: "Asia/Tokyo" }).text();
   const env = new Map(output.split("\n").map((line) => line.split("=", 2) as [string, string]));
   assert.equal(env.get("LC_ALL"), "C.UTF-8");
@@ -115,7 +115,7 @@ Deno.test("$ sets locale, time zone and what is asked for", async () => {
   assert.ok(env.get("PATH")!.split(":").includes("/usr/sbin"));
 });
 
-Deno.test("$ gives a program nothing of our environment but what is on the list", async () => {
+Deno.test("$ passes on only listed variables of our environment", async () => {
   const names = [
     "VERITY_KEY",
     "TAR_OPTIONS",
@@ -140,7 +140,7 @@ Deno.test("$ gives a program nothing of our environment but what is on the list"
   );
 });
 
-Deno.test("the guard of a build gets no more of our environment", async () => {
+Deno.test("the guard of a build gets no other variables of our environment", async () => {
   const { code, stdout, stderr } = await evaluate(
     "system/guard.ts",
     `const guard = lib.startGuard({ scratch: "/nowhere" });
@@ -154,7 +154,7 @@ Deno.test("the guard of a build gets no more of our environment", async () => {
   assert.doesNotMatch(stdout, /secret|VERITY/);
 });
 
-Deno.test("$ hands stdout over as text or bytes, unchanged", () =>
+Deno.test("$ returns stdout as text or bytes, unchanged", () =>
   tempDir(async (dir) => {
     const bytes = new Uint8Array(1_000_000).map((_, i) => (i * 7) ^ (i >> 8));
     await Deno.writeFile(`${dir}/bytes`, bytes);
@@ -163,13 +163,13 @@ Deno.test("$ hands stdout over as text or bytes, unchanged", () =>
     assert.equal(await $`cat ${dir}/bytes`.quiet().stdout(collect).text(), "");
     assert.deepEqual(Uint8Array.from(got), bytes);
 
-    // Characters of several bytes, cut anywhere by the pipe.
+    // Multi-byte characters, split anywhere by the pipe.
     const text = "a€😀".repeat(100_000);
     await Deno.writeTextFile(`${dir}/text`, text);
     assert.equal(await quiet`cat ${dir}/text`, text);
   }));
 
-Deno.test("$ traces command and chatter on stderr, never on stdout, without control codes or empty lines", () =>
+Deno.test("$ traces commands and their stderr on stderr, never on stdout, without control codes or empty lines", () =>
   tempDir(async (dir) => {
     const program = await stubProgram(
       dir,
@@ -184,20 +184,20 @@ Deno.test("$ traces command and chatter on stderr, never on stdout, without cont
     assert.deepEqual(await run(script("")), { code: 0, stdout: "", stderr: "" });
   }));
 
-Deno.test("what $ logs can be run again by hand", () =>
+Deno.test("commands that $ logs can be run again by hand", () =>
   tempDir(async (dir) => {
     const program = await printArguments(dir);
     const words = [...NASTY, "plain-word", "/path/to.file", "a=b"];
     const { stderr } = await runVerbosely(`await lib.$\`${program} \${${JSON.stringify(words)}}\`;`);
     const command = stderr.trimEnd().replaceAll(/^\[\|\] /gm, "");
     assert.equal(await quiet`bash -c ${command}`, words.map((word) => `${word}\0`).join(""));
-    // A script on stdin is part of what is logged.
+    // A script on stdin is logged, too.
     const stdin = await runVerbosely(`await lib.$\`cat\`.stdinText("one\\n$HOME\\n");`);
     assert.equal(await quiet`bash -c ${stdin.stderr.replaceAll(/^\[\|\] /gm, "")}`, "one\n$HOME\n");
   }));
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  Deno.test(`interrupt("${signal}") ends the programs that run, and those to come`, () =>
+  Deno.test(`interrupt("${signal}") stops running programs, and any that are started later`, () =>
     tempDir(async (dir) => {
       const program = await stubProgram(dir, "sleeper", `echo $$ >"$1"; exec sleep 600`);
       const { code, stdout } = await run(
@@ -228,7 +228,7 @@ Deno.test("$ feeds a stream piece by piece, and kills the program when the strea
   const buffer = new Uint8Array(100_000);
   function* stream(pieces: number, fails: boolean) {
     for (let i = 0; i < pieces; i++) {
-      // The same buffer each time: it is free again when the next piece is asked for.
+      // The same buffer each time: it may be reused when the next piece is requested.
       buffer.fill(i);
       yield buffer;
     }
@@ -242,7 +242,7 @@ Deno.test("$ feeds a stream piece by piece, and kills the program when the strea
   await writer.write(whole);
   await writer.close();
   assert.equal(sums, new TextDecoder().decode((await child.output()).stdout));
-  // Whoever does not read all of it is judged by its exit code.
+  // If a program does not read all of it, its exit code counts.
   assert.equal((await $`head -c 3`.quiet().stdin(stream(50, false)).text()).length, 3);
   await assert.rejects($`cat`.quiet().stdin(stream(3, true)).text(), /cannot read on/);
 });
