@@ -113,7 +113,7 @@ Deno.test("renderTables() replaces what stands between the marks and nothing els
   assert.equal(once.match(/^before$/gm)!.length, marks.length);
   assert.equal(renderTables(once), once);
   assert.equal(renderTables("no marks"), "no marks");
-  assert.throws(() => renderTables("<!-- settings -->\n"), /table settings has no end/);
+  assert.throws(() => renderTables("<!-- settings -->\n"), /closing comment of the table settings/);
 });
 
 Deno.test("renderMarkdown() makes tables as deno fmt wants them", { permissions: "none" }, () => {
