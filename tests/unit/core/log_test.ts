@@ -43,7 +43,7 @@ Deno.test(
   },
 );
 
-Deno.test("a trace is shown when it is asked for, and always kept and given to programs", async () => {
+Deno.test("a trace is shown only on request, but always part of transcript and JSON", async () => {
   const script = `lib.startTranscript(); lib.trace("mke2fs"); lib.step("s");
     console.log(JSON.stringify(lib.readTranscript().text));`;
   assert.deepEqual(await run(script), ['"[|] mke2fs\\n[*] s\\n"\n', "[*] s\n"]);
@@ -54,12 +54,12 @@ Deno.test("a trace is shown when it is asked for, and always kept and given to p
   );
 });
 
-Deno.test("no line of the log is empty", async () => {
+Deno.test("the log has no empty lines", async () => {
   const script = `lib.detail(""); lib.detail("\\n a\\n \\n\\nb\\n"); lib.fail("\\n");`;
   assert.deepEqual(await run(script), ["", "[|]  a\n[|] b\n"]);
 });
 
-Deno.test("what comes from outside does not steer the terminal", async () => {
+Deno.test("untrusted text does not control the terminal", async () => {
   const [, stderr] = await run(String.raw`lib.detail("a\x1b]0;title\x07b\rc\x9b2Jd\te");`);
   assert.equal(stderr, "[|] a\\x1b]0;title\\x07b\\x0dc\\x9b2Jd\te\n");
 });
