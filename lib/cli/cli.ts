@@ -1,5 +1,5 @@
 /**
- * What every builder shares: flags, `--help`, `--dry-run`, exit codes, signals.
+ * The command line that all builders share: flags, `--help`, `--dry-run`, exit codes, signals.
  *
  * Exit codes: 0 done, 1 the build failed, 2 usage error, 130 and 143 interrupted by SIGINT and SIGTERM.
  *
@@ -64,7 +64,7 @@ export interface Builder<P extends Plan = Plan> {
 /** Where the container mounts the tree. */
 export const DEFAULT_INPUT = "/input";
 
-/** Where the container mounts the directory for what is kept besides the image, if there is one. */
+/** Where the container mounts the directory for other files to keep, if any. */
 export const CACHE = "/cache";
 
 /** The version of the suite. */
@@ -80,31 +80,31 @@ export const FLAGS = {
     help: `The tree: a directory or a tar archive [${DEFAULT_INPUT}]`,
   },
   "output": { type: "string", value: "FILE", help: "The image" },
-  "dry-run": { type: "boolean", help: "Show what would be made, and make nothing" },
-  "json": { type: "boolean", help: "With --dry-run: as JSON" },
-  "verbose": { type: "boolean", help: "Also log what programs are called with, and what they say" },
-  "log": { type: "string", value: "FORMAT", help: `Form of the log: ${log.LOG_FORMATS.join(", ")} [text]` },
+  "dry-run": { type: "boolean", help: "Show what would be made without making it" },
+  "json": { type: "boolean", help: "With --dry-run: show it as JSON" },
+  "verbose": { type: "boolean", help: "Also log command lines and the output of programs" },
+  "log": { type: "string", value: "FORMAT", help: `Format of the log: ${log.LOG_FORMATS.join(", ")} [text]` },
   "help": { type: "boolean", help: "Show this help" },
   "version": { type: "boolean", help: "Show the version" },
 } as const satisfies Flags;
 
-/** Runs a builder with the arguments and environment of the process, and ends the process. */
+/** Runs a builder with the arguments and environment of the process, and exits. */
 export async function main<P extends Plan>(builder: Builder<P>): Promise<never> {
   Deno.exit(await run(builder, Deno.args, Deno.env.toObject()));
 }
 
 /** How a builder is run for a job of a `Raptor.toml`. */
 export interface JobContext {
-  /** Where the log of a build that failed, or that warned, is kept; by default {@link CACHE} if it is mounted. */
+  /** Where to keep the log of a build with errors or warnings. Default: {@link CACHE} if it is mounted. */
   readonly cache?: string | undefined;
 }
 
 /**
- * Runs a builder and returns the exit code. Never throws: what goes wrong is logged.
+ * Runs a builder and returns the exit code. Never throws: errors are logged.
  *
- * While it runs, SIGINT and SIGTERM end the programs it started, and then it.
+ * SIGINT and SIGTERM stop the programs that it started, and then the builder.
  *
- * @param job given when it is run for one: then it is as in Raptor's container, which does not see the output's name.
+ * @param job set when run for a job: then it behaves as in Raptor's container, where the output's name is unknown.
  */
 export async function run<P extends Plan>(
   builder: Builder<P>,
@@ -127,19 +127,19 @@ export async function run<P extends Plan>(
   return code;
 }
 
-/** The values of `--output` in arguments that may be wrong elsewhere. */
+/** The values of `--output`, even if other arguments are wrong. */
 function outputsIn(args: readonly string[]): string[] {
   return args.flatMap((arg, i) =>
     arg.startsWith("--output=") ? [arg.slice("--output=".length)] : args[i - 1] === "--output" ? [arg] : []
   );
 }
 
-/** The file name of an image, which in a container is that of the mounted file outside. */
+/** The file name of an image: in a container, that of the mounted file outside. */
 function nameOf(output: string, mounts: readonly Mount[]): string {
   return nameOutside(output, mounts) ?? basename(output);
 }
 
-/** Writes the log of a build where it can be read later; one that says nothing is removed. */
+/** Keeps the log of a build with errors or warnings, and removes an old log otherwise. */
 async function keepLog(path: string, failed: boolean): Promise<void> {
   const { text, hasWarnings } = log.readTranscript();
   try {
@@ -155,7 +155,7 @@ async function keepLog(path: string, failed: boolean): Promise<void> {
   }
 }
 
-/** Errors of system calls that no code can foresee: the machine has run out of something, or is broken. */
+/** Errors that are the machine's fault, not a bug: it is out of some resource, or broken. */
 const ENVIRONMENT = ["EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC"];
 
 /** Runs `task` under the signal handlers, logs its error, and returns the exit code. */
@@ -218,7 +218,7 @@ async function runBuilder<P extends Plan>(
   if (flags.json && !flags["dry-run"]) {
     throw new BuildError("Cannot use --json alone", { kind: "usage", hint: "Add --dry-run" });
   }
-  // A mounted output is called as the container wants it.
+  // In a container, the name of a mounted output is arbitrary.
   const isNamed = !job && !mountAt(output, mounts);
   const [promised] = isNamed ? promisedFormats(basename(output)) ?? [] : [];
   const settings = readSettings(builder.settings, flags as Record<string, string>, {
@@ -228,10 +228,10 @@ async function runBuilder<P extends Plan>(
   const outputName = settings.outputName ?? nameOf(output, mounts);
   checkName(isNamed ? basename(output) : outputName, settings.outputFormat, isNamed || settings.strict);
   for (const name of ignoredSettings(builder.settings, env)) {
-    log.warn(`${name} has no meaning for ${builder.name} and is ignored`);
+    log.warn(`${name} is ignored: ${builder.name} does not support it`);
   }
   for (const [name, meant] of misspelledSettings(builder.settings, env)) {
-    log.warn(`${name} is no setting: did you mean ${meant}?`);
+    log.warn(`${name} is not a setting: did you mean ${meant}?`);
   }
   requireKept(builder, settings, output, mounts);
   const path = flags.input as string | undefined ?? DEFAULT_INPUT;
@@ -267,8 +267,8 @@ async function runBuilder<P extends Plan>(
 }
 
 /**
- * Holds the name of the image against its format. As the output of a job, or of a container, it is only warned of: the
- * builder does not see it in all of Raptor's containers, and must give the same result there.
+ * Checks the name of the image against its format. For the output of a job or in a container, a mismatch is only a
+ * warning: not all of Raptor's containers show the name, and the result must be the same.
  *
  * @throws {BuildError} (usage) with both ways out, where the name is what was asked for.
  */
@@ -282,7 +282,7 @@ function checkName(name: string, format: Settings["outputFormat"], isStrict: boo
 }
 
 /**
- * Checks that what is written beside the image is not gone with the container: that only has what is mounted in it.
+ * Checks that side files will not be lost with the container, that is, that they go to a mounted directory.
  *
  * @throws {BuildError} (usage) naming the setting.
  */
@@ -305,7 +305,7 @@ function requireKept(
     if (path === undefined || !isVolatile(resolve(path), mounts)) continue;
     const { env } = SETTINGS[name as keyof typeof paths];
     throw new BuildError(
-      `Cannot keep what would be written to ${quote(path)}: it is gone with the container`,
+      `Cannot write to ${quote(path)}: it would be lost with the container`,
       {
         kind: "usage",
         hint:
@@ -341,23 +341,23 @@ function parseFlags(builder: Pick<Builder, "name" | "settings">, args: readonly 
   for (const [name, { type }] of Object.entries(FLAGS)) options[name] = { type };
   for (const name of builder.settings) options[flagOf(name)] = { type: "string" };
   const explain = (flag: string) =>
-    isSettingFlag(flag) ? `It is a setting, but means nothing to ${builder.name}: leave it out` : undefined;
+    isSettingFlag(flag) ? `Leave it out: ${builder.name} does not support this setting` : undefined;
   const secrets = builder.settings.filter((name) => "secret" in SETTINGS[name]).map(flagOf);
   return readFlags({ args: [...args], options }, explain, secrets).values as FlagValues;
 }
 
-/** Whether a flag, without its dashes, is that of a setting, of whichever builder. */
+/** Whether a flag (without dashes) belongs to a setting of any builder. */
 export function isSettingFlag(flag: string): boolean {
   return (Object.keys(SETTINGS) as SettingName[]).some((name) => flagOf(name) === flag);
 }
 
-/** Writes to stdout, all of it. */
+/** Writes a text to stdout. */
 export async function print(text: string): Promise<void> {
   const bytes = new TextEncoder().encode(text);
   for (let done = 0; done < bytes.length;) done += await Deno.stdout.write(bytes.subarray(done));
 }
 
-/** What `--help` prints. */
+/** The text of `--help`. */
 export function helpText(builder: Pick<Builder, "name" | "summary" | "output" | "settings">): string {
   const output = { ...FLAGS.output, help: `${FLAGS.output.help} [${builder.output}]` };
   const flags = flagRows({ ...FLAGS, output });

@@ -1,5 +1,5 @@
 /**
- * The flags of a command line, read with `parseArgs` of `node:util`; what is wrong with them is said in our own words.
+ * Reads command line flags with `parseArgs` of `node:util`, but with our own error messages.
  *
  * @module
  */
@@ -8,8 +8,8 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BuildError, quote } from "../core/error.ts";
 import { nearest } from "../core/suggest.ts";
 
-/** Where the flags are shown: nobody reads a list of thirty in an error message. */
-export const SEE_HELP = "--help shows what it takes";
+/** In place of a list of thirty flags, which nobody would read. */
+export const SEE_HELP = "See --help for the flags";
 
 /** The flags of a command, a row each. */
 export type Flags = Readonly<Record<string, Flag>>;
@@ -34,10 +34,10 @@ export function flagRows(flags: Flags): [flag: string, help: string][] {
 /**
  * Reads a command line.
  *
- * @param explain what is known of a flag that is not among the options, as a hint.
- * @param secrets flags whose values are shown nowhere. Where one of them stands, a word that belongs to no flag is not shown
- * either: it may be the rest of a key that a shell took apart.
- * @throws {BuildError} (usage) naming the first flag or word that is wrong, with the flag that was probably meant.
+ * @param explain returns a hint for a flag that is not among the options, if it knows it.
+ * @param secrets flags whose values are never shown. If one of them is given, stray words are not shown either: they may
+ * be parts of a key that a shell split.
+ * @throws {BuildError} (usage) naming the first bad flag or word, and the flag that was probably meant.
  */
 export function readFlags<T extends ParseArgsConfig & { args: string[] }>(
   config: T,
@@ -56,12 +56,12 @@ export function readFlags<T extends ParseArgsConfig & { args: string[] }>(
   const show = (text: string) => hasSecret ? "(not shown)" : quote(text);
   for (const token of tokens) {
     if (token.kind === "positional" && !allowPositionals) {
-      const hint = suggest(token.value.split("=")[0]!) ?? `It takes flags only: ${SEE_HELP}`;
-      throw problem(`Cannot use the word ${show(token.value)}`, hint);
+      const hint = suggest(token.value.split("=")[0]!) ?? "Only flags are accepted: see --help";
+      throw problem(`Cannot use the argument ${show(token.value)}`, hint);
     }
     if (token.kind !== "option") continue;
     const { name, rawName, value, inlineValue } = token;
-    // As it was written: to parseArgs "-output" is a row of one-letter flags.
+    // As the user wrote it: parseArgs reads "-output" as several one-letter flags.
     const word = args[token.index]!.split("=")[0]!;
     if (!Object.hasOwn(options, name) || flags.includes(word.slice(1))) {
       throw problem(
@@ -73,7 +73,7 @@ export function readFlags<T extends ParseArgsConfig & { args: string[] }>(
     if (!takesValue && value !== undefined) {
       throw problem(`Cannot use ${rawName}=${show(value)}: the flag takes no value`, `Write ${rawName}`);
     }
-    // A flag in its place is one whose value was forgotten, unless it is tied to it.
+    // A flag in place of a value means that the value was forgotten, unless joined with "=".
     if (takesValue && (value === undefined || !inlineValue && /^-./.test(value))) {
       throw problem(
         `Cannot use ${rawName} without a value`,

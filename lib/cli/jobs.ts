@@ -1,6 +1,6 @@
 /**
- * The jobs of a `Raptor.toml`, run without Raptor: where their trees are, which images are up to date, and
- * one builder after the other.
+ * Runs the jobs of a `Raptor.toml` without Raptor: finds their trees, checks which images are up to date, and runs
+ * one builder after another.
  *
  * @module
  */
@@ -14,18 +14,18 @@ import { flagOf, type SettingName, SETTINGS } from "../plan/settings.ts";
 import { CACHE, type JobContext } from "./cli.ts";
 import { type Job, moduleName, type Project } from "./raptor.ts";
 
-/** What a tree is called beside `Raptor.toml`, in the order in which it is looked for. */
+/** Suffixes of a tree next to `Raptor.toml`, in search order. */
 const TREE_SUFFIXES = ["", ".tar", ".tar.gz", ".tar.zst", ".tar.xz"] as const;
 
-/** The tree of a job, and the candidates that exist beside it and were not taken. */
+/** The tree of a job, and other candidates that exist but were not chosen. */
 interface FoundTree {
   readonly path: string;
   readonly ignored: readonly string[];
 }
 
 /**
- * Finds the tree of a job's input, which Raptor would build: a directory or archive of that name
- * ({@link TREE_SUFFIXES}), or the path that `given` has for it.
+ * Finds the tree for a job's input, which Raptor would build itself: a directory or archive of that name
+ * ({@link TREE_SUFFIXES}), or its path in `given`.
  */
 export async function findTree(
   project: Project,
@@ -62,38 +62,37 @@ export async function findTree(
 }
 
 /**
- * Whether an image is newer than everything it is made of. As with Raptor, an empty image or one whose time
- * is the epoch is what a failed build left behind, and never up to date.
+ * Whether an image is newer than everything it is made from. As in Raptor, an image that is empty or dated 1970 was
+ * left by a failed build, and never up to date.
  *
- * A tree is as new as its newest entry, by modification (mtime) and by change of inode (ctime): files that
- * are copied with their old times count as new.
+ * A tree is as new as its newest mtime or ctime: files that are copied with their old mtime count as new.
  */
 export async function isUpToDate(output: string, sources: readonly string[]): Promise<boolean> {
   try {
     const { size, mtime } = await Deno.stat(output);
     if (size === 0 || !mtime || mtime.getTime() === 0) return false;
     for (const source of sources) {
-      // find compares nanoseconds, names of any bytes, and stops at the first entry that is newer.
+      // find compares nanoseconds, handles any names, and stops at the first newer entry.
       const newer = await findNewer(source, output).text();
       if (newer) return false;
     }
     return true;
   } catch (error) {
-    // No output yet, or a tree that cannot be read: the builder will say what is wrong.
+    // No output yet, or an unreadable tree: the builder will report what is wrong.
     if (error instanceof Deno.errors.NotFound || error instanceof BuildError) return false;
     throw error;
   }
 }
 
-/** How the jobs are run. */
+/** How to run the jobs. */
 interface JobOptions {
-  /** Builds images that are up to date too. */
+  /** Also build images that are up to date. */
   readonly force: boolean;
-  /** Paths of trees by the name of their input. */
+  /** Paths of trees by input name. */
   readonly given: ReadonlyMap<string, string>;
-  /** Flags for every builder: `--dry-run`. */
+  /** Flags for every builder, e.g. `--dry-run`. */
   readonly flags: readonly string[];
-  /** The suite's own files: images older than they are out of date, as with Raptor. */
+  /** The suite's own files. As in Raptor, images older than these are out of date. */
   readonly sources: readonly string[];
 }
 
@@ -106,10 +105,10 @@ type RunBuilder = (
 ) => Promise<number>;
 
 /**
- * Runs jobs one after the other and stops at the first that fails.
+ * Runs jobs one after another and stops at the first failure.
  *
- * @param env of this process, of which only `SOURCE_DATE_EPOCH` reaches a builder beside the job's own.
- * @returns the exit code of the job that failed, or 0.
+ * @param env of this process. Builders only get `SOURCE_DATE_EPOCH` from it, besides the job's own variables.
+ * @returns the exit code of the failed job, or 0.
  */
 export async function runJobs(
   project: Project,
@@ -118,12 +117,14 @@ export async function runJobs(
   env: Readonly<Record<string, string | undefined>>,
   run: RunBuilder,
 ): Promise<number> {
-  // All trees are found before the first image is touched.
+  // Find all trees before touching the first image.
   const trees: FoundTree[] = [];
   for (const job of jobs) trees.push(await findTree(project, job, options.given));
   for (const [index, job] of jobs.entries()) {
     const { path, ignored } = trees[index]!;
-    if (ignored.length) log.detail(`${job.input} is ${quote(path)}, not ${ignored.map(quote).join(", ")}`);
+    if (ignored.length) {
+      log.detail(`${job.input}: using ${quote(path)}, not ${ignored.map(quote).join(", ")}`);
+    }
     if (!options.force && await isUpToDate(job.output, [path, project.path, ...options.sources])) {
       log.step(`${job.name}: ${quote(job.output)} is up to date (--force builds it again)`);
       continue;
@@ -134,7 +135,7 @@ export async function runJobs(
     const call = { ...job, ...translateCache(job) };
     const code = await run(
       job.builder,
-      // The last of a flag counts: paths of the container, such as --input=/input, mean what the job says.
+      // The last flag wins: paths in the container, such as --input=/input, are overridden by those of the job.
       [...call.args, "--input", path, "--output", resolve(job.output), ...options.flags],
       { ...(epoch ? { SOURCE_DATE_EPOCH: epoch } : {}), ...call.env },
       { cache: job.cache },
@@ -148,7 +149,7 @@ export async function runJobs(
   return 0;
 }
 
-/** Makes the directory of a job's cache as Raptor does, but not those above it. */
+/** Makes a job's cache directory, as Raptor does, but not its parents. */
 async function makeCache(job: string, path: string): Promise<void> {
   try {
     await Deno.mkdir(path);
@@ -164,7 +165,7 @@ async function makeCache(job: string, path: string): Promise<void> {
   }
 }
 
-/** Flags and settings of a job in which paths below `/cache`, as the container has them, lead to the job's cache. */
+/** Translates paths below `/cache`, as seen in the container, to the job's cache in its flags and settings. */
 function translateCache({ args, env, cache }: Job): Pick<Job, "args" | "env"> {
   if (cache === undefined) return { args, env };
   const translate = (path: string) =>

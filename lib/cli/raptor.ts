@@ -1,9 +1,9 @@
 /**
- * `Raptor.toml`: which images a project wants, read as Raptor reads it.
+ * Reads the images that a project wants from its `Raptor.toml`, as Raptor does.
  *
- * A job `[run.NAME]` may be ours when the last part of its target is the name of one of our builders, as in
- * `$LINK.disk-image`. Links and modules start at the folder of the file, while outputs and caches start at the
- * current directory. Unknown keys are ignored, with a warning.
+ * A job `[run.NAME]` may be for us if the last part of its target is the name of one of our builders, as in
+ * `$LINK.disk-image`. Links and modules are relative to the directory of the file, outputs and caches to the
+ * current directory. Unknown keys are ignored with a warning.
  *
  * - https://chrivers.github.io/raptor/make.html
  * - https://chrivers.github.io/raptor/module-name/package.html
@@ -16,16 +16,16 @@ import { parse, TomlError } from "smol-toml";
 import { BuildError, quote } from "../core/error.ts";
 import { nearest } from "../core/suggest.ts";
 
-/** One image that is wanted. */
+/** One image to build. */
 export interface Job {
   readonly name: string;
-  /** The name of one of our builders: `disk-image`. */
+  /** The name of one of our builders, e.g. `disk-image`. */
   readonly builder: string;
-  /** What Raptor runs, as written: `$rbuild.disk-image`. */
+  /** What Raptor runs, as written, e.g. `$rbuild.disk-image`. */
   readonly target: string;
-  /** The `.rapt` file of the target, by which Raptor knows whose builder it is. */
+  /** The `.rapt` file of the target: tells whether the builder is ours. */
   readonly file: string;
-  /** The Raptor target whose tree goes into the image, as written: `test`, `$book.ssh`. */
+  /** The Raptor target whose tree goes into the image, as written, e.g. `test`, `$book.ssh`. */
   readonly input: string;
   /** Where the image goes. */
   readonly output: string;
@@ -33,7 +33,7 @@ export interface Job {
   readonly cache?: string;
   /** Flags for the builder. */
   readonly args: readonly string[];
-  /** The settings. They are all there is: Raptor hands nothing of its own environment to a builder. */
+  /** All of its settings: Raptor passes none of its own environment to a builder. */
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -42,12 +42,12 @@ export interface Project {
   readonly path: string;
   readonly folder: string;
   readonly links: ReadonlyMap<string, string>;
-  /** The jobs for our builders, in the order of the file. */
+  /** The jobs for our builders, in file order. */
   readonly jobs: readonly Job[];
-  /** The jobs that are none for us: name → why. */
+  /** Jobs that are not for us: name → reason. */
   readonly others: ReadonlyMap<string, string>;
   readonly groups: ReadonlyMap<string, Group>;
-  /** What a person should know about the file. */
+  /** Warnings about the file. */
   readonly warnings: readonly string[];
 }
 
@@ -55,11 +55,11 @@ export interface Project {
 export interface Group {
   /** The names of its jobs. */
   readonly run: readonly string[];
-  /** Layers that only Raptor can build. */
+  /** Layers, which only Raptor can build. */
   readonly build: readonly string[];
 }
 
-/** The keys that Raptor knows; `state-dir` means nothing to our builders. */
+/** The keys that Raptor knows. Our builders do not use `state-dir`. */
 const KEYS = {
   "": ["raptor", "run", "group"],
   "raptor": ["link"],
@@ -70,18 +70,17 @@ const KEYS = {
 type Table = Readonly<Record<string, unknown>>;
 
 /**
- * Reads the text of a `Raptor.toml`.
+ * Parses a `Raptor.toml`.
  *
- * @param path of the file, at whose folder links and modules start.
- * @param builders the names of ours.
- * @throws {BuildError} (usage) naming the key that Raptor would refuse, too, or that would leave two jobs with
- * one output.
+ * @param path of the file; links and modules are relative to its directory.
+ * @param builders the names of our builders.
+ * @throws {BuildError} (usage) naming a key that Raptor would also reject, or two jobs with the same output.
  */
 export function parseProject(text: string, path: string, builders: readonly string[]): Project {
   const problem = (what: string, hint?: string) =>
     new BuildError(`Cannot use ${quote(path)}: ${what}`, { kind: "usage", hint });
   const warnings: string[] = [];
-  /** A value as TOML has it. A text below `env` or `args` may be a key, and a list or table may hold one. */
+  /** Shows a value as in TOML, except that anything below `env` or `args` may be or contain a key. */
   const show = (value: unknown, key: string) =>
     /\.(env|args)(\.|$)/.test(key) && ["string", "object"].includes(typeof value)
       ? "…"
@@ -107,13 +106,13 @@ export function parseProject(text: string, path: string, builders: readonly stri
       `Write ${key.slice(key.lastIndexOf(".") + 1)} = [${show(value, key)}]`,
     );
   };
-  /** Raptor's string_or_list. */
+  /** Raptor's `string_or_list`. */
   const strings = (value: unknown, key: string): string[] =>
     Array.isArray(value) || value === undefined ? list(value, key) : [string(value, key)];
-  /** Our builders have at most one of each mount. */
+  /** Our builders have at most one mount of each kind. */
   const single = (value: unknown, key: string): string | undefined => {
     const [first, ...rest] = strings(value, key);
-    if (rest.length) throw problem(`${key} has ${rest.length + 1} entries, and the builder takes one`);
+    if (rest.length) throw problem(`${key} has ${rest.length + 1} entries, but the builder accepts only one`);
     return first;
   };
   const required = (value: unknown, key: string, example: string): string => {
@@ -159,12 +158,12 @@ export function parseProject(text: string, path: string, builders: readonly stri
   const noLink = (key: string, value: string, link: string, hint: string | undefined) => {
     const meant = nearest(link, [...links.keys()]);
     return problem(
-      `${key} = ${quote(value)} names no link of [raptor.link]`,
+      `${key} = ${quote(value)} uses a link that is not in [raptor.link]`,
       meant === undefined ? hint : `Did you mean $${meant}?`,
     );
   };
   const folder = dirname(path);
-  /** A path of which components such as `$rbuild` are links. */
+  /** Resolves components that are links, such as `$rbuild`, in a path. */
   const logical = (file: string, key: string): string => {
     const parts = file.split("/").map((part) => {
       if (!part.startsWith("$")) return part;
@@ -172,7 +171,7 @@ export function parseProject(text: string, path: string, builders: readonly stri
       if (link === undefined) throw noLink(key, file, part.slice(1), undefined);
       return link;
     });
-    // Raptor joins them as it joins paths: an absolute one begins anew.
+    // Raptor joins them like paths: an absolute one starts over.
     const start = parts.findLastIndex((part) => isAbsolute(part));
     return normalize(start > 0 ? parts.slice(start).join("/") : parts.join("/"));
   };
@@ -231,16 +230,15 @@ export function parseProject(text: string, path: string, builders: readonly stri
   return { path, folder, links, jobs, others, groups, warnings };
 }
 
-/** A key as TOML has it, and as no terminal would mind it. */
+/** Shows a key as in TOML, without control characters. */
 function showKey(name: string): string {
   return /^[\w-]+$/.test(name) ? name : quote(name);
 }
 
 /**
- * The jobs that are asked for: by name (`disk1`, or `run.disk1` as in the file), by group (`%all`), or all of
- * ours when nothing is named.
+ * Selects jobs by name (`disk1`, or `run.disk1` as in the file), by group (`%all`), or all of ours if none is named.
  *
- * @param builders the names of ours, in case that one is meant by a name that no job has.
+ * @param builders the names of our builders, to suggest one for an unknown name.
  */
 export function selectJobs(
   project: Project,
@@ -299,7 +297,7 @@ export function selectJobs(
   return [...selected];
 }
 
-/** Raptor's module name: `$LINK.folder.name`, where `$.folder.name` and `folder.name` have no link. */
+/** Splits a Raptor module name `$LINK.folder.name`; `$.folder.name` and `folder.name` have no link. */
 export function moduleName(name: string): { root?: string; parts: string[] } {
   const parts = name.split(".");
   if (!parts[0]?.startsWith("$")) return { parts };

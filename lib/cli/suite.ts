@@ -1,8 +1,8 @@
 /**
- * The command line of the whole suite: a builder by its name, or the jobs of a `Raptor.toml`.
+ * The command line of the suite: runs a builder by name, or the jobs of a `Raptor.toml`.
  *
- * A builder's name as the first word always means the builder. A job that has the name of a builder can be
- * asked for as it stands in the file: `run.disk-image`.
+ * If the first word is the name of a builder, it always means the builder. A job with the same name can be selected
+ * as `run.disk-image`, as in the file.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import { flagRows, type Flags, readFlags } from "./flags.ts";
 import { runJobs } from "./jobs.ts";
 import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
 
-/** The builders by name. A plan is only ever handed back to the builder that made it. */
+/** The builders by name. A plan is only ever passed to the builder that made it. */
 // deno-lint-ignore no-explicit-any
 export type Builders = Readonly<Record<string, Builder<any>>>;
 
@@ -50,12 +50,12 @@ export const JOB_FLAGS = {
 const SHARED_FLAGS = ["dry-run", "json", "verbose", "log"] as const;
 
 /**
- * Runs what the arguments ask for.
+ * Runs the suite.
  *
- * @param env the environment, from which a builder by its name reads its settings.
- * @param sources files and directories of the suite itself: an image older than they are is out of date.
+ * @param env the environment. A builder that is run by name reads its settings from it.
+ * @param sources files and directories of the suite itself: an image older than these is out of date.
  * @returns the exit code: 0 done, 1 failed, 2 usage error, 130 or 143 interrupted.
- * @throws {BuildError} when the jobs cannot be found or read; what goes wrong in a builder is its exit code.
+ * @throws {BuildError} when the jobs cannot be found or read. Errors of a builder only result in its exit code.
  */
 export async function runSuite(
   builders: Builders,
@@ -72,7 +72,7 @@ export async function runSuite(
     await print(values.help ? helpText(builders) : `raptor-builders ${VERSION}\n`);
     return 0;
   }
-  // A wrong one is the builder's to explain.
+  // The builder reports a bad value.
   const form = log.LOG_FORMATS.find((form) => form === values.log);
   if (form) log.setLogFormat(form);
   const file = values.file ?? "Raptor.toml";
@@ -81,7 +81,7 @@ export async function runSuite(
   project.warnings.forEach((warning) => log.warn(warning));
   const jobs = pick(selectJobs(project, positionals, names), values.index);
   for (const [name, reason] of positionals.length ? [] : project.others) {
-    log.detail(`${name} is left out: ${reason}`);
+    log.detail(`Skipping ${name}: ${reason}`);
   }
   warnOfSettings(builders, jobs);
   const flags = SHARED_FLAGS.flatMap((flag) => {
@@ -89,7 +89,7 @@ export async function runSuite(
     return value === undefined ? [] : typeof value === "string" ? [`--${flag}=${value}`] : [`--${flag}`];
   });
   const options = {
-    // What would be built is asked for whether it is up to date or not.
+    // A dry run shows all jobs, whether they are up to date or not.
     force: values.force === true || values["dry-run"] === true,
     given: readInputs(values.input ?? [], jobs),
     flags,
@@ -108,12 +108,12 @@ export async function runSuite(
 function readArguments(args: readonly string[], builders: readonly string[]) {
   const explain = (flag: string) =>
     isSettingFlag(flag)
-      ? "It is a setting: write it into the env table of a job, or name a builder before it"
+      ? "It is a setting: put it into the env table of a job, or name a builder before it"
       : undefined;
   try {
     return readFlags({ args: [...args], options: JOB_FLAGS, allowPositionals: true }, explain);
   } catch (error) {
-    // Flags of a builder whose name is misspelt.
+    // These are flags of a builder whose name is misspelt.
     const meant = nearest(args[0]!, builders);
     if (meant === undefined) throw error;
     throw new BuildError(`Cannot find the builder ${quote(args[0]!)}`, {
@@ -142,7 +142,9 @@ function readProject(path: string, builders: readonly string[], wanted?: string)
       throw new BuildError(`Cannot read ${quote(path)}: ${message}`, { kind: "usage", cause });
     }
     const meant = wanted && nearest(wanted, builders);
-    const what = wanted ? `${quote(wanted)}: it is no builder, and there is no ${quote(path)}` : quote(path);
+    const what = wanted
+      ? `${quote(wanted)}: it is not a builder, and there is no ${quote(path)}`
+      : quote(path);
     throw new BuildError(`Cannot find ${what}`, {
       kind: "usage",
       hint: meant
@@ -153,12 +155,12 @@ function readProject(path: string, builders: readonly string[], wanted?: string)
   }
 }
 
-/** What the `.rapt` files of our builders run, and nobody else's. */
+/** The program in the `.rapt` files of our builders, and only in ours. */
 const PROGRAM = "/opt/raptor-builders/builders/mod.ts";
 
 /**
- * Moves the jobs whose builder has one of our names, but is somebody else's, to the others. Where Raptor's file
- * is not to be seen, as in our container, the name decides.
+ * Excludes jobs whose builder has the name of one of ours but is someone else's. If the `.rapt` file is not visible,
+ * as in our container, the name decides.
  */
 function leaveOutForeign(project: Project): Project {
   const jobs: Job[] = [];
@@ -176,7 +178,7 @@ function leaveOutForeign(project: Project): Project {
   return { ...project, jobs, others };
 }
 
-/** The one job with that number, counted from 0 as Kubernetes numbers the pods of an Indexed Job. */
+/** Picks one job by its number. It starts at 0, like the index of pods in a Kubernetes Indexed Job. */
 function pick(jobs: readonly Job[], index: string | undefined): readonly Job[] {
   if (index === undefined) return jobs;
   const job = /^\d+$/.test(index) ? jobs[Number(index)] : undefined;
@@ -187,7 +189,7 @@ function pick(jobs: readonly Job[], index: string | undefined): readonly Job[] {
   });
 }
 
-/** `--input test=PATH`, as often as there are inputs. */
+/** Reads `--input test=PATH`, which may be repeated. */
 function readInputs(given: readonly string[], jobs: readonly Job[]): Map<string, string> {
   const inputs = new Map<string, string>();
   for (const text of given) {
@@ -206,7 +208,7 @@ function readInputs(given: readonly string[], jobs: readonly Job[]): Map<string,
   return inputs;
 }
 
-/** Names in the env table of a job that the builder itself says nothing about: neither settings nor nearly. */
+/** Warns about names in a job's env table that are neither settings nor misspelt settings, which the builder reports. */
 function warnOfSettings(builders: Builders, jobs: readonly Job[]): void {
   const known = Object.values(SETTINGS).map(({ env }) => env as string);
   for (const job of jobs) {
@@ -214,7 +216,7 @@ function warnOfSettings(builders: Builders, jobs: readonly Job[]): void {
     const misspelled = misspelledSettings(taken, job.env).map(([name]) => name);
     for (const name of Object.keys(job.env)) {
       if (known.includes(name) || misspelled.includes(name)) continue;
-      log.warn(`${job.name}: ${job.builder} has no setting ${quote(name)}: ${job.builder} --help shows them`);
+      log.warn(`${job.name}: ${job.builder} has no setting ${quote(name)}: see ${job.builder} --help`);
     }
   }
 }

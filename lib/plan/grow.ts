@@ -1,6 +1,6 @@
 /**
- * Growing: an image that is written to a larger disk takes all of it at its first boot, where the tree has
- * systemd-repart. The partition is grown by that, the filesystem by systemd-growfs.
+ * Growing: an image that was written to a larger disk uses all of it from the first boot on, if the tree has
+ * systemd-repart. systemd-repart grows the partition, systemd-growfs the filesystem.
  *
  * - https://www.freedesktop.org/software/systemd/man/latest/systemd-repart.service.html
  * - https://www.freedesktop.org/software/systemd/man/latest/systemd-growfs-root.service.html
@@ -13,12 +13,12 @@ import type { ExtraFile } from "../filesystem/contents.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { countIn, firstFile } from "../tree/query.ts";
 
-/** Where definitions of partitions may be; a tree with its own decides itself. */
+/** Where partition definitions may be. A tree that has any is left alone. */
 const DEFINITIONS = ["/etc/repart.d", "/usr/lib/repart.d", "/usr/local/lib/repart.d"] as const;
 
 const UNITS = "/etc/systemd/system";
 
-/** Files for the root filesystem; none when the tree cannot grow it, or does so by itself. */
+/** Files to add to the root filesystem; none if the tree cannot grow it, or already does. */
 export function growFiles(tree: Tree): ExtraFile[] {
   const own = DEFINITIONS.some((path) => countIn(tree.nodes, path) > 0);
   if (own || !firstFile(tree.nodes, ["/usr/bin/systemd-repart", "/bin/systemd-repart"])) return [];
@@ -29,12 +29,12 @@ export function growFiles(tree: Tree): ExtraFile[] {
   return [
     file(
       "/etc/repart.d/50-root.conf",
-      "# The root partition takes what is free behind it.\n[Partition]\nType=root\n",
+      "# Grow the root partition into the free space after it.\n[Partition]\nType=root\n",
     ),
-    // The flag of the partition does so from systemd 255 on.
+    // Since systemd 255, the partition's growfs flag is enough.
     file(`${UNITS}/systemd-repart.service.d/50-image.conf`, `[Unit]\nWants=${unit}\n`),
     file(`${UNITS}/${unit}.d/50-image.conf`, "[Unit]\nConditionVirtualization=!container\n"),
-    // Older versions make this unit only for a line in fstab, which would fail in a container.
+    // Older versions generate this unit only for a line in fstab, which would fail in a container.
     ...shipped ? [] : [file(`${UNITS}/${unit}`, growUnit(growfs))],
   ];
 }

@@ -1,5 +1,5 @@
 /**
- * The machine ID of an image: what it becomes so that each machine gets its own.
+ * Resets the machine ID of an image, so that each machine gets its own.
  *
  * https://www.freedesktop.org/software/systemd/man/latest/machine-id.html#First%20Boot%20Semantics
  *
@@ -9,20 +9,20 @@
 import { lookup, type Nodes, targetBytes, typeOf } from "../tree/nodes.ts";
 import { exists, namesIn } from "../tree/query.ts";
 
-/** The first version of systemd that knows `uninitialized`. */
+/** The first version of systemd that supports `uninitialized`. */
 const UNINITIALIZED_SINCE = 247;
 
-/** Whether it identifies a machine, and does not just say that none has its own ID yet. */
+/** Whether a machine ID is set, that is, not empty or `uninitialized`. */
 export function isFilled(machineId: string | undefined): boolean {
   return /^[0-9a-f-]{32,36}\s*$/i.test(machineId ?? "");
 }
 
 /**
- * What `/etc/machine-id` should say instead of an ID; `undefined`: it should not be there, since without
- * systemd an empty one is refused by what makes it.
+ * The new text of `/etc/machine-id`; `undefined` to remove it: without systemd, the program that sets the ID rejects
+ * an empty file.
  *
- * `uninitialized` makes the first boot a first boot, on which `systemd-firstboot` asks for what is not
- * configured and waits: where it would, the file is empty, which asks nothing and is as good for the ID.
+ * With `uninitialized`, systemd treats the first boot as such, and `systemd-firstboot` may wait for answers about
+ * missing configuration. If it would, the file is empty instead: then it asks nothing, and the ID is set all the same.
  */
 export function resetMachineId(nodes: Nodes): string | undefined {
   const version = systemdVersion(nodes);
@@ -30,12 +30,12 @@ export function resetMachineId(nodes: Nodes): string | undefined {
   return version >= UNINITIALIZED_SINCE && !asksOnFirstBoot(nodes) ? "uninitialized\n" : "";
 }
 
-/** The version of the tree's systemd, which is in the name of its library. */
+/** The version of the tree's systemd, from the name of its library. */
 export function systemdVersion(nodes: Nodes): number | undefined {
   for (const base of ["/usr/lib", "/lib", "/usr/lib64"]) {
     const names = namesIn(nodes, base).filter((name) => name === "systemd" || name.includes("-linux-"));
     for (const name of names) {
-      // Debian has it below its directory of libraries for an architecture.
+      // Debian has it in the library directory of the architecture.
       const directory = name === "systemd" ? `${base}/systemd` : `${base}/${name}/systemd`;
       for (const library of namesIn(nodes, directory)) {
         const version = /^libsystemd-shared-(\d+).*\.so$/.exec(library)?.[1];
@@ -45,7 +45,7 @@ export function systemdVersion(nodes: Nodes): number | undefined {
   }
 }
 
-/** What systemd-firstboot asks for unless it is there; it asks for a locale only when there is a choice. */
+/** Whether systemd-firstboot would ask for something missing. It asks for a locale only if there is a choice. */
 function asksOnFirstBoot(nodes: Nodes): boolean {
   const unit = "systemd-firstboot.service";
   const wanted = ["/usr/lib", "/lib", "/etc"].some((base) =>
@@ -58,7 +58,7 @@ function asksOnFirstBoot(nodes: Nodes): boolean {
   return asksLocale || !exists(nodes, "/etc/localtime") || !exists(nodes, "/etc/shadow");
 }
 
-/** A unit is masked by a link to `/dev/null`, which no tree has, or by an empty file. */
+/** A unit is masked by a link to `/dev/null`, which is not in the tree, or by an empty file. */
 function isMasked(nodes: Nodes, path: string): boolean {
   const node = lookup(nodes, path, { follow: false });
   if (node === undefined) return false;

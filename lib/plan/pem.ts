@@ -1,9 +1,9 @@
 /**
- * Keys and certificates as people and pipelines hand them over.
+ * Reads keys and certificates in the forms that people and pipelines provide them.
  *
- * What is stored as the secret of a pipeline is often not quite a PEM file: it has a blank in front, Windows' line ends, `\n`
- * instead of line breaks or blanks instead of them, quotes around it; it is encoded in base64 once more, or is the base64 in
- * the middle alone. All of them are read, and what comes out is one block of PEM with nothing else in it.
+ * A pipeline's secret is often not quite a PEM file: it has leading spaces, Windows line endings, `\n` or spaces in place
+ * of line breaks, or quotes around it; it is base64-encoded again, or only the base64 part of the PEM. We accept all of
+ * these, and return a single PEM block with nothing else in it.
  *
  * - PEM: RFC 7468; the labels: https://docs.openssl.org/3.5/man3/PEM_read_bio_PrivateKey/
  * - PKCS #8: RFC 5958; PKCS #1: RFC 8017, appendix A.1.2; EC keys: RFC 5915; certificates: RFC 5280
@@ -15,7 +15,7 @@ import { readSmallFile } from "../core/small-file.ts";
 import { KiB } from "../core/units.ts";
 import { DER_TAGS, readDer } from "../efi/authenticode.ts";
 
-/** What a text can hold. */
+/** What to look for in a text. */
 type Kind = "PRIVATE KEY" | "CERTIFICATE";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -25,7 +25,7 @@ const LIMIT = 64 * KiB;
 
 const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----((?:(?!-----)[^])*)-----END \1-----/g;
 
-/** What an encoding is, by the tags of its first two members. */
+/** Labels of DER values, which we recognise by the tags of their first two members. */
 const LABELS: readonly (readonly [label: string, first: number, second: number])[] = [
   ["PRIVATE KEY", DER_TAGS.integer, DER_TAGS.sequence],
   ["RSA PRIVATE KEY", DER_TAGS.integer, DER_TAGS.integer],
@@ -35,10 +35,10 @@ const LABELS: readonly (readonly [label: string, first: number, second: number])
 ];
 
 /**
- * A setting whose value is a key or a certificate: its text, or the path of a file.
+ * Makes the parser for a setting whose value is a key or a certificate: a text, or the path of a file.
  *
- * @returns the parser: it gives the first block of that kind as PEM, and throws with what is accepted, and with the reason as
- * the cause. Nothing of the value stands in either.
+ * @returns the parser. It returns the first block of that kind as PEM. Its errors say what is accepted, with the reason as
+ * the cause; neither contains any part of the value.
  */
 export function pem(kind: Kind): (text: string) => string {
   const what = kind === "CERTIFICATE" ? "an X.509 certificate" : "a private key without a passphrase";
@@ -74,7 +74,7 @@ function inText(text: string, kind: Kind): string {
   const own = blocks.find(([, label]) => label!.endsWith(kind));
   if (!own) {
     const labels = [...new Set(blocks.map(([, label]) => label))];
-    throw new Error(labels.length ? `it holds only: ${labels.join(", ")}` : "it is no PEM");
+    throw new Error(labels.length ? `it contains only: ${labels.join(", ")}` : "it is not PEM");
   }
   if (/ENCRYPTED/.test(own[0])) throw new Error("it has a passphrase");
   const bytes = decode(own[2]!);
@@ -82,13 +82,13 @@ function inText(text: string, kind: Kind): string {
   return block(bytes, kind);
 }
 
-/** What is written around a text on its way through variables, files of variables and templates. */
+/** Removes what variables, env files and templates add around a text. */
 function unwrap(text: string): string {
   const plain = text.replaceAll(/\\r\\n|\\n|\r\n?/g, "\n").trim();
   return /^(["'])[^"']*\1$/.test(plain) ? plain.slice(1, -1).trim() : plain;
 }
 
-/** What base64 around everything holds: DER, a text in PEM, or either in base64 once more. */
+/** Decodes base64 around everything: it contains DER, PEM, or one of them base64-encoded again. */
 function innerOf(text: string): Bytes | undefined {
   const bytes = decode(text);
   if (!bytes || isDer(bytes)) return bytes;
@@ -96,14 +96,14 @@ function innerOf(text: string): Bytes | undefined {
   return inner.includes("-----BEGIN ") || innerOf(inner) ? bytes : undefined;
 }
 
-/** Decodes base64 and its variant for URLs, with line breaks and without padding, too. */
+/** Decodes base64 or base64url, also with line breaks or without padding. */
 function decode(text: string): Bytes | undefined {
   const digits = text.replaceAll(/\s/g, "").replace(/=+$/, "").replaceAll("-", "+").replaceAll("_", "/");
   if (!/^[A-Za-z0-9+/]+$/.test(digits) || digits.length % 4 === 1) return undefined;
   return Uint8Array.fromBase64(digits);
 }
 
-/** The tags of the first two members of a sequence that is all there is, or that something follows. */
+/** The tags of the first two members of a sequence at the start of `bytes`, and where it ends. */
 function tagsOf(bytes: Bytes): { first: number | undefined; second: number | undefined; end: number } {
   if (bytes[0] !== DER_TAGS.sequence) throw new RangeError("no sequence");
   const { from, to } = readDer(bytes, 0);
@@ -130,7 +130,7 @@ function block(bytes: Bytes, kind: Kind): string {
   const [label] = LABELS.find(([, first, second]) => found.first === first && found.second === second) ?? [];
   if (label === "ENCRYPTED PRIVATE KEY" && kind === "PRIVATE KEY") throw new Error("it has a passphrase");
   if (!label?.endsWith(kind)) throw new Error(`it is ${label ? `a ${label}` : "something else"}`);
-  // What OpenSSL calls a trusted certificate has more behind it.
+  // OpenSSL's "trusted certificates" have additional data after the certificate.
   const lines = bytes.subarray(0, found.end).toBase64().match(/.{1,64}/g)!;
   return [`-----BEGIN ${label}-----`, ...lines, `-----END ${label}-----`, ""].join("\n");
 }

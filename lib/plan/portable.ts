@@ -1,5 +1,5 @@
 /**
- * What an image has to hold for `portablectl attach`, and how a tree gets it.
+ * Checks and adds what an image needs for `portablectl attach`.
  *
  * - https://systemd.io/PORTABLE_SERVICES/
  *
@@ -14,15 +14,15 @@ import { directoryAt, exists, namesIn } from "../tree/query.ts";
 import { SYSTEM_MOUNT_POINTS } from "./mount-points.ts";
 import type { Settings } from "./settings.ts";
 
-/** Where units are looked for; one is often a link to another. */
+/** Where units are searched. One is often a link to another. */
 const UNIT_DIRECTORIES = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
 
-/** The kinds of units that a portable service may bring. */
+/** The types of units that a portable service may have. */
 const UNIT = /\.(service|socket|target|timer|path)$/;
 
 /**
- * What is mounted over in every service. It can be made on the way only where the filesystem is writable, and
- * not by every version of systemd.
+ * Mount points in every service. systemd can create missing ones only on a writable filesystem, and only some
+ * versions do.
  */
 const MOUNT_POINTS: readonly ExtraFile[] = [
   ...SYSTEM_MOUNT_POINTS,
@@ -31,15 +31,15 @@ const MOUNT_POINTS: readonly ExtraFile[] = [
   { path: "/etc/machine-id", type: "file", text: "" },
 ];
 
-/** What a tree lacks for a portable service. */
+/** What is missing in a tree for a portable service. */
 interface PortableCheck {
-  /** What only its author can add, for people: "os-release". */
+  /** For messages: what only the author of the tree can add, e.g. "os-release". */
   readonly lacks: readonly string[];
-  /** The mount points that it has not. */
+  /** The missing mount points. */
   readonly add: readonly ExtraFile[];
 }
 
-/** @param name what the units' names start with. */
+/** @param name the prefix of the units' names. */
 export function checkPortable(
   { nodes, osRelease }: Pick<Tree, "nodes" | "osRelease">,
   name: string,
@@ -53,7 +53,7 @@ export function checkPortable(
     );
   }
   const add = MOUNT_POINTS.filter(({ path, type }) =>
-    // A file may be a link that leads nowhere until it is mounted over.
+    // A file may be a dangling link: something will be mounted over it.
     type === "directory"
       ? directoryAt(nodes, path) === undefined
       : !exists(nodes, path) || directoryAt(nodes, path) !== undefined
@@ -62,7 +62,7 @@ export function checkPortable(
 }
 
 /**
- * What is added for `PORTABLE=NAME`.
+ * The files to add for `PORTABLE=NAME`.
  *
  * @throws {BuildError} when the image could not be attached.
  */
@@ -75,10 +75,10 @@ export function planPortable(
     throw new BuildError(`Cannot make the portable service ${quote(name)}: ${what}`, { kind, hint });
   };
   if (!FILESYSTEMS[filesystem].holdsSystem) {
-    refuse(`FILESYSTEM=${filesystem} keeps no owners, modes and links`, "Set FILESYSTEM to another");
+    refuse(`FILESYSTEM=${filesystem} has no owners, modes or links`, "Set FILESYSTEM to a different one");
   }
   if (outputFormat !== "raw") {
-    refuse(`portablectl reads no OUTPUT_FORMAT=${outputFormat}`, "Set OUTPUT_FORMAT to raw");
+    refuse(`portablectl does not support OUTPUT_FORMAT=${outputFormat}`, "Set OUTPUT_FORMAT to raw");
   }
   if (directory !== "/") refuse(`DIRECTORY=${directory} is not the whole tree`, "Leave DIRECTORY out");
   const { lacks, add } = checkPortable(tree, name);
@@ -86,12 +86,12 @@ export function planPortable(
   return add;
 }
 
-/** What to know about the image for `portablectl attach`, a line each: nothing without `PORTABLE`. */
+/** Notes about `portablectl attach`, one per line; none without `PORTABLE`. */
 export function describePortable({ portable }: Settings, tree: Tree): string[] {
   if (portable === undefined) return [];
   const { add } = checkPortable(tree, portable);
   return [
     ...add.length ? [`Adding for the portable service: ${add.map(({ path }) => path).join(", ")}`] : [],
-    `portablectl takes the image only under a name like ${portable}.raw or ${portable}_1.0.raw`,
+    `portablectl accepts the image only with a name like ${portable}.raw or ${portable}_1.0.raw`,
   ];
 }

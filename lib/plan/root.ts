@@ -1,9 +1,9 @@
 /**
- * Decides on the root filesystem: how large it is, and what is known of it only when it is made.
+ * Plans the root filesystem: its size, and the facts about it that are not known before it is made.
  *
  * - `SIZE_MB` wins over `USED_MB` and `FREE_MB`; a computed `USED_MB` includes the filesystem's metadata.
- * - A read-only filesystem is as large as it becomes. It is made first, and then the plan is made again with
- *   what was {@link Measured}: where it lies, its size, and with `VERITY` its root hash.
+ * - The size of a read-only filesystem is not known in advance. So it is made first, and then the plan is made again
+ *   with what was {@link Measured}: its file, its size, and with `VERITY` its root hash.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import type { FilesystemPlan, FilesystemRequest } from "../filesystem/types.ts";
 import type { Nodes } from "../tree/nodes.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
 
-/** One filesystem: what is in it and what it will be. */
+/** One filesystem: its contents and its plan. */
 export interface Volume {
   readonly contents: Contents;
   /** The contents, resolved to entries. */
@@ -26,35 +26,35 @@ export interface Volume {
   readonly filesystem: FilesystemPlan;
 }
 
-/** A file that was made, and its size in bytes. */
+/** A finished file, and its size in bytes. */
 export interface Made {
   readonly path: string;
   readonly size: number;
 }
 
-/** What is known of a root filesystem when it is made. */
+/** What is known about a root filesystem once it is made. */
 export interface Measured extends Made {
   readonly verity?: {
     /** In hexadecimal digits. */
     readonly rootHash: string;
     readonly hashes: Made;
-    /** The signature as its partition holds it: JSON. */
+    /** The signature as in its partition: JSON. */
     readonly signature?: Made;
     /** The signature alone, PKCS #7 in DER. */
     readonly pkcs7?: Made;
   };
 }
 
-/** The settings that the root filesystem is decided from. */
+/** The settings that affect the root filesystem. */
 type RootSettings = Pick<
   Settings,
   "filesystem" | "compression" | "label" | "sizeMb" | "usedMb" | "freeMb" | "efiMb" | "bootMb"
 >;
 
 /**
- * The root filesystem in an image that has `otherPartitionsBytes` besides it, tables included.
+ * Plans the root filesystem of an image with `otherPartitionsBytes` for everything else, including the tables.
  *
- * @throws {BuildError} naming the setting that cannot be, and what would.
+ * @throws {BuildError} naming a setting that is impossible, and a value that works.
  */
 export function planRoot(
   settings: RootSettings,
@@ -69,7 +69,7 @@ export function planRoot(
   const { compression } = settings;
   const request = { ...requested, label: planLabel(settings), ...compression && { compression } };
   if (!filesystem.readOnly && compression && compression.name !== "none") {
-    // Says what is accepted, which is nothing.
+    // This reports that nothing is accepted.
     compressionArgs(name, filesystem.compressors, compression);
   }
   const selection = select(nodes, contents);
@@ -84,14 +84,14 @@ export function planRoot(
     if (usedMb !== undefined) {
       throw new BuildError(`Cannot use USED_MB=${usedMb} with FILESYSTEM=${name}`, {
         kind: "usage",
-        hint: "It is as large as its contents become: leave USED_MB out, or set SIZE_MB",
+        hint: "Its size follows from its contents: leave USED_MB out, or set SIZE_MB",
       });
     }
     const volume = planned(
       sizeMb === undefined ? {} : { size: Math.max(0, sizeMb * MiB - otherPartitionsBytes) },
     )!;
     if (!measured) return volume;
-    // A partition ends where the next can start.
+    // A partition ends where the next one can start.
     const grain = otherPartitionsBytes === 0 ? READ_ONLY_BLOCK : MiB;
     const size = sizeMb === undefined ? alignUp(measured.size, grain) : volume.filesystem.size;
     if (size < measured.size) {
@@ -107,14 +107,14 @@ export function planRoot(
   }
   const computed = planned({ free: freeMb * MiB }) ?? refuse("freeMb");
   if (usedMb === undefined) return computed;
-  // A smaller USED_MB would be taken from the free space that FREE_MB promises.
+  // A smaller USED_MB would reduce the free space that FREE_MB promises.
   const beside = otherPartitionsBytes === 0 ? 0 : settings.efiMb + settings.bootMb;
   const smallest = Math.ceil((otherPartitionsBytes + computed.filesystem.size) / MiB) - beside - freeMb;
   if (usedMb < smallest) throw tooSmall("usedMb", settings, smallest);
   return planned({ size: (beside + usedMb + freeMb) * MiB - otherPartitionsBytes }) ?? refuse("usedMb");
 }
 
-/** The same filesystem, which is only copied into its place. */
+/** The plan for a finished filesystem, which is only copied. */
 function placeMade(plan: FilesystemPlan, made: Made, size: number): FilesystemPlan {
   const { estimate: _, ...rest } = plan;
   return { ...rest, size, bytes: made.size, made: made.path };
@@ -142,13 +142,13 @@ export function tooLarge(
   filesystem: FilesystemName,
 ): BuildError {
   const { env } = SETTINGS[name];
-  return new BuildError(`Cannot make so large a filesystem (${filesystem}): ${env}=${settings[name]}`, {
+  return new BuildError(`Cannot make such a large filesystem (${filesystem}): ${env}=${settings[name]}`, {
     kind: "usage",
-    hint: `The largest is of ${formatBytes(FILESYSTEMS[filesystem].largest)}`,
+    hint: `The maximum is ${formatBytes(FILESYSTEMS[filesystem].largest)}`,
   });
 }
 
-/** @param smallest in MiB, perhaps with a fraction. */
+/** @param smallest in MiB; may be a fraction. */
 export function tooSmall(name: SettingName, settings: Partial<Settings>, smallest: number): BuildError {
   const { env } = SETTINGS[name];
   const least = Math.ceil(smallest);

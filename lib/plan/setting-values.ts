@@ -1,5 +1,5 @@
 /**
- * The kinds of values that settings have: each makes a parser, which throws with what is accepted.
+ * Parsers for the values of settings. Each throws an error that says what is accepted.
  *
  * @module
  */
@@ -39,7 +39,7 @@ export function mebibytes(minimum: number): Parser<number> {
   });
 }
 
-/** One of these names, or of their aliases. */
+/** One of these names or aliases. */
 export function choice<T extends string>(
   names: readonly T[],
   aliases: ReadonlyMap<string, T> = new Map(),

@@ -26,28 +26,28 @@ import {
 interface Setting<T> {
   /** Name of the environment variable; the flag is the same in lower case: `EFI_MB`, `--efi-mb`. */
   readonly env: string;
-  /** What stands for the value in `--help`. */
+  /** The placeholder for the value in `--help`. */
   readonly value: string;
-  /** What is used when nothing is set, as a person would write it; absent: computed. */
+  /** The default, as the user would write it; absent: computed. */
   readonly default?: string;
-  /** What "computed" means, for the help of a setting without a default. */
+  /** What the help shows as the default of a computed setting. */
   readonly computed?: string;
   readonly help: string;
   /**
-   * Whether it is a key: then nothing of it is ever shown, neither what was given nor what was read. A certificate is no
-   * secret, but `as given` may be one: somebody mixed the two up, or has both in one file.
+   * `true` for a key: neither the given value nor the key is ever shown. `as given` for a certificate, which is not
+   * secret, but the given value may be: someone may have mixed them up, or have both in one file.
    */
   readonly secret?: true | "as given";
   /** Whether it decides on no byte of the image: where something goes, what it is called, what is an error. */
   readonly place?: true;
   /**
-   * @throws {Error} with what is accepted, as in "a whole number of MiB from 1 to 1048576"; the cause, when it is a text, is
-   * why this value is not.
+   * @throws {Error} saying what is accepted, such as "a whole number of MiB from 1 to 1048576". If the cause is a text, it
+   * says what is wrong with this value.
    */
   readonly parse: Parser<T>;
 }
 
-/** What an image boots on. */
+/** The firmware that an image boots on. */
 const FIRMWARES = ["uefi", "bios", "hybrid"] as const;
 
 const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
@@ -59,7 +59,7 @@ const FORMAT_ALIASES = new Map(
 
 const FILESYSTEM_NAMES = Object.keys(FILESYSTEMS) as FilesystemName[];
 
-/** `squashfs: zstd[:1-22] gzip[:1-9] …` for each that has some. */
+/** `squashfs zstd[:1-22] gzip[:1-9] …` for each filesystem that has compression. */
 const COMPRESSION_HELP = FILESYSTEM_NAMES.map((
   name,
 ) => [name, compressorNames(FILESYSTEMS[name].compressors)])
@@ -88,7 +88,7 @@ export const SETTINGS = {
   compression: {
     env: "COMPRESSION",
     value: "METHOD",
-    computed: "the first that the filesystem has",
+    computed: "the first one listed for the filesystem",
     help: `Compression of the root filesystem: ${COMPRESSION_HELP}`,
     parse: described(
       { words: COMPRESSION_NAMES, pattern: "^[a-z][a-z0-9]*(:[0-9]{1,2})?$" },
@@ -106,22 +106,22 @@ export const SETTINGS = {
     env: "OUTPUT_NAME",
     place: true,
     value: "NAME",
-    computed: "that of the output",
-    help: "File name that the image will have: what is made beside it is named after it",
+    computed: "the name of the output",
+    help: "The final file name of the image, which side files are named after",
     parse: pattern(/^[^/\0]{1,255}$/, "a file name of 1 to 255 characters without a slash"),
   },
   directory: {
     env: "DIRECTORY",
     value: "PATH",
     default: "/",
-    help: "Directory of the tree that the filesystem holds",
+    help: "The directory of the tree to make the filesystem from",
     parse: pattern(/^\/[^\0]*$/, "an absolute path"),
   },
   portable: {
     env: "PORTABLE",
     value: "NAME",
     computed: "no portable service",
-    help: "Make the image of the portable service NAME: its mount points are added, and its units checked",
+    help: "Make an image for the portable service NAME: add its mount points and check its units",
     parse: pattern(/^[A-Za-z0-9][A-Za-z0-9.-]{0,99}$/, "letters, digits, dots and hyphens"),
   },
   verity: {
@@ -145,15 +145,15 @@ export const SETTINGS = {
     value: "FILE",
     computed: "none",
     help:
-      "X.509 certificate (PEM or DER, a file or its text) of VERITY_KEY, which the kernel or systemd knows",
+      "X.509 certificate (PEM or DER, a file or its text) of VERITY_KEY, which the kernel or systemd must know",
     parse: pem("CERTIFICATE"),
   },
   verityDirectory: {
     env: "VERITY_DIR",
     place: true,
     value: "DIR",
-    computed: "that of the image",
-    help: "Where the hashes and the root hash are written",
+    computed: "the directory of the image",
+    help: "Where to write the hashes and the root hash",
     parse: pattern(/^[^\0]+$/, "the path of a directory"),
   },
   efiMb: {
@@ -188,7 +188,7 @@ export const SETTINGS = {
     env: "SIZE_MB",
     value: "MIB",
     computed: "the sum of the sizes above",
-    help: "Size of the whole image, exactly",
+    help: "Exact size of the whole image",
     parse: mebibytes(1),
   },
   bootloader: {
@@ -202,7 +202,7 @@ export const SETTINGS = {
     env: "FIRMWARE",
     value: "NAME",
     default: "uefi",
-    help: `What the machine starts with: ${FIRMWARES.join(", ")} (both)`,
+    help: `Firmware of the machine: ${FIRMWARES.join(", ")} (both)`,
     parse: choice(FIRMWARES),
   },
   sectorSize: {
@@ -216,7 +216,7 @@ export const SETTINGS = {
     env: "SECURE_BOOT_KEY",
     secret: true,
     value: "FILE",
-    computed: "no signatures of one's own",
+    computed: "unsigned",
     help: "RSA key (PEM or DER, a file or its text) that signs boot loader, UKI and kernels",
     parse: pem("PRIVATE KEY"),
   },
@@ -225,7 +225,8 @@ export const SETTINGS = {
     secret: "as given",
     value: "FILE",
     computed: "none",
-    help: "X.509 certificate (PEM or DER, a file or its text) of SECURE_BOOT_KEY, which the firmware knows",
+    help:
+      "X.509 certificate (PEM or DER, a file or its text) of SECURE_BOOT_KEY, which the firmware must know",
     parse: pem("CERTIFICATE"),
   },
   kernelCmdline: {
@@ -239,14 +240,14 @@ export const SETTINGS = {
     env: "KEEP",
     value: "KINDS",
     default: "none",
-    help: `Leftovers of the tree that are kept: all, none, or some of ${LEFTOVER_NAMES.join(",")}`,
+    help: `Leftovers of the tree to keep: all, none, or some of ${LEFTOVER_NAMES.join(",")}`,
     parse: listOf(LEFTOVER_NAMES),
   },
   verify: {
     env: "VERIFY",
     value: "HOW",
     default: "quick",
-    help: "How the image is checked: quick, or full for every checker there is, which takes its time",
+    help: "How to check the image: quick, or full (all available checkers; slow)",
     parse: choice(["quick", "full"] as const),
   },
   strict: {
@@ -262,7 +263,7 @@ export const SETTINGS = {
     place: true,
     value: "FILE",
     computed: "none",
-    help: "Write what was built, and how, as an in-toto statement with SLSA provenance",
+    help: "Write an in-toto statement with SLSA provenance of the build",
     parse: pattern(/^[^\0]+$/, "the path of a file"),
   },
   sbom: {
@@ -270,7 +271,7 @@ export const SETTINGS = {
     place: true,
     value: "FILE",
     computed: "none",
-    help: "Write the packages in the image (of dpkg and apk) as an SPDX document",
+    help: "Write an SPDX document with the packages in the image (dpkg and apk)",
     parse: pattern(/^[^\0]+$/, "the path of a file"),
   },
   seed: {
@@ -284,7 +285,7 @@ export const SETTINGS = {
     env: "SOURCE_DATE_EPOCH",
     value: "SECONDS",
     computed: "the newest mtime in the tree",
-    help: "Time of everything that the build makes; later mtimes are clamped to it",
+    help: "Timestamp for everything that the build makes; later mtimes are clamped to it",
     // 2^34 - 1 - 2^31 is the last second that ext4 can store (in 2446).
     parse: described({ pattern: "^[0-9]{1,11}$" }, (text) => {
       if (!/^\d{1,11}$/.test(text) || Number(text) > 2 ** 34 - 2 ** 31 - 1) {
@@ -299,22 +300,22 @@ export type SettingName = keyof typeof SETTINGS;
 
 type Parsed<K extends SettingName> = ReturnType<(typeof SETTINGS)[K]["parse"]>;
 
-/** What was asked. A setting without a default is `undefined` unless it is set: it is computed then. */
+/** The parsed settings. A setting without a default is `undefined` unless set, and then computed. */
 export type Settings = {
   readonly [K in SettingName]: (typeof SETTINGS)[K] extends { default: string } ? Parsed<K>
     : Parsed<K> | undefined;
 };
 
-/** The flag of a setting, without its dashes: `efi-mb`. */
+/** The flag of a setting without dashes, e.g. `efi-mb`. */
 export function flagOf(name: SettingName): string {
   return SETTINGS[name].env.toLowerCase().replaceAll("_", "-");
 }
 
 /**
- * Reads the settings: flag before environment variable before default. An empty variable counts as unset,
- * since pipelines often pass variables on without knowing whether they are set.
+ * Reads the settings: the flag wins over the environment variable, which wins over the default. An empty variable
+ * counts as unset: pipelines often pass on variables without knowing whether they are set.
  *
- * @param taken the settings that the builder takes; the others keep their defaults.
+ * @param taken the settings that the builder supports; the others keep their defaults.
  * @throws {BuildError} (usage) naming the flag or variable, the value and what is accepted.
  */
 export function readSettings(
@@ -374,7 +375,7 @@ export function parametersOf(settings: Settings): Record<string, unknown> {
   }));
 }
 
-/** Settings that are set in the environment though the builder does not take them. */
+/** Settings in the environment that the builder does not support. */
 export function ignoredSettings(
   taken: readonly SettingName[],
   env: Readonly<Record<string, string | undefined>>,
@@ -384,7 +385,7 @@ export function ignoredSettings(
     .map((name) => SETTINGS[name].env);
 }
 
-/** Variables that are nearly the name of a setting that the builder takes, with that name. */
+/** Variables that look like misspelled settings of the builder, each with the right name. */
 export function misspelledSettings(
   taken: readonly SettingName[],
   env: Readonly<Record<string, string | undefined>>,

@@ -112,13 +112,13 @@ for (const name of NAMES) {
       name: "an unknown flag",
       args: ["--frobnicate"],
       message: /^\[E\] Cannot use "--frobnicate": there is no such flag$/,
-      hint: /^\[E\] --help shows what it takes$/,
+      hint: /^\[E\] See --help for the flags$/,
     },
     {
       name: "a word too much",
       args: ["image"],
-      message: /^\[E\] Cannot use the word "image"$/,
-      hint: /^\[E\] It takes flags only/,
+      message: /^\[E\] Cannot use the argument "image"$/,
+      hint: /^\[E\] Only flags are accepted/,
     },
     {
       name: "a flag without its value",
@@ -335,7 +335,7 @@ Deno.test("disk-image names a setting that part-image has no use for", () =>
       env: { EFI_MB: "64", BOOT_MB: "", BOOTLOADER: "none" },
     });
     assert.equal(code, 0, stderr);
-    const warnings = [...stderr.matchAll(/^\[W\] (\S+) has no meaning for part-image/gm)];
+    const warnings = [...stderr.matchAll(/^\[W\] (\S+) is ignored: part-image does not support it/gm)];
     assert.deepEqual(warnings.map(([, variable]) => variable), ["EFI_MB", "BOOTLOADER"]);
   }));
 

@@ -77,7 +77,7 @@ Deno.test.each([
   {
     args: ["--efi-mb=64"],
     message: 'Cannot use "--efi-mb": there is no such flag',
-    hint: "It is a setting: write it into the env table of a job, or name a builder before it",
+    hint: "It is a setting: put it into the env table of a job, or name a builder before it",
   },
   { args: ["--file"], message: "Cannot use --file without a value" },
   { args: ["--fiel=x"], message: 'Cannot use "--fiel": there is no such flag', hint: "Did you mean --file?" },
@@ -88,13 +88,13 @@ Deno.test.each([
   },
   {
     args: ["prat-image"],
-    message: 'Cannot find "prat-image": it is no builder, and there is no "Raptor.toml"',
+    message: 'Cannot find "prat-image": it is not a builder, and there is no "Raptor.toml"',
     hint: "Did you mean part-image?",
   },
   {
     args: ["part-image", "--bootloader=none"],
     message: 'Cannot use "--bootloader": there is no such flag',
-    hint: "It is a setting, but means nothing to part-image: leave it out",
+    hint: "Leave it out: part-image does not support this setting",
   },
   { args: ["-C", "/nowhere"], message: 'Cannot run in the directory "/nowhere"' },
   { args: ["part-image", "--nonsense"], message: /--nonsense/ },
@@ -122,12 +122,12 @@ Deno.test("mod.ts builds the jobs of a Raptor.toml, once", async (t) => {
       const { code, out, err } = await suite(["-C", dir]);
       assert.equal(code, 0, err);
       assert.equal(out, "");
-      assert.match(err, /^\[\|\] live is left out: "\$rbuild\.deblive" is not one of our builders$/m);
+      assert.match(err, /^\[\|\] Skipping live: "\$rbuild\.deblive" is not one of our builders$/m);
       assert.match(
         err,
-        /^\[W\] part-image: part-image has no setting "NONSENSE": part-image --help shows them$/m,
+        /^\[W\] part-image: part-image has no setting "NONSENSE": see part-image --help$/m,
       );
-      assert.match(err, /^\[W\] FREE_MD is no setting: did you mean FREE_MB\?$/m);
+      assert.match(err, /^\[W\] FREE_MD is not a setting: did you mean FREE_MB\?$/m);
       assert.ok(await size("small.img") > 0);
       assert.equal(await size("named.img"), await size("small.img"));
     });
@@ -188,7 +188,10 @@ Deno.test("a job's output is what Raptor makes it, whatever its name promises, w
     await Deno.writeTextFile(`${dir}/Raptor.toml`, JOBS.replace("small.img", "small.qcow2"));
     const { code, err } = await suite(["small"], { cwd: dir });
     assert.equal(code, 0, err);
-    assert.match(err, /^\[W\] "small\.qcow2" will hold another format: \.qcow2 means qcow2, not raw$/m);
+    assert.match(
+      err,
+      /^\[W\] The name "small\.qcow2" does not match the format: \.qcow2 means qcow2, not raw$/m,
+    );
     assert.match(err, /^\[W\] Set OUTPUT_FORMAT to qcow2, or end the name in \.raw or \.img$/m);
     await Deno.writeTextFile(
       `${dir}/Raptor.toml`,

@@ -188,7 +188,7 @@ Deno.test("Raptor's container leaves nothing that Raptor would take for an image
         name: "hashes that would be gone",
         env: { FILESYSTEM: "squashfs", VERITY: "hash" },
         code: 2,
-        message: /^\[E\] Cannot keep what would be written to "\/output": it is gone with the container$/m,
+        message: /^\[E\] Cannot write to "\/output": it would be lost with the container$/m,
       },
       {
         name: "a manifest that would be gone",
@@ -230,7 +230,7 @@ Deno.test("Raptor's container keeps in /cache what is worth keeping, named after
     await t.step("the log of a warning: a setting that is nearly one", async () => {
       const { code, err } = await build({ FREE_BM: "1" });
       assert.equal(code, 0, err);
-      assert.match(await logged(), /^\[W\] FREE_BM is no setting: did you mean FREE_MB\?$/m);
+      assert.match(await logged(), /^\[W\] FREE_BM is not a setting: did you mean FREE_MB\?$/m);
       assert.match(await logged(), /^\[\*\] Done: /m);
     });
     await t.step("dm-verity hashes, and nothing when there is nothing to say", async () => {

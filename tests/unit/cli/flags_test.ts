@@ -52,11 +52,11 @@ Deno.test.each([
     message: 'Cannot use "--no-dry-run": there is no such flag',
     hint: "Did you mean --dry-run?",
   },
-  { args: ["output=x"], message: 'Cannot use the word "output=x"', hint: "Did you mean --output?" },
+  { args: ["output=x"], message: 'Cannot use the argument "output=x"', hint: "Did you mean --output?" },
   {
     args: ["a\x1b[2J"],
-    message: 'Cannot use the word "a\\u001b[2J"',
-    hint: `It takes flags only: ${SEE_HELP}`,
+    message: 'Cannot use the argument "a\\u001b[2J"',
+    hint: "Only flags are accepted: see --help",
   },
   { args: ["--free-mb"], message: "Cannot use --free-mb without a value", hint: "Write --free-mb=VALUE" },
   {

@@ -170,13 +170,13 @@ Deno.test.each([
   {
     name: "a link that is not there",
     text: file({ target: '"$ours.disk-image"' }),
-    message: /: run\.disk1\.target = "\$ours\.disk-image" names no link of \[raptor\.link\]$/,
+    message: /: run\.disk1\.target = "\$ours\.disk-image" uses a link that is not in \[raptor\.link\]$/,
     hint: 'Write ours = "raptor-builders" below [raptor.link]',
   },
   {
     name: "a link that is misspelt",
     text: file({ target: '"$rbuilt.disk-image"' }),
-    message: /: run\.disk1\.target = "\$rbuilt\.disk-image" names no link of \[raptor\.link\]$/,
+    message: /: run\.disk1\.target = "\$rbuilt\.disk-image" uses a link that is not in \[raptor\.link\]$/,
     hint: "Did you mean $rbuild?",
   },
   {
@@ -189,7 +189,7 @@ Deno.test.each([
   {
     name: "two inputs",
     text: file({ input: '["a", "b"]' }),
-    message: /: run\.disk1\.input has 2 entries, and the builder takes one$/,
+    message: /: run\.disk1\.input has 2 entries, but the builder accepts only one$/,
   },
   {
     name: "an input that is no text",
@@ -213,7 +213,7 @@ Deno.test.each([
   {
     name: "an output below a link that is not there",
     text: file({ output: '"$out/disk.img"' }),
-    message: /: run\.disk1\.output = "\$out\/disk\.img" names no link of \[raptor\.link\]$/,
+    message: /: run\.disk1\.output = "\$out\/disk\.img" uses a link that is not in \[raptor\.link\]$/,
   },
   { name: "no links", text: "[raptor]\n", message: /: \[raptor\] has no links$/ },
   {

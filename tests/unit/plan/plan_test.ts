@@ -110,7 +110,7 @@ for (const [name, plan] of [["planDisk", disk], ["planPart", part]] as const) {
     for (const variable of ["SIZE_MB", "USED_MB", "FREE_MB"]) {
       const error = usage(() => plan({ [variable]: "1073741824" }));
       assert.match(error.message, new RegExp(`ext4.*${variable}=1073741824`));
-      assert.match(error.hint!, /^The largest is of /);
+      assert.match(error.hint!, /^The maximum is /);
     }
   });
 
@@ -127,7 +127,7 @@ for (const [name, plan] of [["planDisk", disk], ["planPart", part]] as const) {
 Deno.test("planDisk() refuses an ESP that FAT cannot have", pure, () => {
   const error = usage(() => disk({ EFI_MB: "600000" }));
   assert.match(error.message, /vfat.*EFI_MB=600000/);
-  assert.equal(error.hint, "The largest is of 512 GiB");
+  assert.equal(error.hint, "The maximum is 512 GiB");
 });
 
 Deno.test("planDisk() makes a table that cannot overlap or leave the disk, whatever the sizes", pure, () => {

@@ -71,7 +71,7 @@ Deno.test(
     ]);
     assert.match(
       plan.portable.join("\n"),
-      /Adding .*: \/run, \/etc\/machine-id\n.*only under a name like web\.raw/,
+      /Adding .*: \/run, \/etc\/machine-id\n.*only with a name like web\.raw/,
     );
     assert.throws(() => planPart(settingsOf({ PORTABLE: "other" }), tree), (error) => {
       assert(error instanceof BuildError);
