@@ -1,14 +1,14 @@
 /**
- * Findings: what a person should know about an image before it is made, because it will not work or because
- * something of the tree is lost. All of them are decided from the tree, in the plan: `--dry-run` shows them, too.
+ * Findings: what the user should know about an image before it is made, because it will not work or because
+ * something in the tree is lost. All are part of the plan, so `--dry-run` shows them, too.
  *
  * To add one:
  *
- * 1. Add a row to {@link FINDINGS}: its name, for programs, stays the same forever.
- * 2. Where the fact is known, return `finding("its-name", message, path)`:
- *    - from facts about the whole tree: a function in `CHECKS` (`lib/plan/checks.ts`);
- *    - while the tree is read: `Tree.findings`; by a boot loader: `FoundLoader.findings`; by the planner of a filesystem:
- *      `FilesystemPlan.findings`. The plan collects all of them.
+ * 1. Add a row to {@link FINDINGS}. Its name is for programs and must never change.
+ * 2. Return `finding("its-name", message, path)` where the fact is known:
+ *    - for facts about the whole tree: in a function in `CHECKS` (`lib/plan/checks.ts`);
+ *    - while reading the tree: in `Tree.findings`; in a boot loader: `FoundLoader.findings`; in the planner of a
+ *      filesystem: `FilesystemPlan.findings`. The plan collects all of them.
  *
  * The log, `--dry-run --json`, `STRICT`, and the table in docs/findings.md follow.
  *
@@ -18,26 +18,26 @@
 import { BuildError, quote } from "./error.ts";
 
 interface FindingKind {
-  /** What is looked for. */
+  /** What to look for. */
   readonly what: string;
   /** What it means for the image. */
   readonly means: string;
   /** What to do about it: one sentence, no final period. */
   readonly hint: string;
-  /** Nothing is wrong, but a person may want to know: shown as a detail of the plan, and no error with `STRICT`. */
+  /** Nothing is wrong, but the user may want to know: a detail of the plan, and not an error with `STRICT`. */
   readonly notice?: true;
 }
 
 /** In the order of the table in the docs. */
 export const FINDINGS = {
   "no-boot": {
-    what: "no kernel, or nothing that could be installed to start it",
-    means: "the image starts as a container, but on no machine",
-    hint: "If that is wanted, set BOOTLOADER=none; otherwise add what is missing to the tree",
+    what: "no kernel, or no boot loader to start it",
+    means: "the image will boot only as a container",
+    hint: "If that is intended, set BOOTLOADER=none; otherwise add what is missing to the tree",
   },
   "root-mode": {
-    what: "a root directory that not everybody can enter, such as the 0700 of `mktemp -d`",
-    means: "every user but root, and every service that does not run as root, can do nothing",
+    what: "a root directory that not everyone can enter, such as mode 0700 from `mktemp -d`",
+    means: "users and services other than root cannot do anything",
     hint: "chmod 0755 the directory of the tree",
   },
   "root-owner": {
@@ -139,12 +139,12 @@ export const FINDINGS = {
     notice: true,
   },
   "kernel-name": {
-    what: "a kernel or initrd whose name cannot stand in a boot entry",
+    what: "a kernel or initrd with a name that is not possible in a boot entry",
     means: "the kernel is left out",
     hint: "Rename it in the tree",
   },
   "kernel-stub": {
-    what: "a file that is named like a kernel, but is none that UEFI can start",
+    what: "a file that is named like a kernel, but is not one that UEFI can start",
     means: "it gets no boot entry",
     hint: "Install a kernel with an EFI stub, or remove the file from the tree",
   },
@@ -205,8 +205,8 @@ export const FINDINGS = {
   },
   "no-host-keys": {
     what: "SSH host keys",
-    means: "they are left out, and without keys sshd does not start",
-    hint: '"ssh-keygen -A" on first boot makes new ones, unless the system does; KEEP=host-keys keeps them',
+    means: "they are left out; sshd does not start without keys",
+    hint: 'Run "ssh-keygen -A" on first boot if the system does not; KEEP=host-keys keeps them',
   },
   "no-service-keys": {
     what: "private keys that packages made when they were installed",
@@ -217,22 +217,22 @@ export const FINDINGS = {
   },
   "acl-lost": {
     what: "ACLs on a filesystem that has none",
-    means: "they are left out; the groups keep their rights",
+    means: "they are left out; groups keep their permissions",
     hint: "Set FILESYSTEM to ext4 or erofs",
   },
   "time-early": {
-    what: "times before 1970 on a filesystem whose times begin there",
-    means: "the files get the first time that it has",
+    what: "times before 1970 on a filesystem that cannot store them",
+    means: "the files get the earliest time that it can store",
     hint: "Set FILESYSTEM to ext4 or erofs",
   },
   "time-fraction": {
-    what: "times with fractions of a second that a filesystem does not have",
-    means: "they are cut off",
-    hint: "Nothing needs to be done",
+    what: "times with fractions of a second that a filesystem cannot store",
+    means: "the fractions are dropped",
+    hint: "No action needed",
     notice: true,
   },
   "large-directory": {
-    what: "a directory with so many entries that a filesystem's program is slow",
+    what: "a directory with so many entries that the filesystem's program gets slow",
     means: "the build may take minutes longer",
     hint: "Set FILESYSTEM to ext4",
     notice: true,
@@ -240,24 +240,24 @@ export const FINDINGS = {
   "socket": {
     what: "sockets on a filesystem that cannot hold them",
     means: "they are left out; no process listens on them",
-    hint: "Nothing needs to be done",
+    hint: "No action needed",
     notice: true,
   },
   "fat-link": {
-    what: "symlinks on FAT, which has none",
-    means: "a link to a file elsewhere becomes a copy, any other is left out",
-    hint: "Nothing needs to be done",
+    what: "symlinks on FAT, which has no symlinks",
+    means: "a link to a file elsewhere becomes a copy; any other link is left out",
+    hint: "No action needed",
     notice: true,
   },
   "fat-small": {
     what: "a FAT filesystem too small for FAT32",
-    means: "virtual machines and most firmware read it, but UEFI asks for FAT32 on fixed disks",
+    means: "virtual machines and most firmware can read it, but UEFI requires FAT32 on fixed disks",
     hint: "Set EFI_MB or BOOT_MB to a larger size",
     notice: true,
   },
   "no-free-space": {
     what: "`FREE_MB` with a read-only filesystem",
-    means: "it is as large as its contents become",
+    means: "its size follows from its contents",
     hint: "Leave FREE_MB out",
     notice: true,
   },
@@ -265,19 +265,19 @@ export const FINDINGS = {
 
 export type FindingName = keyof typeof FINDINGS;
 
-/** Something that was found: plain data. */
+/** One finding: plain data. */
 export interface Finding {
   readonly name: FindingName;
   readonly level: "warning" | "notice";
-  /** Where in the tree; the first of several. */
+  /** The path in the tree; the first one if there are several. */
   readonly path?: string;
-  /** What it means for this image, on one line; whatever comes from the tree is quoted. */
+  /** What it means for this image, on one line; text from the tree is quoted. */
   readonly message: string;
   /** What to do about it. */
   readonly hint: string;
 }
 
-/** Makes a finding. `hint` replaces that of the row where more is known. */
+/** Makes a finding. `hint` replaces that of the row if more is known. */
 export function finding(
   name: FindingName,
   message: string,
@@ -296,27 +296,27 @@ export function finding(
 /** At most this many paths are listed. */
 const SHOWN = 5;
 
-/** Paths for a message: the first few, and how many others there are. */
+/** Lists paths for a message: the first few, and how many more there are. */
 export function listPaths(paths: readonly string[]): string {
   const more = paths.length > SHOWN ? ` and ${paths.length - SHOWN} others` : "";
   return `${paths.slice(0, SHOWN).map(quote).join(", ")}${more}`;
 }
 
-/** The warnings among findings: what `STRICT` refuses. */
+/** The warnings among findings: what `STRICT` turns into errors. */
 export function warningsOf(findings: readonly Finding[]): Finding[] {
   return findings.filter(({ level }) => level === "warning");
 }
 
-/** A finding for people: what it is, under which name docs/findings.md has it, and what to do. */
+/** A finding as text: what it is, its name in docs/findings.md, and what to do. */
 export function describeFinding({ name, path, message, hint }: Finding): string {
   const place = path === undefined || message.includes(quote(path)) ? "" : `${quote(path)}: `;
   return `${place}${message} (${name})\n  ${hint}`;
 }
 
-/** The error that warnings are with `STRICT=1`; all of them are in it. */
+/** The error for `STRICT=1`, with all warnings. */
 export function strictError(warnings: readonly Finding[]): BuildError {
   const count = warnings.length === 1 ? "1 finding is an error" : `${warnings.length} findings are errors`;
   return new BuildError(`Cannot build with STRICT=1: ${count}\n${warnings.map(describeFinding).join("\n")}`, {
-    hint: "Change the tree or the settings as it says, or unset STRICT",
+    hint: "Change the tree or the settings as suggested, or unset STRICT",
   });
 }

@@ -1,5 +1,5 @@
 /**
- * Checks of the whole tree: each is one function that says what it found. They read no disk: what they look at is in the
+ * Checks of the whole tree, one function each. They do not access the disk: everything they check is in the
  * {@link Tree}.
  *
  * @module
@@ -12,7 +12,7 @@ import type { Tree } from "../tree/inspect.ts";
 import { children, lookup, nameText, type Nodes, pathOf, typeOf, xattrsOf } from "../tree/nodes.ts";
 import { directoryAt, exists, firstFile, hasFileBelow, namesIn } from "../tree/query.ts";
 
-/** What an image is made for, as far as a check needs to know. */
+/** What a check needs to know about the image. */
 export interface CheckContext {
   /** The kernel command line, where the image is to boot on a machine. */
   readonly kernelOptions?: string;

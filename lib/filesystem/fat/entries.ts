@@ -96,11 +96,13 @@ function fatEntry(
   const target = resolve(nodes, nodes.parent[node]!, targetBytes(nodes, node));
   const shown = target === undefined ? "" : quote(pathOf(nodes, target));
   if (target === undefined) {
-    report(finding("fat-link", `Leaving out the link ${quote(path)}: it leads nowhere`, { path }));
+    report(finding("fat-link", `Leaving out the link ${quote(path)}: its target does not exist`, { path }));
   } else if (inside.has(nodes.link[target]!)) {
     report(finding(
       "fat-link",
-      `Leaving out the link ${quote(path)}: FAT has no links, and ${shown} is there`,
+      `Leaving out the link ${
+        quote(path)
+      }: FAT has no links, and its target ${shown} is in the same filesystem`,
       { path },
     ));
   } else if (typeOf(nodes, target) === "file") {
