@@ -1,13 +1,13 @@
 /**
- * Splits what a program writes into lines, in time and memory that do not grow with the length of a line.
+ * Splits the output of a program into lines, with bounded memory and in linear time however long a line is.
  *
  * @module
  */
 
-/** Characters of a line that are kept. */
+/** Longer lines are cut to this many characters. */
 export const MAX_LINE = 2 ** 20;
 
-/** A splitter: bytes go in piece by piece, lines come out. */
+/** Takes bytes piece by piece, and returns lines. */
 export class LineSplitter {
   private readonly decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   private parts: string[] = [];

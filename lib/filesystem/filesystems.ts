@@ -1,6 +1,6 @@
 /**
- * The filesystems that an image or partition can have: one row each says what it can hold, and plans one. How it is made
- * says the row of the same name in make/filesystems.ts.
+ * The filesystems that an image or partition can have: one row each, with what it can hold and its planner. The row of
+ * the same name in make/filesystems.ts makes it.
  *
  * @module
  */
@@ -23,27 +23,27 @@ interface Filesystem {
   readonly summary: string;
   /** Bytes. */
   readonly largest: number;
-  /** Whether nothing can be written to it once it is made. It then has no free space. */
+  /** Whether it is read-only once it is made. It then has no free space. */
   readonly readOnly: boolean;
-  /** Whether it keeps owners, modes and links, as an operating system needs. */
+  /** Whether it keeps owners, modes and links, which an operating system needs. */
   readonly holdsSystem: boolean;
-  /** The labels it can have, and the one that the root has by default. Absent: none. */
+  /** The labels it can have, and the default for the root. Absent: no label. */
   readonly label?: { readonly default: string; readonly pattern: RegExp; readonly accepted: string };
   readonly compressors: Compressors;
   /** Its UUID as blkid and `/dev/disk/by-uuid` show it; empty where it has none. */
   readonly uuid: (request: Pick<FilesystemRequest, "uuid" | "seed">) => string;
   /** Pure. `undefined` when the entries do not fit. @throws {BuildError} for what it cannot hold. */
   readonly plan: (selection: Selection, request: FilesystemRequest) => FilesystemPlan | undefined;
-  /** The smallest size in bytes that the entries fit into; infinite when none does. */
+  /** The smallest size in bytes that the entries fit into; infinite if there is none. */
   readonly smallest: (selection: Selection, request: FilesystemRequest) => number;
 }
 
-/** No size of a file is larger, and no filesystem made from files. */
+/** Larger than any file, and than any filesystem made from files. */
 const UNLIMITED = Number.MAX_SAFE_INTEGER;
 
 export const FILESYSTEMS = {
   "ext4": {
-    summary: "read and written; keeps everything that a tree has",
+    summary: "read-write; keeps everything in a tree",
     largest: MAX_EXT4_SIZE,
     readOnly: false,
     holdsSystem: true,
@@ -83,7 +83,7 @@ export const FILESYSTEMS = {
     smallest: () => READ_ONLY_BLOCK,
   },
   "vfat": {
-    summary: "what firmware reads: files and directories, no owners, modes or links",
+    summary: "readable by firmware; only files and directories, no owners, modes or links",
     largest: MAX_FAT_SIZE,
     readOnly: false,
     holdsSystem: false,
@@ -116,7 +116,7 @@ function planExt4Row(selection: Selection, request: FilesystemRequest): Filesyst
   };
 }
 
-/** From this size on, in MiB, there are enough clusters for FAT32. */
+/** The smallest size in MiB with enough clusters for FAT32. */
 const smallestFat32 = (sector: number) => sector === SECTOR ? 33 : 260;
 
 function fatSerial({ seed }: Pick<FilesystemRequest, "seed">): string {

@@ -1,5 +1,5 @@
 /**
- * The headers of a pax archive: an extended one for all that does not fit into that of 1988, and that one.
+ * The headers of a pax archive: a ustar header (POSIX.1-1988), after an extended one for everything that does not fit.
  *
  * - https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_06
  *
@@ -11,29 +11,29 @@ import { alignUp } from "../core/units.ts";
 import { decodeDevice, xattrsOf } from "../tree/nodes.ts";
 import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
 
-/** Bytes of a block of a tar archive. */
+/** Bytes per block of a tar archive. */
 export const TAR_BLOCK = 512;
 
 export const HARD_LINK = "1";
 const EXTENDED = "x";
-/** GNU tar's: its contents are the link target of the next header. */
+/** GNU tar's extension: the contents are the link target of the next header. */
 const LONG_LINK = "K";
 
 const encoder = new TextEncoder();
 
-/** What a filesystem keeps of the attributes of an entry. */
+/** Which attributes of an entry the filesystem keeps. */
 interface HeaderLimits {
-  /** Seconds since 1970: later modification times become this one; what was added has it. */
+  /** Seconds since 1970: later modification times are set to this; added files get it. */
   readonly time: number;
   /** Whether times have nanoseconds. */
   readonly nanoseconds: boolean;
-  /** Whether ACLs are kept; else owner, group and others get what the ACL gives them, and nobody else anything. */
+  /** Whether ACLs are kept. If not, owner, group and others keep their permissions from the ACL. */
   readonly acls: boolean;
-  /** Seconds since 1970: earlier modification times become this one. */
+  /** Seconds since 1970: earlier modification times are set to this. */
   readonly firstTime: number;
 }
 
-/** What a stream has. */
+/** What to put into a stream. */
 export interface PaxOptions extends HeaderLimits {
   /** Whether an entry `./` describes the root. */
   readonly root: boolean;
@@ -46,23 +46,23 @@ interface HeaderOptions {
   readonly size?: number;
 }
 
-/** The largest numbers that fit into the octal fields of a header. */
+/** The largest numbers in the octal fields of a header. */
 const MAX_ID = 0o7777777, MAX_SIZE = 0o77777777777;
 
-/** The longest name and the longest target that fit into a header. */
+/** Maximum length of a name, and of a target, in a header. */
 const MAX_NAME = 100;
 
 /**
- * The header of an entry, with an extended one before it for what does not fit.
+ * The header of an entry, preceded by an extended one for anything that does not fit.
  *
- * The stream is one that every program reads alike. What POSIX allows and they get wrong is avoided:
+ * All programs must read the stream alike, so it avoids parts of POSIX that some of them get wrong:
  *
- * - `linkpath`: mksquashfs 4.5 drops `/`, `./` and `../` at its start. GNU tar's `K` is right everywhere, if it stands after
- *   the extended header, where tar2sqfs does not forget it.
- * - An extended header that fills its last block: mksquashfs before 4.7 and mkfs.erofs before 1.9.2 look for the end of a
- *   number with sscanf(), and need a NUL. A `comment` is ignored by all.
- * - A fraction of a second before 1970: POSIX's `-1.5` is -0.5 s to mkfs.erofs before 1.9.2.
- * - Holes: mksquashfs reads beyond the map of a sparse file whose size is no multiple of 512. They are zeros.
+ * - `linkpath`: mksquashfs 4.5 strips leading `/`, `./` and `../`. GNU tar's `K` works everywhere, if it comes after the
+ *   extended header, where tar2sqfs does not forget it.
+ * - An extended header that fills its last block: mksquashfs before 4.7 and mkfs.erofs before 1.9.2 parse numbers with
+ *   sscanf(), and need a NUL after them. All programs ignore a `comment`.
+ * - A fraction of a second before 1970: mkfs.erofs before 1.9.2 reads POSIX's `-1.5` as -0.5 s.
+ * - Holes: mksquashfs reads past the map of a sparse file if its size is not a multiple of 512. We write zeros.
  */
 export function header(
   selection: Selection,
@@ -88,7 +88,7 @@ export function header(
     : seconds < firstTime
     ? [firstTime, 0]
     : [seconds, nanoseconds && seconds >= 0 ? fraction : 0];
-  // Always written, since a header knows neither nanoseconds nor times before 1970.
+  // Always written: a plain header has neither nanoseconds nor times before 1970.
   record("mtime", `${at}.${String(rest).padStart(9, "0")}`);
   if (name.length > MAX_NAME) record("path", name);
   for (const { name, value } of attributes === undefined ? [] : xattrsOf(nodes, attributes)) {
@@ -118,7 +118,7 @@ export function header(
   return concat([...parts, own]);
 }
 
-/** A header with its contents behind it, which fill whole blocks. */
+/** A header followed by its contents, padded to whole blocks. */
 function member(fields: Omit<Ustar, "size">, contents: Uint8Array): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(TAR_BLOCK + alignUp(contents.length, TAR_BLOCK));
   ustar(bytes, { ...fields, size: contents.length });
@@ -126,7 +126,7 @@ function member(fields: Omit<Ustar, "size">, contents: Uint8Array): Uint8Array<A
   return bytes;
 }
 
-/** The permissions of an entry in a filesystem with or without ACLs; without them nobody gets more than they gave. */
+/** The permissions of an entry in a filesystem with or without ACLs. Losing the ACL never grants anyone more. */
 export function permissionsIn(selection: Selection, entry: number, acls: boolean): number {
   const mode = modeOf(selection, entry) & PERMISSIONS_MASK;
   const node = attributesOf(selection, entry);
@@ -135,17 +135,17 @@ export function permissionsIn(selection: Selection, entry: number, acls: boolean
   return acl ? withoutAcl(mode, acl.value) : mode;
 }
 
-/** What the names of the xattrs begin with that are ACLs. */
+/** The name prefix of xattrs that are ACLs. */
 export const ACL = "system.posix_acl_";
 
 /**
- * The permissions of a file without its ACL, as `setfacl --remove-all` leaves them. With an ACL the group's bits are the
- * mask, the most that anybody but owner and others gets: the group keeps what both the mask and its own entry give it.
+ * The permissions of a file without its ACL, as `setfacl --remove-all` leaves them. With an ACL, the group bits are the
+ * mask, which limits everyone except owner and others. The group keeps what both the mask and its own entry grant.
  */
 function withoutAcl(mode: number, acl: Uint8Array): number {
   const GROUP_OBJ = 0x04;
   const view = new DataView(acl.buffer, acl.byteOffset, acl.byteLength);
-  // After a version, entries of eight bytes: tag, permissions, ID (include/uapi/linux/posix_acl_xattr.h).
+  // A version, then entries of eight bytes: tag, permissions, ID (include/uapi/linux/posix_acl_xattr.h).
   for (let at = 4; at + 8 <= acl.length; at += 8) {
     if (view.getUint16(at, true) !== GROUP_OBJ) continue;
     return mode & (~0o070 | (view.getUint16(at + 2, true) & 0o7) << 3);
@@ -153,7 +153,7 @@ function withoutAcl(mode: number, acl: Uint8Array): number {
   return mode;
 }
 
-/** `LENGTH KEY=VALUE\n`, where the length counts itself. A key is Latin-1: one character per byte. */
+/** `LENGTH KEY=VALUE\n`, where the length includes itself. Keys are Latin-1, one character per byte. */
 function paxRecord(key: string, value: string | Uint8Array): Uint8Array<ArrayBuffer> {
   const text = typeof value === "string" ? encoder.encode(value) : value;
   const rest = key.length + text.length + 3;

@@ -1,6 +1,6 @@
 /**
- * A selection as a stream in the pax format: what programs that fill a read-only filesystem take on stdin,
- * so that nothing is copied or mounted first.
+ * A selection as a stream in pax format: programs that make read-only filesystems read it on stdin, so that nothing
+ * has to be copied or mounted first.
  *
  * - https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_03
  * - xattrs as `SCHILY.xattr.NAME`, with the value as bytes; holes as zeros
@@ -18,7 +18,7 @@ import type { Root } from "../tree/root.ts";
 import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf } from "./contents.ts";
 import { HARD_LINK, header, type PaxOptions, TAR_BLOCK } from "./pax-header.ts";
 
-/** The type flag of a header, by file type. A socket has none: the caller leaves it out. */
+/** The type flag of a header, by file type. Sockets have none: the caller leaves them out. */
 const TYPE_FLAGS: Readonly<Record<number, string>> = {
   [FILE_TYPES.file]: "0",
   [FILE_TYPES.symlink]: "2",
@@ -30,7 +30,7 @@ const TYPE_FLAGS: Readonly<Record<number, string>> = {
 
 const encoder = new TextEncoder();
 
-/** Pieces of the stream, collected to one size. */
+/** The buffer for pieces of the stream. */
 interface Output {
   readonly buffer: Uint8Array<ArrayBuffer>;
   used: number;
@@ -39,9 +39,9 @@ interface Output {
 type Pieces = Generator<Uint8Array<ArrayBuffer>, void>;
 
 /**
- * The stream, in pieces that are worth something only until the next one is asked for.
+ * The stream in pieces. Each piece is valid until the next one is requested.
  *
- * @throws {BuildError} when a file cannot be read or changed since the walk.
+ * @throws {BuildError} when a file cannot be read, or has changed since the walk.
  */
 export function* paxStream(
   selection: Selection,
@@ -89,7 +89,7 @@ export function* paxStream(
   }
 }
 
-/** Appends bytes, and yields the buffer whenever it is full. */
+/** Appends bytes, and yields the buffer when it is full. */
 function* put(output: Output, bytes: Uint8Array<ArrayBuffer>): Pieces {
   for (let from = 0; from < bytes.length;) {
     const piece = bytes.subarray(from, from + output.buffer.length - output.used);
@@ -105,7 +105,7 @@ function* flush(output: Output): Pieces {
   output.used = 0;
 }
 
-/** Appends a file of `size` bytes, whole blocks: what lies between the `ranges` of its data are zeros. */
+/** Appends a file of `size` bytes, padded to whole blocks, with zeros between the `ranges` of its data. */
 function* contentsOfFile(
   output: Output,
   reader: Reader,
@@ -145,7 +145,7 @@ function* zeros(output: Output, count: number): Pieces {
   }
 }
 
-/** The path without a slash at its start; the root is `.`, and directories end with a slash. */
+/** The path without leading slash. The root is `.`, and directories end with a slash. */
 function archivePath(selection: Selection, entry: number): Uint8Array<ArrayBuffer> {
   if (entry === 0) return encoder.encode("./");
   const names: Uint8Array[] = [];

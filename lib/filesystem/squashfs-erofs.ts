@@ -1,7 +1,7 @@
 /**
- * Decides on read-only filesystems, squashfs and erofs, which one program each makes from a pax stream.
+ * Plans the read-only filesystems squashfs and erofs, each of which a program makes from a pax stream.
  *
- * How large it becomes is known when it is made, since nobody can tell beforehand what compression saves.
+ * The size is not known before it is made, because nobody can predict what compression saves.
  *
  * - https://docs.kernel.org/filesystems/squashfs.html
  * - https://docs.kernel.org/filesystems/erofs.html
@@ -35,39 +35,39 @@ import { findLostFlags } from "./lost-flags.ts";
 import { ACL, type PaxOptions, permissionsIn } from "./pax-header.ts";
 import type { FilesystemPlan, FilesystemRequest, VersionNeed } from "./types.ts";
 
-/** What one of them can hold. */
+/** The limits of one of them. */
 export interface ReadOnlyFilesystem {
   readonly compressors: Compressors;
-  /** What it uses when nothing else is asked. */
+  /** The default compression. */
   readonly compression: Compression;
-  /** The last second of a modification time. */
+  /** The largest modification time, in seconds. */
   readonly lastTime: number;
-  /** Whether the root is an entry of the stream, which can have xattrs. */
+  /** Whether the root is an entry of the stream, so that it can have xattrs. */
   readonly rootEntry: boolean;
-  /** Whether zeros take no space in it, even without compression. */
+  /** Whether zeros take no space, even without compression. */
   readonly holes: boolean;
-  /** How many user and group IDs there may be together. */
+  /** Maximum number of user and group IDs in total. */
   readonly maxIds: number;
-  /** Bytes of the value of one xattr, and of all xattrs of an entry as it stores them. */
+  /** Maximum bytes of one xattr value, and of all xattrs of an entry as stored. */
   readonly maxXattr: number;
   readonly maxXattrs: number;
-  /** What an older version of its program gets wrong. */
+  /** What older versions of its program get wrong. */
   readonly old?: {
     readonly program: ProgramName;
-    /** The first that is right. */
+    /** The first version that is right. */
     readonly version: string;
     /** The largest minor number of a device. */
     readonly maxMinor: number;
     /** Bytes of an extended header. */
     readonly maxHeader: number;
   };
-  /** What the stream has. */
+  /** What to put into the stream. */
   readonly pax: Omit<PaxOptions, "time" | "root">;
   readonly uuid: boolean;
   readonly label: boolean;
 }
 
-/** The size of either is a multiple of this. */
+/** Image sizes are a multiple of this. */
 export const READ_ONLY_BLOCK = 4 * KiB;
 
 export const READ_ONLY = {
@@ -77,7 +77,7 @@ export const READ_ONLY = {
     lastTime: 2 ** 32 - 1,
     rootEntry: false,
     holes: true,
-    // The superblock counts them in 16 bits: with 65,536 mksquashfs makes an image that cannot be mounted.
+    // The superblock has 16 bits for their number: with 65,536, mksquashfs makes an image that cannot be mounted.
     maxIds: 2 ** 16 - 1,
     maxXattr: Infinity,
     maxXattrs: Infinity,
@@ -92,7 +92,7 @@ export const READ_ONLY = {
     rootEntry: true,
     holes: false,
     maxIds: Infinity,
-    // The length of a value, and that of all in words, have 16 bits, which mkfs.erofs does not check.
+    // The length of a value, and of all of them in words, are 16-bit numbers, which mkfs.erofs does not check.
     maxXattr: 2 ** 16 - 1,
     maxXattrs: 4 * (2 ** 16 - 1),
     old: { program: "mkfs.erofs", version: "1.9.2", maxMinor: 2 ** 19 - 1, maxHeader: 32 * KiB },
@@ -104,33 +104,33 @@ export const READ_ONLY = {
 
 export type ReadOnlyName = keyof typeof READ_ONLY;
 
-/** What makes one. */
+/** Everything that is needed to make one. */
 export interface StreamPlan {
   readonly selection: Selection;
-  /** What the stream has. */
+  /** What to put into the stream. */
   readonly pax: PaxOptions;
   /** The program's arguments. */
   readonly compression: readonly string[];
-  /** Seconds since 1970 of what the build makes. */
+  /** Seconds since 1970: the time of everything that the build makes. */
   readonly time: number;
   readonly uuid: string;
   readonly label: string;
-  /** How many inodes its superblock must count. */
+  /** The number of inodes that its superblock must have. */
   readonly inodes: number;
-  /** The root's own attributes, for a program that does not take them from the stream. */
+  /** The root's attributes, for a program that does not read them from the stream. */
   readonly root: { readonly mode: number; readonly uid: number; readonly gid: number; readonly time: number };
 }
 
-/** The longest path that the programs take, with its NUL. */
+/** The longest path that the programs accept, including the NUL. */
 const PATH_MAX = 4096;
 
-/** From so many entries on it is said that the programs, which look names up one by one, take long. */
+/** From this number of entries on, we warn that it takes long: the programs search names linearly. */
 const LARGE_DIRECTORY = 20_000;
 
-/** More than any entry takes besides its contents: inode, name, pax header's worth of xattrs. */
+/** More than any entry needs besides its contents: inode, name, xattrs. */
 const ENTRY_ESTIMATE = KiB;
 
-/** Decides on one. @throws {BuildError} for what it cannot hold. */
+/** Plans one. @throws {BuildError} for anything it cannot hold. */
 export function planReadOnly(
   type: ReadOnlyName,
   selection: Selection,
@@ -141,7 +141,7 @@ export function planReadOnly(
   const { findings, bytes, inodes, needs } = checkEntries(type, row, selection);
   findings.push(finding(
     "no-free-space",
-    `FREE_MB has no meaning for ${type}: it is read-only, and as large as its contents become`,
+    `FREE_MB is ignored: ${type} is read-only, and its size follows from its contents`,
   ));
   findings.push(...findLostFlags(type, selection, 0));
   const { time } = request;
@@ -182,7 +182,7 @@ function rootOf(selection: Selection, time: number): StreamPlan["root"] {
   };
 }
 
-/** Counts the bytes of contents, and finds what would be lost. @throws {BuildError} for what it cannot hold. */
+/** Counts bytes of contents, and finds what would be lost. @throws {BuildError} for anything it cannot hold. */
 function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selection) {
   const { nodes } = selection;
   const { pax } = row;
@@ -208,7 +208,7 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
       }
     }
     const source = selection.source[entry]!;
-    // What was added, and the directories, have one name each.
+    // Added entries and directories have a single name.
     seen.add(source < 0 ? source : nodes.link[source]!);
     if (mode === FILE_TYPES.socket) {
       seen.delete(nodes.link[source]!);
@@ -250,12 +250,12 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
   say(
     "acl-lost",
     found.acl,
-    (paths) => `Leaving out the ACLs of ${paths}: ${type} has none; the groups keep their rights`,
+    (paths) => `Leaving out the ACLs of ${paths}: ${type} has none; groups keep their permissions`,
   );
   say(
     "time-early",
     found.early,
-    (paths) => `Dating ${paths} 1970-01-01: the times of ${type} begin there`,
+    (paths) => `Dating ${paths} 1970-01-01: ${type} has no earlier times`,
   );
   say(
     "time-fraction",
@@ -270,7 +270,7 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
   return { findings, bytes, inodes: seen.size, needs: need ? [need] : [] };
 }
 
-/** Why an entry cannot have these xattrs. */
+/** The reason why an entry cannot have these xattrs, if any. */
 function xattrProblem(
   { rootEntry, maxXattr, maxXattrs }: ReadOnlyFilesystem,
   entry: number,
@@ -283,14 +283,14 @@ function xattrProblem(
       return `its extended attribute ${quote(name)} has ${value.length} bytes, more than ${maxXattr}`;
     }
   }
-  // As erofs stores them: a header, then each with 4 bytes before it and without the prefix of its name.
+  // As erofs stores them: a header, then each one after 4 bytes and without its name prefix.
   const stored = ({ name, value }: Xattr) =>
     alignUp(4 + name.length - name.indexOf(".") - 1 + value.length, 4);
   const total = xattrs.reduce((sum, xattr) => sum + stored(xattr), 12);
   if (total > maxXattrs) return `its extended attributes take ${total} bytes, more than ${maxXattrs}`;
 }
 
-/** The version of the program that an entry needs, if not any one will do. */
+/** The program version that an entry needs, if it needs a recent one. */
 function versionNeed(
   { old }: ReadOnlyFilesystem,
   selection: Selection,
@@ -305,7 +305,7 @@ function versionNeed(
     version,
     problem: `${problem} of ${quote(entryPath(selection, entry))}`,
   });
-  // A record has its length, the key's prefix and three more characters besides name and value; the others are short.
+  // Besides name and value, a record has its length, the key prefix and three more characters. Other records are short.
   const length = xattrs.reduce(
     (sum, { name, value }) => sum + 24 + name.length + value.length,
     pathLength + 128,

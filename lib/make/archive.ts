@@ -1,9 +1,9 @@
 /**
- * tar archives: recognised by their content, listed, and unpacked with everything that a tree can hold.
+ * tar archives: recognised by content, listed, and unpacked with all metadata that a tree can have.
  *
- * The archive comes from someone else. GNU tar keeps it inside the directory: it strips leading slashes,
- * refuses `..`, and puts symlinks that lead outside in place only after everything else. What tar only
- * warns about (an xattr that it cannot set) is checked afterwards.
+ * The archive is untrusted. GNU tar keeps it inside the directory: it strips leading slashes, refuses `..`, and
+ * creates symlinks that lead outside only after everything else. What tar only warns about (an xattr that it
+ * cannot set) is checked afterwards.
  *
  * - tar: https://www.gnu.org/software/tar/manual/html_node/extract-options.html
  * - magic numbers: RFC 1952 (gzip), RFC 8878 (zstd), https://tukaani.org/xz/xz-file-format.txt
@@ -23,14 +23,14 @@ import { requirePrograms } from "../system/programs.ts";
 import type { Command } from "../system/sh.ts";
 import * as commands from "./commands.ts";
 
-/** How an archive is compressed: the magic bytes at its start, and the program that tar hands it to. */
+/** Compression methods: magic bytes at the start, and the program that tar runs. */
 const COMPRESSIONS = {
   "gzip": { magic: [0x1f, 0x8b], program: "gzip" },
   "zstd": { magic: [0x28, 0xb5, 0x2f, 0xfd], program: "zstd" },
   "xz": { magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], program: "xz" },
 } as const satisfies Record<string, { magic: readonly number[]; program: string }>;
 
-/** The options with which tar reads the archive, found from its content; `undefined` when it is none. */
+/** The tar options to read an archive, determined from its content; `undefined` if it is not an archive. */
 export async function archiveOptions(path: string): Promise<string[] | undefined> {
   const head = new Uint8Array(TAR_BLOCK);
   using file = await Deno.open(path);
@@ -44,17 +44,17 @@ export async function archiveOptions(path: string): Promise<string[] | undefined
   return length === TAR_BLOCK && isTarHeader(head) ? [] : undefined;
 }
 
-/** Whether a block is the header of a member: its checksum says so in every dialect of tar. */
+/** Whether a block is the header of a member. The checksum is the same in every tar format. */
 function isTarHeader(block: Uint8Array): boolean {
   const stored = parseInt(new TextDecoder().decode(block.subarray(148, 156)).replaceAll("\0", " "), 8);
-  // The checksum is counted as if its own eight bytes were spaces.
+  // The checksum is computed with its own eight bytes as spaces.
   const sum = block.reduce((sum, byte, index) => sum + (index >= 148 && index < 156 ? 32 : byte), 0);
   return sum === stored;
 }
 
-/** What is known of an archive before it is unpacked. */
+/** What is known about an archive before it is unpacked. */
 export interface Contents {
-  /** Bytes of the archive without compression. */
+  /** Uncompressed size in bytes. */
   readonly size: number;
   /** Names of device nodes, as tar quotes them. */
   readonly devices: readonly string[];
@@ -78,7 +78,7 @@ async function run(path: string, command: Command): Promise<string> {
   }
 }
 
-/** Reads the archive once to the end: a damaged one is found before anything is written. */
+/** Reads the whole archive once, to detect a damaged one before anything is written. */
 export async function listArchive(path: string, options: readonly string[]): Promise<Contents> {
   const devices: string[] = [];
   const xattrs = new Map<string, string[]>();
@@ -102,7 +102,7 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       const [, , type, name] = entry as unknown as [string, string, string, string];
       hasManifest ||= /^(\.\/)?(manifest\.json|oci-layout)$/.test(name);
       hasTree ||= /^(\.\/)?(usr|etc|bin|sbin)(\/|$)/.test(name);
-      // A later member of the same name replaces an earlier one.
+      // A later member with the same name replaces an earlier one.
       xattrs.delete(name);
       if (type === "b" || type === "c") devices.push(name);
       member = type === "-" || type === "d" ? name : "";
@@ -136,9 +136,10 @@ export async function listArchive(path: string, options: readonly string[]): Pro
     }
   }
   if (hasManifest && !hasTree) {
-    throw new BuildError(`Cannot use the input ${quote(path)}: it holds a container image, not a tree`, {
+    throw new BuildError(`Cannot use the input ${quote(path)}: it is a container image, not a tree`, {
       kind: "usage",
-      hint: 'Give what "podman export" writes, or mount the image with --mount type=image,destination=/input',
+      hint:
+        'Use the output of "podman export", or mount the image with --mount type=image,destination=/input',
     });
   }
   const findings = foreign.size
@@ -229,7 +230,7 @@ export async function unpackArchive(
   return found;
 }
 
-/** Tried, since it takes CAP_MKNOD in the initial user namespace, which cannot be asked for. */
+/** Tries it: this needs CAP_MKNOD in the initial user namespace, which cannot be queried. */
 async function canMakeDevices(scratch: string): Promise<boolean> {
   const probe = join(scratch, "device");
   try {
@@ -241,7 +242,7 @@ async function canMakeDevices(scratch: string): Promise<boolean> {
   }
 }
 
-/** tar only warns about an xattr that it cannot set, and a file capability would be gone without a word. */
+/** tar only warns about an xattr that it cannot set, so a file capability could get lost. */
 function checkXattrs(path: string, directory: string, xattrs: Contents["xattrs"]): void {
   const buffer = new Uint8Array(64 * 1024);
   for (const [member, wanted] of xattrs) {

@@ -1,8 +1,8 @@
 /**
  * Every command line of the builders, one function each.
  *
- * They are not started before somebody awaits them or asks for their output. The man pages beside them explain the flags
- * that surprise. What a tree says is in none of them: names from it could be options.
+ * They do not start until awaited or asked for their output. See the linked man pages for unusual flags. None contains
+ * text from the tree: names could be mistaken for options.
  *
  * @module
  */
@@ -29,14 +29,14 @@ export function askVersion(program: ProgramName): Command {
 
 // --- The partition table: https://man7.org/linux/man-pages/man8/sfdisk.8.html
 
-/** sfdisk takes an image for a disk of 512-byte sectors; before version 2.41 it cannot be told otherwise. */
+/** For sfdisk, an image has 512-byte sectors; before version 2.41, there is no option to change that. */
 function sectorOption(sector: number): string[] {
   return sector === SECTOR ? [] : ["--sector-size", String(sector)];
 }
 
 /** Writes the partition table that a script describes. The backup goes to the very end of the image. */
 export function sfdiskWrite(image: string, script: string, sector: number): Command {
-  // Without --no-tell-kernel it waits a quarter of a second before it tells a kernel that has no such disk.
+  // Without --no-tell-kernel, it waits a quarter of a second before it notifies a kernel that has no such disk.
   return $`sfdisk --quiet ${
     sectorOption(sector)
   } --no-tell-kernel --wipe=never --wipe-partitions=never ${image}`
@@ -55,18 +55,18 @@ export function sfdiskVerify(image: string, sector: number): Command {
 
 // --- ext4: https://man7.org/linux/man-pages/man8/mke2fs.8.html
 
-/** `mke2fs -O`; all that is not named is off. The journal is added by the fill, which decides where it is. */
+/** `mke2fs -O`; anything not listed is off. The fill adds the journal, in the planned location. */
 const FEATURES = [
   ...["none", "64bit", "dir_index", "dir_nlink", "ext_attr", "extent", "extra_isize", "filetype", "flex_bg"],
   ...["huge_file", "large_file", "metadata_csum", "resize_inode", "sparse_super"],
 ].join(",");
 
-/** Formats an ext4 without a journal and without files. */
+/** Formats an ext4 without journal and files. */
 export function mke2fs({ path, offset, size }: Target, { layout, request }: Ext4Plan): Command {
   const extended = [
     `offset=${offset}`,
     `hash_seed=${request.hashSeed}`,
-    // All tables at the front: what is left is one piece, and its place can be planned.
+    // All tables at the front: the rest is one piece, at a predictable location.
     "packed_meta_blocks=1",
     "lazy_itable_init=1",
     "nodiscard",
@@ -79,7 +79,7 @@ export function mke2fs({ path, offset, size }: Target, { layout, request }: Ext4
   }`;
 }
 
-/** Checks an ext4. In the argument a question mark begins the options, so that `path` must have none. */
+/** Checks an ext4. A question mark in the argument starts the options, so `path` must not contain any. */
 export function e2fsck(path: string, offset: number): Command {
   return $`e2fsck -f -n ${`${path}?offset=${offset}`}`;
 }
@@ -90,14 +90,14 @@ export function e2fsck(path: string, offset: number): Command {
 export function mkfsVfat({ path, offset, start = offset, size }: Target, plan: FatPlan): Command {
   const { geometry: { bits, sector, perCluster, reserved }, serial, label, time } = plan;
   const rootEntries = bits === 32 ? [] : ["-r", FAT_ROOT_ENTRIES];
-  // -a: sizes are as planned, without alignment. -h: FAT notes where it starts on the disk.
+  // -a: sizes as planned, without alignment. -h: FAT records where it starts on the disk.
   return $`mkfs.vfat --invariant -F ${bits} -S ${sector} -s ${perCluster} -R ${reserved} -f 2 ${rootEntries} -a
     -i ${serial} -n ${label} --offset ${offset / sector} -h ${start / sector} ${path} ${size / KiB}`
-    // The entry of the label would otherwise have the time of the build.
+    // Otherwise, the entry of the label would have the current time.
     .env({ SOURCE_DATE_EPOCH: String(time) });
 }
 
-/** Checks a FAT filesystem, for which it knows no offset. */
+/** Checks a FAT filesystem, which must start at the beginning of the file. */
 export function fsckVfat(path: string): Command {
   return $`fsck.vfat -n ${path}`;
 }
@@ -119,7 +119,7 @@ export function mksquashfs(path: string, { compression, root, time }: StreamPlan
     .env({ SOURCE_DATE_EPOCH: String(time) }).stdin(stream);
 }
 
-/** Reads all of a squashfs, as a list of pseudo files with their contents, which nobody keeps. */
+/** Reads all of a squashfs, by dumping it as pseudo files to /dev/null. */
 export function unsquashfs(path: string, offset: number): Command {
   return $`unsquashfs -o ${offset} -pf /dev/null ${path}`;
 }
@@ -127,9 +127,9 @@ export function unsquashfs(path: string, offset: number): Command {
 /**
  * Makes an erofs from a pax stream.
  *
- * Without SOURCE_DATE_EPOCH: with it, every time before 1970 becomes that one. The stream has no later times.
+ * SOURCE_DATE_EPOCH is not set: it would replace all times before 1970. The stream has no later times.
  *
- * @param scratch where it keeps what it cannot stream.
+ * @param scratch a directory for its temporary files.
  *
  * https://manpages.debian.org/trixie/erofs-utils/mkfs.erofs.1.en.html
  */
@@ -159,7 +159,7 @@ export function veritysetupVerify(data: string, hashes: string, rootHash: string
 
 /** Signs a file: PKCS #7 in DER. https://docs.openssl.org/master/man1/openssl-smime/ */
 export function opensslSign(file: string, key: string, certificate: string, signature: string): Command {
-  // No attributes, so that neither a time nor anything else is signed, and the same hash gives the same bytes.
+  // Without attributes, no time is signed, and the same hash gives the same bytes.
   return $`openssl smime -sign -nocerts -noattr -binary -in ${file} -inkey ${key} -signer ${certificate}
     -outform der -out ${signature}`;
 }
@@ -206,12 +206,12 @@ export function qemuImgConvert(
   return $`qemu-img convert -p -f raw -O ${driver} ${options ? ["-o", options] : []} ${from} ${to}`;
 }
 
-/** Prints what is known of an image as JSON. */
+/** Prints information about an image as JSON. */
 export function qemuImgInfo(image: string, driver: string): Command {
   return $`qemu-img info --output=json -f ${driver} ${image}`;
 }
 
-/** Checks an image in itself. */
+/** Checks the structure of an image. */
 export function qemuImgCheck(image: string, driver: string): Command {
   return $`qemu-img check -q -f ${driver} ${image}`;
 }
@@ -229,7 +229,7 @@ const METADATA = ["--numeric-owner", "--acls", "--selinux", "--xattrs"];
 /** The xattrs that Linux has; whatever others an archive names could not be set. */
 const XATTRS = ["user", "trusted", "security", "system"].map((space) => `--xattrs-include=${space}.*`);
 
-/** A colon in the path would otherwise name another host. */
+/** Otherwise, a colon in the path would mean a remote host. */
 function archive(path: string): string[] {
   return ["--quoting-style=escape", "--force-local", `--file=${path}`];
 }
@@ -261,7 +261,7 @@ export function mknod(path: string): Command {
   return $`mknod ${path} c 1 3`.quiet();
 }
 
-/** Prints "newer" if anything in a tree was changed after the file `than`; compares nanoseconds. */
+/** Prints "newer" if anything in a tree changed after the file `than`; compares nanoseconds. */
 export function findNewer(tree: string, than: string): Command {
   return $`find -H ${tree} ${["(", "-newer", than, "-o", "-cnewer", than, ")"]} ${[
     "-printf",

@@ -1,5 +1,5 @@
 /**
- * Makes filesystems: the field's programs format, our own code fills ext4 and FAT, and a pax stream fills the others.
+ * Makes filesystems. Standard programs format them; our own code fills ext4 and FAT, and a pax stream the others.
  *
  * @module
  */
@@ -29,33 +29,33 @@ import { withGrub } from "./grub-efi.ts";
 import type { BuildImage } from "./image.ts";
 import { EROFS, makeErofs, makeSquashfs, SQUASHFS, verifyStreamed } from "./squashfs-erofs.ts";
 
-/** What making a filesystem needs besides its plan. */
+/** What is needed to make a filesystem, besides its plan. */
 export interface MakeContext {
   readonly root: Root;
   readonly nodes: Nodes;
   /** An empty directory for small files. */
   readonly scratch: string;
-  /** Told how many bytes are written. */
+  /** Called with the bytes written so far. */
   readonly onProgress: (done: number) => void;
   /** Aborted when the build failed elsewhere or was interrupted. */
   readonly signal: AbortSignal;
 }
 
-/** How a filesystem is made and checked. */
+/** How to make and check a filesystem. */
 interface Maker<Writer> {
   /** The programs that make it. */
   readonly programs: readonly ProgramName[];
   /** The program that checks one. */
   readonly checker?: ProgramName;
-  /** Makes it. The image reads as zeros where it goes. @throws {BuildError} */
+  /** Makes it, in a part of the image that reads as zeros. @throws {BuildError} */
   readonly make: (target: Target, writer: Writer, context: MakeContext) => Promise<void>;
-  /** Looks at what was made, in next to no time. @throws {BuildError} */
+  /** Checks the result quickly. @throws {BuildError} */
   readonly verify?: (target: Target, writer: Writer) => void;
-  /** Runs the checker, for which `scratch` may get a copy. @throws {BuildError} */
+  /** Runs the checker, possibly on a copy in `scratch`. @throws {BuildError} */
   readonly check?: (target: Target, scratch: string) => Promise<void>;
 }
 
-/** What is only copied into its place. */
+/** Anything that is only copied. */
 const COPIED: Maker<null> = {
   programs: [],
   make: () => Promise.reject(new Error("it has not been made")),
@@ -69,7 +69,7 @@ export const MAKERS: { readonly [T in FilesystemType]: Maker<Writers[T]> } = {
     make: (target, plan, { root, ...options }) => makeExt4(target, plan, root, options),
     verify: (target, plan) => refuse("ext4", ext4Fault(target, plan)),
     check: async ({ path, offset }, scratch) => {
-      // The path may hold a question mark.
+      // The path may contain a question mark.
       const link = join(scratch, `ext4-${offset}`);
       await Deno.symlink(resolve(path), link);
       await commands.e2fsck(link, offset);
@@ -114,10 +114,10 @@ export const MAKERS: { readonly [T in FilesystemType]: Maker<Writers[T]> } = {
 };
 
 function refuse(type: string, fault: string | undefined): void {
-  if (fault) throw new BuildError(`The ${type} filesystem is not what was written: ${fault}`);
+  if (fault) throw new BuildError(`The ${type} filesystem is damaged: ${fault}`);
 }
 
-/** The row of a type, for a plan whose writer is of that type. */
+/** The row of a type, for plans of that type. */
 export function makerOf(type: FilesystemType): Maker<unknown> {
   return MAKERS[type] as Maker<unknown>;
 }
@@ -133,7 +133,7 @@ export async function makeExt4(
   await fillExt4(target, plan, root, options);
 }
 
-/** The programs that make these filesystems, and with `full` those that check them. */
+/** The programs that make these filesystems; with `full`, also those that check them. */
 export function programsOf(types: readonly FilesystemType[], full: boolean): ProgramName[] {
   return types.flatMap((type) => {
     const { programs, checker } = makerOf(type);
@@ -142,27 +142,27 @@ export function programsOf(types: readonly FilesystemType[], full: boolean): Pro
 }
 
 /**
- * Makes the filesystems of an image side by side: the programs that make the small ones run while our own code fills
- * the large one. When one fails, the others are stopped before the error goes on.
+ * Makes the filesystems of an image in parallel: programs make the small ones while our own code fills the large one.
+ * If one fails, the others are stopped before the error is thrown.
  */
 export async function makeFilesystems(plan: Plan, tree: OpenTree, image: BuildImage): Promise<void> {
   await image.stage(plan);
   await makeVolumes(plan.partitions, tree, {
     place: (volume) => image.place(volume),
     scratch: image.scratch,
-    // Programs want a device for themselves.
+    // Programs want exclusive access to a device.
     oneByOne: image.isDevice,
   });
 }
 
-/** Where volumes are made. */
+/** Where to make volumes. */
 export interface Place {
   readonly place: (volume: PlacedVolume) => Target;
   readonly scratch: string;
   readonly oneByOne: boolean;
 }
 
-/** Makes volumes wherever they go. */
+/** Makes volumes. */
 export async function makeVolumes(
   volumes: readonly PlacedVolume[],
   { root, nodes }: Pick<OpenTree, "root" | "nodes">,
@@ -199,13 +199,13 @@ export async function makeVolumes(
     return;
   }
   const results = await Promise.allSettled(volumes.map(make));
-  // The first to fail says why; the others may only say that they were stopped.
+  // The first failure is the cause; the others may just have been stopped.
   if (failure.signal.aborted) throw failure.signal.reason;
   const failed = results.find((result) => result.status === "rejected");
   if (failed) throw failed.reason;
 }
 
-/** Looks at the finished filesystems once more: a program may have written to the wrong place. */
+/** Checks the finished filesystems again: a program may have written to the wrong place. */
 export async function verify(plan: Plan, image: BuildImage): Promise<void> {
   const full = plan.settings.verify === "full";
   if (full) log.step("Checking the filesystems");

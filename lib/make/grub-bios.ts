@@ -1,7 +1,7 @@
 /**
- * Makes GRUB for BIOS of the modules of the tree, without any device.
+ * Makes GRUB for BIOS from the modules in the tree, without any device.
  *
- * - What is patched: `grub-core/boot/i386/pc/boot.S`, `diskboot.S`, `util/setup.c` of GRUB
+ * - What we patch: `grub-core/boot/i386/pc/boot.S`, `diskboot.S`, `util/setup.c` in GRUB
  *
  * @module
  */
@@ -19,13 +19,13 @@ import { readFile, type Root } from "../tree/root.ts";
 import * as commands from "./commands.ts";
 import type { MakeContext } from "./filesystems.ts";
 
-/** Of the boot sector: where the first sector of the program is (8 bytes), and the drive (0xff: that of BIOS). */
+/** Offsets in the boot sector: first sector of the program (8 bytes), drive (0xff: the one from BIOS), a jump. */
 const BOOT = { size: 440, kernel: 0x5c, drive: 0x64, jump: 0x66 } as const;
 
-/** Of the program's first sector: the first row of its block list, which counts down from the end. */
+/** Offsets in the program's first sector: the first row of its block list, which grows down from the end. */
 const BLOCKLIST = { start: 500, length: 508, segment: 510, load: 0x820 } as const;
 
-/** Writes GRUB's program into its partition, and the code that starts it into the first sector of the disk. */
+/** Writes GRUB into its partition, and the code that starts it into the first sector of the disk. */
 export async function makeGrubBios(
   target: Target,
   { bootPartition, directory, menu }: GrubBiosPlan,
@@ -62,7 +62,7 @@ export async function makeGrubBios(
   const patch = new DataView(sector.buffer);
   patch.setBigUint64(BOOT.kernel, first, true);
   patch.setUint8(BOOT.drive, 0xff);
-  // Two NOPs instead of a jump that trusts what BIOS says of the drive.
+  // Two NOPs replace a jump that would trust BIOS about the drive.
   patch.setUint16(BOOT.jump, 0x9090);
   using image = openImageFile(target.path);
   writeAt(image, sector, 0);
@@ -94,7 +94,7 @@ function padded(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return result;
 }
 
-/** Checks that the first sector still leads to the program: the partition table is written around it. */
+/** Checks that the first sector still points to the program: the partition table is in the same sector. */
 export function verifyGrubBios({ path, offset }: Target): void {
   const sector = new DataView(readImage(path, 0, SECTOR).buffer);
   const list = new DataView(readImage(path, offset, SECTOR).buffer);
@@ -102,5 +102,5 @@ export function verifyGrubBios({ path, offset }: Target): void {
   if (
     sector.getBigUint64(BOOT.kernel, true) !== first || sector.getUint16(510, true) !== 0xaa55 ||
     list.getBigUint64(BLOCKLIST.start, true) !== first + 1n
-  ) throw new BuildError("GRUB for BIOS is not what was written: the first sector does not lead to it");
+  ) throw new BuildError("GRUB for BIOS is damaged: the first sector does not point to it");
 }

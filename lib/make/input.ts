@@ -12,7 +12,7 @@ import { formatBytes } from "../core/units.ts";
 import { openScratch, requireSpace, scratchParent } from "../system/scratch.ts";
 import { archiveOptions, listArchive, unpackArchive } from "./archive.ts";
 
-/** A tree that can be read. */
+/** An opened input. */
 export interface Input extends AsyncDisposable {
   readonly directory: string;
   /** What was left out when it was unpacked. */
@@ -22,8 +22,8 @@ export interface Input extends AsyncDisposable {
 /**
  * Opens the tree at `path`.
  *
- * @param parent where an archive is unpacked into a scratch directory, which disposing of the tree removes.
- * @throws {BuildError} when it is neither a directory nor a tar archive, or cannot be unpacked as it is.
+ * @param parent of the scratch directory for unpacking an archive, which is removed on disposal.
+ * @throws {BuildError} when it is neither a directory nor a tar archive, or cannot be unpacked completely.
  */
 export async function openInput(
   path: string,
@@ -73,13 +73,13 @@ export async function openInput(
   };
 }
 
-/** What the kernel shows in a user namespace for an owner that has no number there; also Debian's nobody. */
+/** What the kernel shows in a user namespace for an unmapped owner; also Debian's nobody. */
 const OVERFLOW_ID = 65534;
 
-/** In a rootless container a tree of the real root belongs to nobody, and its private files are unreadable. */
+/** In a rootless container, the real root's tree belongs to nobody, and its private files are unreadable. */
 function checkMapping(path: string, { uid, gid }: Deno.FileInfo): void {
   if (uid !== OVERFLOW_ID || gid !== OVERFLOW_ID) return;
-  throw new BuildError(`Cannot use the input ${quote(path)}: this container does not see its owners`, {
+  throw new BuildError(`Cannot use the input ${quote(path)}: its owners are not mapped into this container`, {
     kind: "usage",
     hint:
       "Without root, mount a container image (--mount type=image,source=IMAGE,destination=/input), or give " +
@@ -90,11 +90,11 @@ function checkMapping(path: string, { uid, gid }: Deno.FileInfo): void {
 function notATree(path: string): BuildError {
   return new BuildError(`Cannot use the input ${quote(path)}: neither a directory nor a tar archive`, {
     kind: "usage",
-    hint: "Archives are read plain or compressed with gzip, zstd or xz",
+    hint: "Archives may be uncompressed, or compressed with gzip, zstd or xz",
   });
 }
 
-/** The image has the owners of the unpacked files, so files must be given away. Tried, since it depends. */
+/** The image gets the owners of the unpacked files, so we must be able to set them. The only way to know is to try. */
 async function checkOwners(path: string, scratch: string): Promise<void> {
   const probe = join(scratch, "owner");
   await Deno.writeTextFile(probe, "");

@@ -1,5 +1,5 @@
 /**
- * The programs that a build runs: that they are there, and which versions they have.
+ * Checks that the programs of a build exist, and their versions.
  *
  * @module
  */
@@ -14,8 +14,8 @@ import * as commands from "./commands.ts";
 /**
  * Checks all programs before the first effect.
  *
- * @returns their versions, where they matter.
- * @throws {BuildError} naming the package of a missing one, or the version that is needed.
+ * @returns their versions, if relevant.
+ * @throws {BuildError} naming the package of a missing program, or the required version.
  */
 export async function checkPrograms(programs: readonly ProgramName[]): Promise<ReadonlyMap<string, string>> {
   requirePrograms(programs);
@@ -27,7 +27,7 @@ export async function checkPrograms(programs: readonly ProgramName[]): Promise<R
   return new Map(asked.map((program, i) => [program, versions[i]!]));
 }
 
-/** Checks that the programs are new enough for what the tree holds. @throws {BuildError} naming what is in the way. */
+/** Checks that the programs are new enough for this tree. @throws {BuildError} naming what they cannot handle. */
 export function checkNeeds(
   filesystem: string,
   needs: readonly VersionNeed[] = [],
@@ -37,7 +37,7 @@ export function checkNeeds(
     const found = versions.get(program)!;
     if (compareNumerically(found, version) >= 0) continue;
     throw new BuildError(`Cannot make ${filesystem} with ${program} ${found}: it damages ${problem}`, {
-      hint: `Install ${program} ${version} or later, change the tree, or set FILESYSTEM to another one`,
+      hint: `Install ${program} ${version} or later, change the tree, or set FILESYSTEM to a different one`,
     });
   }
 }

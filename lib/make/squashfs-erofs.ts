@@ -13,7 +13,7 @@ import type { Target } from "../image/target.ts";
 import * as commands from "./commands.ts";
 import type { MakeContext } from "./filesystems.ts";
 
-/** Where a superblock says what it is and how much it holds. */
+/** Offsets of the magic number and the counts in a superblock. */
 interface Superblock {
   readonly program: string;
   readonly magic: number;
@@ -46,7 +46,7 @@ function streamOf({ selection, pax }: StreamPlan, { root, onProgress }: MakeCont
   return paxStream(selection, root, pax, onProgress);
 }
 
-/** Makes a squashfs in a file of its own, which then ends where the filesystem does. */
+/** Makes a squashfs in a separate file, which ends where the filesystem does. */
 export async function makeSquashfs(target: Target, plan: StreamPlan, context: MakeContext): Promise<void> {
   await checkRootOwner(plan, context.scratch);
   await commands.mksquashfs(target.path, plan, streamOf(plan, context));
@@ -57,7 +57,7 @@ export async function makeErofs(target: Target, plan: StreamPlan, context: MakeC
   await commands.mkfsErofs(target.path, plan, streamOf(plan, context), context.scratch);
 }
 
-/** Looks at the superblock: a program that was stopped half-way, or wrote elsewhere, leaves another. */
+/** Checks the superblock, which is different if the program was stopped half-way or wrote elsewhere. */
 export function verifyStreamed(
   target: Target,
   { inodes }: StreamPlan,
@@ -65,19 +65,19 @@ export function verifyStreamed(
 ): void {
   const found = read(new DataView(readTarget(target, 0, READ_ONLY_BLOCK).buffer));
   if (found.magic === magic && found.inodes === inodes && found.size <= target.size) return;
-  throw new BuildError(`${program} made no filesystem of ${inodes} inodes`, {
+  throw new BuildError(`${program} did not make a filesystem with ${inodes} inodes`, {
     hint: "Build again; if it fails again, check the memory and the disk of this machine",
   });
 }
 
-/** The first mksquashfs that gives the root of a stream its owner and time. Debian 12 has 4.5, Debian 13 4.6. */
+/** The first mksquashfs that sets owner and time of the root from a stream. Debian 12 has 4.5, Debian 13 has 4.6. */
 const ROOT_VERSION = "4.6";
 
-/** An older one gives the root directory the owner of whoever runs it: fine when that is the right one. */
+/** With older versions, the root directory belongs to the current user, which is fine if that is the right owner. */
 async function checkRootOwner({ root }: StreamPlan, scratch: string): Promise<void> {
   const [version = "0"] = /\d+\.\d+/.exec(await commands.askVersion("mksquashfs").text()) ?? [];
   if (compareNumerically(version, ROOT_VERSION) >= 0) return;
-  // A directory of our own has our owner.
+  // Our scratch directory belongs to the current user.
   const { uid, gid } = await Deno.stat(scratch);
   if (uid === root.uid && gid === root.gid) return;
   throw new BuildError(

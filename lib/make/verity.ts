@@ -1,5 +1,5 @@
 /**
- * Makes dm-verity hashes of a filesystem in a file, and signs their root hash: all on files, with no device.
+ * Makes dm-verity hashes of a filesystem in a file, and signs the root hash. Everything works on files, without devices.
  *
  * - https://manpages.debian.org/trixie/cryptsetup-bin/veritysetup.8.en.html
  * - The signature, PKCS#7 over the hexadecimal digits, and the JSON of its partition:
@@ -31,19 +31,19 @@ export async function makeVerity(
   const hashes = join(scratch, "verity");
   const output = await commands.veritysetupFormat(data, hashes, salt, uuid).text();
   const [, rootHash] = /^Root hash:\s*([0-9a-f]{64})$/m.exec(output) ?? [];
-  if (!rootHash) throw new BuildError("Cannot find the root hash in what veritysetup printed");
-  // Its own reader agrees; a veritysetup that wrote nothing would not.
+  if (!rootHash) throw new BuildError("Cannot find the root hash in the output of veritysetup");
+  // Verifying catches a veritysetup that wrote nothing.
   await commands.veritysetupVerify(data, hashes, rootHash);
   const made = { rootHash, hashes: await madeFile(hashes) };
   return signer ? { ...made, ...await signRootHash(rootHash, signer, scratch) } : made;
 }
 
-/** The files beside an image of that name, without what their names end with. */
+/** The path of the files next to an image of that name, without their suffix. */
 function pathBeside(directory: string, name: string): string {
   return join(directory, name.replace(/\.(raw|img)$/, ""));
 }
 
-/** Where the hashes of an image without partitions go: beside the image, unless the plan says otherwise. */
+/** Where the hashes of an image without partitions go: next to the image, unless the plan says otherwise. */
 export function verityDirectory({ verity }: PartPlan, { output }: Pick<BuildImage, "output">): string {
   return verity?.directory ?? dirname(output.path);
 }
@@ -65,10 +65,10 @@ export async function removeVerity(directory: string, name: string): Promise<voi
 }
 
 /**
- * Writes the hashes beside an image of that name, under the names at which systemd looks for them:
- * `IMAGE.verity`, `IMAGE.roothash` and `IMAGE.roothash.p7s`, where IMAGE is the name without `.raw`.
+ * Writes the hashes next to an image of that name, under the names that systemd looks for: `IMAGE.verity`,
+ * `IMAGE.roothash` and `IMAGE.roothash.p7s`, where IMAGE is the name without `.raw`.
  *
- * @throws {BuildError} when the directory cannot be written.
+ * @throws {BuildError} when the directory is not writable.
  */
 export async function writeVerity(plan: PartPlan, image: Pick<BuildImage, "output" | "name">): Promise<void> {
   const { hashes: made } = plan;
@@ -82,7 +82,7 @@ export async function writeVerity(plan: PartPlan, image: Pick<BuildImage, "outpu
     if (made.pkcs7) await writeBeside(`${path}.roothash.p7s`, (await Deno.open(made.pkcs7.path)).readable);
   } catch (cause) {
     throw new BuildError(`Cannot write the dm-verity hashes to ${quote(directory)}`, {
-      hint: "Name a directory that can be written with VERITY_DIR; in Raptor, give the job a cache mount",
+      hint: "Set VERITY_DIR to a writable directory; in Raptor, give the job a cache mount",
       cause,
     });
   }
@@ -106,11 +106,11 @@ async function signRootHash(
   await Deno.writeTextFile(cert!, certificate);
   await commands.opensslSign(text!, secret!, cert!, der!);
   const signature = await Deno.readFile(der!).catch((cause) => {
-    throw new BuildError("openssl wrote no signature", { cause });
+    throw new BuildError("openssl did not write a signature", { cause });
   });
   const fingerprint = await commands.opensslFingerprint(cert!).text();
   const [, digits] = /=([0-9A-F:]{95})\s*$/.exec(fingerprint) ?? [];
-  if (!digits) throw new BuildError("Cannot find the fingerprint of VERITY_CERT in what openssl printed");
+  if (!digits) throw new BuildError("Cannot find the fingerprint of VERITY_CERT in the output of openssl");
   await Deno.writeTextFile(
     json!,
     JSON.stringify({

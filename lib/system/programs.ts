@@ -1,8 +1,8 @@
 /**
- * The programs that are run: one row each says which package has it, who runs it, and which version it must have. From
- * here come `deno task setup`, the permissions, the package lists of the containers, and the hint of an error.
+ * The programs that we run: one row each, with its package, what runs it, and the required version. This is the source
+ * for `deno task setup`, Deno's permissions, the package lists of the containers, and hints of errors.
  *
- * Debian 12 has nearly all of them new enough. Only its mkfs.erofs 1.5 is too old, and bookworm-backports has no other.
+ * Debian 12 is new enough for nearly all of them. Only its mkfs.erofs 1.5 is too old, even in bookworm-backports.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import * as log from "../core/log.ts";
 import { compareNumerically } from "../core/units.ts";
 
 /**
- * Who needs a program: `build` the builders, `demo` also `deno task demo` and `boot`, `test` also the tests, `bench`
+ * What needs a program: `build`: the builders; `demo`: also `deno task demo` and `boot`; `test`: also the tests; `bench`:
  * also the benchmark. Each includes those before it.
  */
 export type Purpose = "build" | "demo" | "test" | "bench";
@@ -20,26 +20,26 @@ export type Purpose = "build" | "demo" | "test" | "bench";
 /** One row per program, or per file where an absolute path is needed. */
 interface Program {
   readonly purpose: Purpose;
-  /** The Debian package, or packages of which a release has the first or the second; absent: it is essential. */
+  /** The Debian package, or its names in newer and older releases; absent: it is in an essential package. */
   readonly package?: string | readonly [string, string];
-  /** What it is for, in an error message: "to write the partition table". */
+  /** What it is for, for error messages: "to write the partition table". */
   readonly why: string;
-  /** Who starts it: the builders (default for `build`), or a program that they start. */
+  /** What starts it: the builders (default for `build`), or a program that they start. */
   readonly startedBy?: "tar";
-  /** The version that it must have. */
+  /** The required version. */
   readonly version?: Version;
-  /** Lines on stderr that say nothing wrong, and are not logged. */
+  /** Harmless lines on stderr, which are not logged. */
   readonly chatter?: RegExp;
 }
 
 interface Version {
   /** The option that makes it print its version. */
   readonly ask: string;
-  /** The oldest version that the tests run with: Debian 12's, unless that is too old. */
+  /** The oldest version that we test: Debian 12's, unless that is too old. */
   readonly tested: string;
   /** The oldest version that works. */
   readonly required?: string;
-  /** Versions that must not be used: from this one until the one in which it was mended. */
+  /** Versions that must not be used: from the first bad one to the one with the fix. */
   readonly broken?: { readonly from: string; readonly until: string; readonly why: string };
 }
 
@@ -49,7 +49,7 @@ export const PROGRAMS = {
     package: "fdisk",
     why: "to write the partition table",
     version: { ask: "--version", tested: "2.38" },
-    // The filesystems have been made already.
+    // The filesystems have already been made.
     chatter: /^Partition #\d+ contains a \w+ signature/,
   },
   "mke2fs": {
@@ -64,7 +64,7 @@ export const PROGRAMS = {
     package: "dosfstools",
     why: "to make FAT filesystems",
     version: { ask: "--help", tested: "4.2" },
-    // It expects a filesystem to fill its file to the end.
+    // It expects a filesystem to fill its file.
     chatter: /block count mismatch/,
   },
   "fsck.vfat": { purpose: "build", package: "dosfstools", why: "to check FAT filesystems" },
@@ -76,9 +76,9 @@ export const PROGRAMS = {
       ask: "-version",
       tested: "4.5",
       // Files of nothing but zeros: https://github.com/plougher/squashfs-tools/issues/339
-      broken: { from: "4.7", until: "4.7.5", why: "it may write wrong contents" },
+      broken: { from: "4.7", until: "4.7.5", why: "it may corrupt contents" },
     },
-    // Before 4.7 it takes large numbers for negative ones, and then writes them as they are.
+    // Before 4.7, it complains about large numbers, which it reads as negative, but writes them correctly.
     chatter: /^(Major|Minor) -\d+ out of range in device node /,
   },
   "unsquashfs": { purpose: "build", package: "squashfs-tools", why: "to check squashfs filesystems" },
@@ -86,7 +86,7 @@ export const PROGRAMS = {
     purpose: "build",
     package: "erofs-utils",
     why: "to make erofs filesystems",
-    // The first that fills a filesystem from a stream. Debian 12 has 1.5, Debian 13 has 1.8.
+    // The first version that can fill a filesystem from a stream. Debian 12 has 1.5, Debian 13 has 1.8.
     version: { ask: "-V", tested: "1.8", required: "1.7" },
   },
   "fsck.erofs": { purpose: "build", package: "erofs-utils", why: "to check erofs filesystems" },
@@ -112,8 +112,8 @@ export const PROGRAMS = {
   "gzip": { purpose: "build", why: "to read .tar.gz archives", startedBy: "tar" },
   "zstd": { purpose: "build", package: "zstd", why: "to read .tar.zst archives", startedBy: "tar" },
   "xz": { purpose: "build", package: "xz-utils", why: "to read .tar.xz archives", startedBy: "tar" },
-  "find": { purpose: "build", why: "to find what is newer than an image" },
-  "mknod": { purpose: "build", why: "to try whether device nodes can be made" },
+  "find": { purpose: "build", why: "to find files newer than an image" },
+  "mknod": { purpose: "build", why: "to check whether device nodes can be made" },
   "/bin/sh": { purpose: "build", why: "to clean up after a build that was killed" },
   "mmdebstrap": { purpose: "demo", package: "mmdebstrap", why: "to make Debian trees" },
   "/usr/share/keyrings/debian-archive-trixie-stable.gpg": {
@@ -197,15 +197,15 @@ export function startedPrograms(): ProgramName[] {
   return rows.filter(([, row]) => row.purpose === "build" && !row.startedBy).map(([name]) => name);
 }
 
-/** A Debian package and what is needed of it. */
+/** A Debian package, and what we need from it. */
 export interface Package {
-  /** Its name; where it differs between releases, the name in the newer and in the older one. */
+  /** Its name; if it was renamed, the names in newer and older releases. */
   readonly names: readonly string[];
-  /** The programs and files that show that it is installed. */
+  /** The programs and files that it must have. */
   readonly has: readonly ProgramName[];
   /** The first purpose that needs it. */
   readonly purpose: Purpose;
-  /** What for: that of its first program. */
+  /** What it is for, from its first program. */
   readonly why: string;
 }
 
@@ -225,7 +225,7 @@ export function packagesFor(purpose: Purpose): Package[] {
   return [...packages.entries()].sort(([a], [b]) => a < b ? -1 : 1).map(([, found]) => found);
 }
 
-/** The packages for `purpose` of which something is missing here. */
+/** The packages for `purpose` that are not fully installed here. */
 export function missingPackages(purpose: Purpose): Package[] {
   return packagesFor(purpose).filter(({ has }) => !has.every(isInstalled));
 }
@@ -241,28 +241,27 @@ export function packageHint(program: string): string | undefined {
   }`;
 }
 
-/** The lines on its stderr that say nothing wrong. */
+/** Matches harmless lines on a program's stderr. */
 export function chatterOf(program: string): RegExp | undefined {
   return Object.hasOwn(PROGRAMS, program) ? (PROGRAMS[program as ProgramName] as Program).chatter : undefined;
 }
 
-/** Debian's users do not have these on their `PATH`, though `sfdisk` and `mke2fs` are there. */
+/** Not on the `PATH` of ordinary users in Debian, but `sfdisk` and `mke2fs` are there. */
 const SYSTEM_DIRECTORIES = ["/usr/local/sbin", "/usr/sbin", "/sbin"] as const;
 
-/** `PATH` with the directories of system programs, for users who do not have them on theirs. */
+/** `PATH`, extended with the directories of system programs. */
 export function searchPath(path: string = Deno.env.get("PATH") ?? "/usr/bin:/bin"): string {
   const directories = path.split(":");
   return [...directories, ...SYSTEM_DIRECTORIES.filter((dir) => !directories.includes(dir))].join(":");
 }
 
 /**
- * What other programs get of our environment, besides what they are given on purpose: a list of what they may have, since
- * nobody knows all that may change what they write (`TAR_OPTIONS`, `XZ_OPT`, `MKE2FS_CONFIG`, `ZSTD_CLEVEL`), and since keys
- * stand there, too.
+ * The variables of our environment that other programs inherit. This is an allow-list, since many variables can change
+ * their output (`TAR_OPTIONS`, `XZ_OPT`, `MKE2FS_CONFIG`, `ZSTD_CLEVEL`), and since our environment may contain keys.
  */
 const INHERITED = ["HOME", "TMPDIR"] as const;
 
-/** The environment of every program: messages that can be parsed, times that do not depend on the machine. */
+/** The environment of every program: messages can be parsed, and times do not depend on the machine. */
 export function childEnvironment(): Record<string, string> {
   const inherited = INHERITED.flatMap((name) => {
     const value = Deno.env.get(name);
@@ -271,7 +270,7 @@ export function childEnvironment(): Record<string, string> {
   return { ...Object.fromEntries(inherited), LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() };
 }
 
-/** Whether a program (found on {@link searchPath}) or a file (absolute path) is there. */
+/** Whether a program (on {@link searchPath}) or a file (by absolute path) exists. */
 export function isInstalled(program: string): boolean {
   const candidates = program.startsWith("/")
     ? [program]
@@ -281,13 +280,13 @@ export function isInstalled(program: string): boolean {
       const { isFile, mode } = Deno.statSync(path);
       return isFile && (program.startsWith("/") || ((mode ?? 0) & 0o111) !== 0);
     } catch {
-      // Not there, or in a directory that we may not enter.
+      // Missing, or in a directory that we may not enter.
       return false;
     }
   });
 }
 
-/** Checks that all programs are there. @throws {BuildError} naming the package of a missing one. */
+/** Checks that all programs exist. @throws {BuildError} naming the package of a missing one. */
 export function requirePrograms(programs: readonly string[]): void {
   const missing = programs.find((program) => !isInstalled(program));
   if (missing) throw new BuildError(`Cannot find the program ${missing}`, { hint: packageHint(missing) });
@@ -301,9 +300,9 @@ export function versionedPrograms(programs: readonly ProgramName[]): ProgramName
 /**
  * Checks the version that a program printed.
  *
- * @param printed what it printed when it was asked for its version.
+ * @param printed its output when asked for its version.
  * @returns the version.
- * @throws {BuildError} when it cannot be found, or is too old.
+ * @throws {BuildError} when it cannot be determined, is too old, or is broken.
  */
 export function checkVersion(program: ProgramName, printed: string): string {
   const { tested, required, broken } = (PROGRAMS[program] as Program).version!;
@@ -313,7 +312,7 @@ export function checkVersion(program: ProgramName, printed: string): string {
   }
   if (required && compareNumerically(version, required) < 0) {
     throw new BuildError(`Cannot use ${program} ${version}: ${required} or later is needed`, {
-      hint: "Debian 13 has it, and so has this suite's container",
+      hint: "Debian 13 and this suite's container have it",
     });
   }
   const isBroken = broken && compareNumerically(version, broken.from) >= 0 &&
@@ -324,7 +323,7 @@ export function checkVersion(program: ProgramName, printed: string): string {
     });
   }
   if (compareNumerically(version, tested) < 0) {
-    log.warn(`${program} ${version} is older than ${tested}, the oldest that is tested`);
+    log.warn(`${program} ${version} is older than ${tested}, the oldest tested version`);
   }
   return version;
 }

@@ -1,8 +1,8 @@
 /**
- * The one door to other programs: every program is started, logged and judged here.
+ * Runs other programs: every program is started, logged and checked here.
  *
- * A command is written and used as in [dax](https://github.com/dsherret/dax): an interpolated value is one quoted word,
- * an array several words, an empty array none.
+ * Commands work as in [dax](https://github.com/dsherret/dax): an interpolated value is one quoted word, an array several
+ * words, an empty array none.
  *
  * ```ts
  * await $`mke2fs -q ${image}`;
@@ -10,8 +10,8 @@
  * const found = await $`sfdisk --json ${image}`.quiet().json();
  * ```
  *
- * dax parses the command line. The process is started with `Deno.Command`, because dax's npm build takes a program that
- * was killed by a signal for a success (docs/dax-signals.md): when that is mended, this file becomes an import.
+ * dax parses the command line. The process is started with `Deno.Command`, because dax's npm build treats a program that
+ * was killed by a signal as successful (docs/dax-signals.md). Once that is fixed, this file becomes an import.
  *
  * @module
  */
@@ -23,7 +23,7 @@ import * as log from "../core/log.ts";
 import { runProcess, type Stdin, stopSignal } from "./process.ts";
 import { chatterOf, childEnvironment, packageHint } from "./programs.ts";
 
-/** This many last lines of stderr are quoted in the error message of a program that failed. */
+/** How many lines of stderr to quote in the error message of a failed program. */
 const TAIL_LINES = 8;
 
 type Word = string | number;
@@ -40,15 +40,15 @@ interface Options {
 interface Outcome {
   readonly code: number;
   readonly stdout: string;
-  /** What it wrote to stdout and stderr. */
+  /** Its output on stdout and stderr. */
   readonly combined: string;
 }
 
 /**
- * A command that has not been started yet: `await` starts it. Each method returns a new command.
+ * A command that has not been started yet: `await` starts it. Methods that configure it return a new command.
  *
- * Awaiting throws a {@link BuildError} when the program is missing, exits with another code than 0, or is killed. The
- * message has its name, the exit code or signal, its last lines on stderr, and on the next line the command.
+ * Awaiting it throws a {@link BuildError} when the program is missing, exits with a non-zero code, or is killed. The
+ * message has its name, the exit code or signal, the last lines of stderr, and on a new line the command.
  */
 export class Command implements PromiseLike<void> {
   constructor(
@@ -61,37 +61,37 @@ export class Command implements PromiseLike<void> {
     return new Command(this.strings, this.words, { ...this.options, ...options });
   }
 
-  /** Text for stdin, which is closed otherwise. It is logged, so that the log can be replayed. */
+  /** Text for stdin, which is otherwise empty. It is logged, so that the command can be run again by hand. */
   stdinText(text: string): Command {
     return this.with({ stdin: text });
   }
 
-  /** Bytes for stdin. Each chunk is written before the next one is asked for. */
+  /** Bytes for stdin. Each chunk is written before the next one is requested. */
   stdin(chunks: Iterable<Uint8Array<ArrayBuffer>>): Command {
     return this.with({ stdin: chunks });
   }
 
-  /** Adds variables to the environment, in which there is little otherwise. */
+  /** Adds variables to the environment, which is otherwise nearly empty. */
   env(variables: Readonly<Record<string, string>>): Command {
     return this.with({ env: { ...this.options.env, ...variables } });
   }
 
-  /** Takes these exit codes for an answer, not for a failure: `fsck` corrects, `cmp` differs. */
+  /** Treats these exit codes as answers, not failures: `fsck` corrected something, `cmp` found a difference. */
   noThrow(...codes: readonly number[]): Command {
     return this.with({ accepted: [0, ...codes] });
   }
 
-  /** Logs neither the command nor its chatter, for questions such as `--version`. */
+  /** Logs neither the command nor its stderr: for queries such as `--version`. */
   quiet(): Command {
     return this.with({ quiet: true });
   }
 
-  /** Hands stdout on as it comes, and collects none of it. */
+  /** Passes stdout on as it arrives, and collects none of it. */
   stdout(onChunk: (bytes: Uint8Array) => void): Command {
     return this.with({ onStdout: onChunk });
   }
 
-  /** Runs the program and returns what it wrote to stdout, or to stdout and stderr. */
+  /** Runs the program and returns its stdout, or both stdout and stderr. */
   async text(kind: "stdout" | "combined" = "stdout"): Promise<string> {
     return (await this.run())[kind];
   }
@@ -101,7 +101,7 @@ export class Command implements PromiseLike<void> {
     return (await this.run()).code;
   }
 
-  /** Runs the program and parses what it wrote to stdout. @throws {BuildError} when that is no JSON object. */
+  /** Runs the program and parses its stdout. @throws {BuildError} when it is not a JSON object. */
   async json(): Promise<Record<string, unknown>> {
     const text = await this.text();
     try {
@@ -164,12 +164,12 @@ export function $(strings: TemplateStringsArray, ...words: readonly (Word | read
   return new Command(strings, words);
 }
 
-/** Operators with which dax would start a second program or open a file, which nobody here would log or judge. */
+/** Operators that would make dax start a second program or open a file, without logging or checks. */
 const SHELL_SYNTAX = /[;&|<>()`]/;
 
-/** The template with `spawn` before its first word, so that dax hands the words to us. */
+/** Prepends `spawn` to the template, so that dax passes the words to our own command. */
 function parse(strings: readonly string[], words: readonly (Word | readonly Word[])[]): CommandBuilder {
-  // To dax a line break ends the command.
+  // In dax, a line break ends the command.
   const texts = strings.map((text) => text.replace(/\s*\n\s*/g, " "));
   const syntax = texts.find((text) => SHELL_SYNTAX.test(text));
   if (syntax !== undefined) throw new Error(`A command line is one program: ${quote(syntax)}`);
@@ -182,7 +182,7 @@ function hereDocument(stdin: Stdin | undefined): string {
   return typeof stdin === "string" ? ` <<'END'\n${stdin.trimEnd()}\nEND` : " <tree.tar";
 }
 
-/** Collects what a program writes; logs its stderr line by line as it comes. */
+/** Collects the output of a program, and logs its stderr line by line as it arrives. */
 class Output {
   stdout = "";
   combined = "";

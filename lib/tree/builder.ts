@@ -17,7 +17,7 @@ export interface NodesBuilder extends Mutable<Omit<Nodes, "data" | "flags">> {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** The columns with one cell per row, all of which grow together. */
+/** The columns with one cell per row. They grow together. */
 const COLUMNS = [
   "parent",
   "nameAt",
@@ -80,7 +80,7 @@ export function addRow(nodes: NodesBuilder): number {
   return node;
 }
 
-/** Stores bytes with a NUL behind them, and returns where. */
+/** Stores bytes followed by a NUL, and returns their position. */
 export function addBytes(nodes: NodesBuilder, bytes: Uint8Array): number {
   const at = nodes.used;
   const needed = at + bytes.length + 1;
@@ -94,7 +94,7 @@ export function addBytes(nodes: NodesBuilder, bytes: Uint8Array): number {
   return at;
 }
 
-/** A set of xattrs in the form that `xattrsOf` reads, sorted by name. */
+/** Encodes xattrs for `xattrsOf`, sorted by name. */
 export function encodeXattrs(xattrs: readonly Xattr[]): Uint8Array<ArrayBuffer> {
   const sorted = xattrs.toSorted((a, b) => a.name < b.name ? -1 : 1);
   const length = sorted.reduce((sum, { name, value }) => sum + 5 + name.length + value.length, 2);
@@ -112,14 +112,14 @@ export function encodeXattrs(xattrs: readonly Xattr[]): Uint8Array<ArrayBuffer> 
   return bytes;
 }
 
-/** A device number as Linux keeps it in 32 bits: `new_encode_dev()` of include/linux/kdev_t.h. */
+/** Linux's 32-bit device number: `new_encode_dev()` in include/linux/kdev_t.h. */
 export function encodeDevice(major: number, minor: number): number {
   return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
 }
 
 /** One entry of {@link buildNodes}. */
 export interface NodeInput {
-  /** Absolute. Missing parents are made (0755, root:root). */
+  /** Absolute. Missing parents are created (0755, root:root). */
   readonly path: string;
   /** Default: `directory` for `/`, `symlink` with a `target`, else `file`. */
   readonly type?: FileType;
@@ -134,9 +134,9 @@ export interface NodeInput {
   /** Major and minor number of a device. */
   readonly device?: readonly [number, number];
   readonly xattrs?: readonly Xattr[];
-  /** The path of an entry before it that this one is a hard link to. */
+  /** The path of an earlier entry that this is a hard link to. */
   readonly linkTo?: string;
-  /** Where the data of a file with holes is: pairs of start and end in bytes. */
+  /** Data ranges of a file with holes: pairs of start and end in bytes. */
   readonly data?: readonly number[];
   /** What chattr set. */
   readonly flags?: number;
@@ -148,7 +148,7 @@ interface Branch {
   below: Map<string, Branch>;
 }
 
-/** Makes the table of a tree that exists nowhere, from a list in any order. */
+/** Makes the table of an imaginary tree, from a list in any order. */
 export function buildNodes(list: readonly NodeInput[]): Nodes {
   const encoder = new TextEncoder();
   const root: Branch = { name: new Uint8Array(), input: { path: "/" }, below: new Map() };

@@ -1,10 +1,10 @@
 /**
- * A tree as a table: one row per name, in columns, so that a million entries take tens of megabytes and
- * no object each. Pure data: `walk()` reads one from a disk, {@link buildNodes} makes one from a list.
+ * A tree as a table: one row per name, stored in columns, so that a million entries take tens of megabytes
+ * and no objects. Pure data: `walk()` reads one from a disk, {@link buildNodes} makes one from a list.
  *
- * Rows are in the order in which everything else works: node 0 is the root; the children of a directory
- * stand together, sorted by the bytes of their names; then follows, child by child, what is below them.
- * Names are bytes: nothing says that they are UTF-8.
+ * The order of rows is the order in which everything else works: row 0 is the root; the children of a directory
+ * are contiguous, sorted by the bytes of their names; then come, child by child, their descendants.
+ * Names are bytes, and need not be UTF-8.
  *
  * @module
  */
@@ -15,13 +15,13 @@ const TYPE_NAMES: Readonly<Record<number, FileType>> = Object.fromEntries(
   Object.entries(FILE_TYPES).map(([name, bits]) => [bits, name as FileType]),
 );
 
-/** Symlinks that one lookup follows before it is a loop, as Linux counts. */
+/** Linux's limit of symlinks in one lookup. */
 const MAX_LINKS_FOLLOWED = 40;
 
-/** The columns; use the functions below, which know what a cell means. Every array may be longer than `count`. */
+/** The columns. Use the functions below, which know the meaning of cells. Arrays may be longer than `count`. */
 export interface Nodes {
   readonly count: number;
-  /** Names and link targets, each with a NUL behind it, and sets of xattrs. */
+  /** Names and link targets, each followed by a NUL, and sets of xattrs. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly parent: Uint32Array<ArrayBuffer>;
   readonly nameAt: Uint32Array<ArrayBuffer>;
@@ -32,25 +32,25 @@ export interface Nodes {
   readonly mode: Uint16Array<ArrayBuffer>;
   readonly uid: Uint32Array<ArrayBuffer>;
   readonly gid: Uint32Array<ArrayBuffer>;
-  /** Bytes of a file or of a link's target; 0 for everything else. */
+  /** Bytes of a file or of a link's target; 0 for anything else. */
   readonly size: Float64Array<ArrayBuffer>;
   readonly mtimeSeconds: Float64Array<ArrayBuffer>;
   readonly mtimeNanoseconds: Uint32Array<ArrayBuffer>;
   readonly inoLow: Uint32Array<ArrayBuffer>;
   readonly inoHigh: Uint32Array<ArrayBuffer>;
-  /** The first row of the same inode: hard links share one, every other row is its own. */
+  /** The first row of the same inode: hard links share one; for any other entry, its own row. */
   readonly link: Uint32Array<ArrayBuffer>;
-  /** Where in `bytes` the target of a symlink is; the device number as Linux encodes it in 32 bits. */
+  /** The position of a symlink's target in `bytes`, or Linux's 32-bit number of a device. */
   readonly special: Uint32Array<ArrayBuffer>;
-  /** Where in `bytes` the xattrs are; 0: none. */
+  /** The position of the xattrs in `bytes`; 0 if there are none. */
   readonly xattrsAt: Uint32Array<ArrayBuffer>;
-  /** Files with holes: where their data is, as pairs of start and end in bytes. Other files have no entry. */
+  /** Data ranges of files with holes, as pairs of start and end in bytes. Other files have no entry. */
   readonly data: ReadonlyMap<number, Float64Array<ArrayBuffer>>;
   /** The flags that chattr sets, as in `FLAGS` of flags.ts. Most rows have none, and no entry. */
   readonly flags: ReadonlyMap<number, number>;
 }
 
-/** An extended attribute. The name is Latin-1: one character per byte, as Linux allows any byte in it. */
+/** An extended attribute. The name is Latin-1, one character per byte: Linux allows any bytes. */
 export interface Xattr {
   readonly name: string;
   readonly value: Uint8Array<ArrayBuffer>;
@@ -65,7 +65,7 @@ export function mtimeOf(nodes: Nodes, node: number): bigint {
   return BigInt(nodes.mtimeSeconds[node]!) * 1_000_000_000n + BigInt(nodes.mtimeNanoseconds[node]!);
 }
 
-/** The name as bytes, without a NUL; the root's is empty. */
+/** The name as bytes, without a NUL; empty for the root. */
 export function nameBytes(nodes: Nodes, node: number): Uint8Array<ArrayBuffer> {
   const at = nodes.nameAt[node]!;
   return nodes.bytes.subarray(at, at + nodes.nameLength[node]!);
@@ -74,7 +74,7 @@ export function nameBytes(nodes: Nodes, node: number): Uint8Array<ArrayBuffer> {
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const lossy = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** The name as text, or `undefined` when it is not UTF-8. */
+/** The name as text, or `undefined` if it is not UTF-8. */
 export function nameText(nodes: Nodes, node: number): string | undefined {
   try {
     return strict.decode(nameBytes(nodes, node));
@@ -83,7 +83,7 @@ export function nameText(nodes: Nodes, node: number): string | undefined {
   }
 }
 
-/** The absolute path for people: what is not UTF-8 in it becomes U+FFFD. */
+/** The absolute path for messages: anything that is not UTF-8 becomes U+FFFD. */
 export function pathOf(nodes: Nodes, node: number): string {
   const names: string[] = [];
   for (let at = node; at !== 0; at = nodes.parent[at]!) names.push(lossy.decode(nameBytes(nodes, at)));
@@ -96,7 +96,7 @@ export function targetBytes(nodes: Nodes, node: number): Uint8Array<ArrayBuffer>
   return nodes.bytes.subarray(at, at + nodes.size[node]!);
 }
 
-/** Major and minor number of a device, as Linux keeps them in 32 bits: `new_decode_dev()` of include/linux/kdev_t.h. */
+/** Major and minor number of Linux's 32-bit device number: `new_decode_dev()` in include/linux/kdev_t.h. */
 export function decodeDevice(device: number): [major: number, minor: number] {
   return [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)];
 }
@@ -107,14 +107,14 @@ export function* children(nodes: Nodes, node: number): Generator<number, void> {
   for (let child = first; child < end; child++) yield child;
 }
 
-/** Below zero, zero or above, as names sort: by their bytes. */
+/** Compares names by their bytes. @returns less than, equal to or greater than 0. */
 export function compareNames(a: Uint8Array, b: Uint8Array): number {
   const length = Math.min(a.length, b.length);
   for (let at = 0; at < length; at++) if (a[at] !== b[at]) return a[at]! - b[at]!;
   return a.length - b.length;
 }
 
-/** The child of that name. */
+/** The child with that name. */
 export function childNamed(nodes: Nodes, node: number, name: Uint8Array): number | undefined {
   let low = nodes.firstChild[node]!, high = low + nodes.childCount[node]!;
   while (low < high) {
@@ -128,10 +128,10 @@ export function childNamed(nodes: Nodes, node: number, name: Uint8Array): number
 }
 
 /**
- * Finds a path as a process inside the tree would (`chroot`): symlinks on the way are followed within it,
- * absolute or not, and `..` at the root stays there. With `follow: false` a last symlink is the result.
+ * Finds a path as a process inside the tree would (`chroot`): symlinks, absolute or not, are followed within the
+ * tree, and `..` at the root stays there. With `follow: false`, a symlink at the end is not followed.
  *
- * @returns `undefined` when nothing is there, or when symlinks lead in a circle.
+ * @returns `undefined` if nothing is there, or symlinks form a loop.
  */
 export function lookup(
   nodes: Nodes,
@@ -170,7 +170,7 @@ export function resolve(nodes: Nodes, from: number, path: Uint8Array, follow = t
 
 const DOT = 0x2e, SLASH = 0x2f;
 
-/** The components of a path; empty ones (`//`, a slash at either end) are not counted. */
+/** The components of a path, without empty ones (`//`, a leading or trailing slash). */
 function split(path: Uint8Array): Uint8Array[] {
   const names: Uint8Array[] = [];
   for (let from = 0, at = 0; at <= path.length; at++) {
@@ -182,8 +182,8 @@ function split(path: Uint8Array): Uint8Array[] {
 }
 
 /**
- * The extended attributes, sorted by name. They stand in `bytes` as their number (two bytes), then for
- * each: length of the name (one byte), name, length of the value (four bytes), value.
+ * The extended attributes, sorted by name. In `bytes`, they are stored as their number (two bytes), then for each
+ * one: length of the name (one byte), name, length of the value (four bytes), value.
  */
 export function xattrsOf(nodes: Nodes, node: number): Xattr[] {
   let at = nodes.xattrsAt[node]!;

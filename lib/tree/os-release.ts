@@ -7,13 +7,13 @@
 /** The fields of an os-release file. */
 export type OsRelease = Readonly<Record<string, string>>;
 
-/** Control characters of Unicode: in a title or a boot entry they would start another line. */
+/** Unicode control characters: in a title or boot entry, they could start a new line. */
 // deno-lint-ignore no-control-regex
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
 
 /**
- * Parses shell-like assignments as os-release has them. It never fails: a line that is none is skipped,
- * and no value has a control character, so that it can stand in a title, a boot entry or a table.
+ * Parses the shell-like assignments of os-release. It never fails: other lines are skipped, and control characters
+ * are removed from values, so that they are safe in a title, boot entry or table.
  */
 export function parseOsRelease(text: string): OsRelease {
   const fields: Record<string, string> = Object.create(null);
@@ -27,7 +27,7 @@ export function parseOsRelease(text: string): OsRelease {
   return fields;
 }
 
-/** Removes quotes and backslashes as a POSIX shell would, and expands nothing. */
+/** Removes quotes and backslashes as a POSIX shell does, without expanding anything. */
 function unquote(value: string): string {
   let text = "";
   let quote = "";
@@ -38,7 +38,7 @@ function unquote(value: string): string {
       else text += char;
     } else if (char === "\\" && at + 1 < value.length) {
       const next = value[++at]!;
-      // Within double quotes a backslash is itself unless it protects one of these.
+      // Within double quotes, a backslash is literal unless it precedes one of these.
       text += quote && !'"\\$`'.includes(next) ? `\\${next}` : next;
     } else if (char === quote) {
       quote = "";

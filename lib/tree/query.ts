@@ -1,5 +1,5 @@
 /**
- * Questions about paths in a tree, answered as a process in it would see them: symlinks are followed inside the tree.
+ * Queries about paths in a tree, as a process inside it would see them: symlinks are followed within the tree.
  *
  * @module
  */
@@ -28,12 +28,12 @@ export function firstFile(nodes: Nodes, paths: readonly string[]): string | unde
   return paths.find((path) => fileAt(nodes, path) !== undefined);
 }
 
-/** Whether anything has that path: a symlink counts even if it leads nowhere. */
+/** Whether anything has that path, even a dangling symlink. */
 export function exists(nodes: Nodes, path: string): boolean {
   return lookup(nodes, path, { follow: false }) !== undefined;
 }
 
-/** How many entries a directory has; 0 also where there is none. */
+/** The number of entries in a directory; 0 if there is no such directory. */
 export function countIn(nodes: Nodes, path: string): number {
   const directory = directoryAt(nodes, path);
   return directory === undefined ? 0 : nodes.childCount[directory]!;
@@ -45,7 +45,7 @@ interface NamedEntry {
   readonly node: number;
 }
 
-/** The entries of a directory in the order of their names, without those whose name is not UTF-8. */
+/** The entries of a directory, sorted by name, except those with a name that is not UTF-8. */
 export function entriesIn(nodes: Nodes, path: string): NamedEntry[] {
   const directory = directoryAt(nodes, path);
   if (directory === undefined) return [];

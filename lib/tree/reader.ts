@@ -1,5 +1,5 @@
 /**
- * Reads the contents of the tree's files for a filesystem or archive, in the order in which they come.
+ * Reads the contents of the tree's files, in the order of a filesystem or archive.
  *
  * @module
  */
@@ -10,24 +10,24 @@ import type { Nodes } from "./nodes.ts";
 import { pathOf } from "./nodes.ts";
 import { cannotRead, changed, isUnchanged, openNode, type Root } from "./root.ts";
 
-/** Keeps the directory open that the last file was in: the next one is mostly its neighbour. */
+/** Keeps the directory of the last file open: the next file is usually in the same one. */
 export interface Reader {
   readonly root: Root;
   readonly nodes: Nodes;
   directory: number | undefined;
   fd: posix.Fd;
-  /** How many more reads count as slow: only when none is left are files taken to be in memory. */
+  /** How many more reads count as slow. At 0, files are assumed to be in memory. */
   readAheadCredit: number;
-  /** Every eighth read is timed. */
+  /** Counts reads: every eighth is timed. */
   reads: number;
 }
 
-/** A read that takes longer than this, plus this for each MiB, came from a disk and not from memory. */
+/** A read that takes longer than this, plus this per MiB, came from disk, not memory. */
 const SLOW_READ_MS = 0.05, SLOW_READ_MS_PER_MIB = 0.4;
 
 /**
- * How many fast reads it takes to forget a slow one. Files that were read ahead look as if they had always been in
- * memory, so a slow read has to be remembered for some hundred files. Reading ahead what is in memory costs 4 µs.
+ * How many fast reads it takes to forget a slow one. Files that were read ahead look like files in memory, so a slow
+ * read must be remembered for a few hundred files. Reading ahead a file that is in memory costs only 4 µs.
  */
 const READ_AHEAD_CREDIT = 64;
 
@@ -35,12 +35,12 @@ export function newReader(root: Root, nodes: Nodes): Reader {
   return { root, nodes, directory: undefined, fd: -1, readAheadCredit: 0, reads: 0 };
 }
 
-/** Whether files come from the disk, so that it is worth asking for them ahead of time. */
+/** Whether files come from disk, so that reading ahead is worthwhile. */
 export function isSlow({ readAheadCredit }: Reader): boolean {
   return readAheadCredit > 0;
 }
 
-/** Asks the kernel to have a file in memory soon. What goes wrong here goes wrong again when it is read. */
+/** Asks the kernel to read a file into memory. Errors are ignored: they occur again when it is read. */
 export function readAhead(reader: Reader, node: number): void {
   const { nodes } = reader;
   const fd = openBeside(reader, node);
@@ -54,7 +54,7 @@ export function closeReader(reader: Reader): void {
   reader.directory = undefined;
 }
 
-/** Opens a regular file. @throws {BuildError} when it is gone or may not be read. */
+/** Opens a regular file. @throws {BuildError} when it is missing or unreadable. */
 export function openFile(reader: Reader, node: number): posix.Fd {
   const { nodes } = reader;
   const fd = openBeside(reader, node);
@@ -74,7 +74,7 @@ function openBeside(reader: Reader, node: number): posix.Fd {
   return posix.openAt(reader.fd, nodes.bytes.subarray(nodes.nameAt[node]!), posix.OPEN.file);
 }
 
-/** Fills `bytes` from `offset` on. @throws {BuildError} when the file became shorter or cannot be read. */
+/** Fills `bytes`, starting at `offset`. @throws {BuildError} when the file has shrunk or cannot be read. */
 export function readInto(
   reader: Reader,
   node: number,
@@ -97,8 +97,8 @@ export function readInto(
 }
 
 /**
- * Called when everything was read. @throws {BuildError} when the file is not what the walk found: what was
- * read until now is then worth nothing.
+ * Call this after reading everything. @throws {BuildError} when the file has changed since the walk, which makes the
+ * data that was read worthless.
  */
 export function assertUnchanged({ nodes }: Reader, node: number, fd: posix.Fd): void {
   if (!isUnchanged(nodes, node, fd)) throw changed(nodes, node);

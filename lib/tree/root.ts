@@ -1,9 +1,9 @@
 /**
- * An open tree, and its files by their rows in {@link Nodes}.
+ * An open tree, and access to its files by their rows in {@link Nodes}.
  *
- * Nothing here leaves the root: a directory is opened by a path that the walk found free of symlinks, and
- * the kernel refuses to follow any (`RESOLVE_IN_ROOT`). Everything else is opened by its name in an open
- * directory, never through a symlink, and a FIFO or device is never waited for.
+ * Nothing here leaves the root: a directory is opened by a path that had no symlinks during the walk, and the kernel
+ * refuses to follow any (`RESOLVE_IN_ROOT`). Everything else is opened by name in an open directory, never through a
+ * symlink, and never blocks on a FIFO or device.
  *
  * @module
  */
@@ -14,21 +14,21 @@ import { nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
 
 /** An open tree. */
 export interface Root {
-  /** Absolute, without symlinks and without a slash at its end. */
+  /** Absolute, without symlinks or trailing slash. */
   readonly path: string;
   readonly fd: posix.Fd;
-  /** Directories deep inside that stay open, by their rows in `table`, the last used one last. */
+  /** Deep directories to keep open, by row, most recently used last. */
   readonly places: Map<number, posix.Fd>;
   table?: Nodes;
 }
 
 /**
- * Bytes of a path that one system call gets; a directory stays open at the end of each such piece. So the
- * time to open something does not grow with its depth, however deep a tree is.
+ * Maximum bytes of a path per system call. A directory is kept open at the end of each such piece, so the time to open
+ * something does not grow with its depth.
  */
 const PIECE = 256;
 
-/** So many directories stay open. */
+/** Maximum number of directories kept open. */
 const MAX_PLACES = 64;
 
 /** Opens the directory that holds a tree. Close it with `closeRoot`. */
@@ -48,7 +48,7 @@ function closePlaces(root: Root): void {
   root.places.clear();
 }
 
-/** The error for a path that a system call refused. */
+/** The error for a system call that failed for a path. */
 export function cannotRead(path: string, errno: number): BuildError {
   const denied = Math.abs(errno) === posix.EACCES;
   return new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(errno)}`, {
@@ -56,20 +56,20 @@ export function cannotRead(path: string, errno: number): BuildError {
   });
 }
 
-/** The error for a tree that does not hold still. */
+/** The error for a file that changed during the build. */
 export function changed(nodes: Nodes, node: number): BuildError {
   return new BuildError(`Cannot read ${quote(pathOf(nodes, node))}: it changed during the build`, {
-    hint: "Build from a tree that nothing writes to",
+    hint: "Do not change the tree during a build",
   });
 }
 
-/** Opens a node by its path. @throws {BuildError} when it is gone, became a symlink, or may not be read. */
+/** Opens a node by path. @throws {BuildError} when it is missing, has become a symlink, or is unreadable. */
 export function openNode(root: Root, nodes: Nodes, node: number, flags: number): posix.Fd {
   if (root.table !== nodes) {
     closePlaces(root);
     root.table = nodes;
   }
-  // The way down from the nearest directory that is open.
+  // The path from the nearest open directory.
   const way: number[] = [];
   let at = node;
   for (; at !== 0 && (at === node || !root.places.has(at)); at = nodes.parent[at]!) way.push(at);
@@ -91,7 +91,7 @@ export function openNode(root: Root, nodes: Nodes, node: number, flags: number):
   throw cannotRead(pathOf(nodes, node), fd);
 }
 
-/** Names as a path of NUL-terminated bytes; that of the root is `.`. */
+/** Joins names to a NUL-terminated path; `.` for the root. */
 function joinNames(nodes: Nodes, piece: readonly number[]): Uint8Array<ArrayBuffer> {
   if (piece[0] === 0) return posix.cString(".");
   const path = new Uint8Array(piece.reduce((sum, node) => sum + nodes.nameLength[node]! + 1, 0));
@@ -122,7 +122,7 @@ function keepPlace(root: Root, node: number, fd: posix.Fd): void {
 const stat = new Uint8Array(256);
 const statView = new DataView(stat.buffer);
 
-/** Whether an open file is still what the walk found: the same inode, of the same size and age. */
+/** Whether an open file is still as the walk found it: the same inode, size and times. */
 export function isUnchanged(nodes: Nodes, node: number, fd: posix.Fd): boolean {
   return posix.statx(fd, stat) >= 0 &&
     statView.getUint32(posix.STATX.ino, true) === nodes.inoLow[node] &&
@@ -140,7 +140,7 @@ export function getNumber64(view: DataView, offset: number): number {
 /**
  * Reads `limit` bytes of a regular file from `offset` on, or as many as there are.
  *
- * @throws {BuildError} when it is not a regular file, may not be read, or changed since the walk.
+ * @throws {BuildError} when it is not a regular file, is unreadable, or has changed since the walk.
  */
 export function readFile(
   root: Root,
@@ -169,16 +169,16 @@ export function readFile(
 }
 
 /**
- * The path of a node for another program: no component below the root is a symlink.
+ * The path of a node, for other programs. No component below the root is a symlink.
  *
- * @throws {BuildError} when a name in it is not UTF-8, so that no argument could spell it.
+ * @throws {BuildError} when a name in it is not UTF-8, which cannot be passed as an argument.
  */
 export function realPath(root: Root, nodes: Nodes, node: number): string {
   const names: string[] = [];
   for (let at = node; at !== 0; at = nodes.parent[at]!) {
     const name = nameText(nodes, at);
     if (name === undefined) {
-      throw new BuildError(`Cannot name ${quote(pathOf(nodes, node))} to a program: it is not UTF-8`);
+      throw new BuildError(`Cannot pass ${quote(pathOf(nodes, node))} to a program: it is not UTF-8`);
     }
     names.push(name);
   }

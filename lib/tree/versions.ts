@@ -1,5 +1,5 @@
 /**
- * Comparison of version strings after the UAPI group's version format specification (UAPI.10), which
+ * Comparison of version strings according to the UAPI group's version format specification (UAPI.10), which
  * systemd-boot, `systemd-analyze compare-versions` and kernel-install follow.
  *
  * https://uapi-group.org/specifications/specs/version_format_specification/
@@ -7,15 +7,15 @@
  * @module
  */
 
-/** Characters that may stand in a version; all others only separate. */
+/** Matches everything but the characters that count in a version; anything else only separates. */
 const IGNORED = /^[^A-Za-z0-9~\-^.]+/;
 
-/** Returns a negative number when `a` is older than `b`, 0 when equal, a positive one when newer. */
+/** Returns a negative number if `a` is older than `b`, 0 if equal, a positive one if newer. */
 export function compareVersions(a: string, b: string): number {
   for (;;) {
     a = a.replace(IGNORED, "");
     b = b.replace(IGNORED, "");
-    // A tilde is older than anything, the end included; the other marks are older than what else may follow.
+    // A tilde is older than anything, even the end; the other marks are older than anything else that may follow.
     for (const mark of ["~", "-", "^", "."]) {
       if (a.startsWith(mark) !== b.startsWith(mark)) return a.startsWith(mark) ? -1 : 1;
       if (a.startsWith(mark)) [a, b] = [a.slice(1), b.slice(1)];
@@ -30,14 +30,14 @@ export function compareVersions(a: string, b: string): number {
   }
 }
 
-/** Compares runs of digits of any length; an empty one is older than zero. */
+/** Compares digit sequences of any length; an empty one is older than zero. */
 function compareNumbers(a: string, b: string): number {
   if (!a || !b) return a.length - b.length;
   const [x, y] = [BigInt(a), BigInt(b)];
   return x < y ? -1 : x > y ? 1 : 0;
 }
 
-/** Capital letters are older than small ones, as in ASCII; a prefix is older than the whole. */
+/** Upper-case letters are older than lower-case ones, as in ASCII; a prefix is older than the whole. */
 function compareLetters(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

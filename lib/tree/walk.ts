@@ -1,5 +1,5 @@
 /**
- * Reads a tree from the disk: one sorted walk that gives {@link Nodes}.
+ * Reads a tree from disk: one sorted walk that returns {@link Nodes}.
  *
  * @module
  */
@@ -16,10 +16,10 @@ import { cannotRead, changed, getNumber64, openNode, type Root } from "./root.ts
 import { isSwap, SWAP_HEADER_SIZE } from "./swap.ts";
 import { isKept, isValueKept, xattrKind, XATTRS } from "./xattrs.ts";
 
-/** A file up to this size has no more than four extents, so its blocks tell whether it has holes. */
+/** A file up to this size has at most four extents, so its block count tells whether it has holes. */
 const SURELY_DENSE = 4 * 4096;
 
-/** So many entries are read before the event loop gets a turn: some milliseconds. */
+/** Yield to the event loop after this many entries, which take a few milliseconds. */
 const ENTRIES_PER_TURN = 4096;
 
 /** `STATX_ATTR_MOUNT_ROOT`: something is mounted there. */
@@ -46,14 +46,14 @@ const encoder = new TextEncoder();
 const stat = new Uint8Array(256);
 const statView = new DataView(stat.buffer);
 
-/** Where the walk is: what it has, what it reuses, which inodes with several names it has seen. */
+/** The state of the walk: results, reused buffers, and known inodes with several names. */
 interface Walk {
   readonly root: Root;
   readonly notes: WalkNotes;
   readonly nodes: NodesBuilder;
   readonly entries: Uint8Array<ArrayBuffer>;
   readonly value: Uint8Array<ArrayBuffer>;
-  /** The path of the entry that xattrs are asked for; its first part stays while the directory does. */
+  /** A buffer for the path that xattrs are read from. Its first part is the same within a directory. */
   readonly path: Uint8Array<ArrayBuffer>;
   pathFor: posix.Fd;
   pathLength: number;
@@ -121,7 +121,7 @@ function readDirectory(state: Walk, fd: posix.Fd, directory: number): void {
   }
   const { bytes } = nodes;
   names.sort((a, b) => {
-    // The NUL behind each name ends the loop: two names of one directory always differ.
+    // The NUL after each name ends the loop: two names in one directory always differ.
     while (bytes[a] === bytes[b]) a++, b++;
     return bytes[a]! - bytes[b]!;
   });
@@ -136,7 +136,7 @@ function readDirectory(state: Walk, fd: posix.Fd, directory: number): void {
   }
 }
 
-/** Fills the row of one entry of an open directory. */
+/** Fills the row of an entry of an open directory. */
 function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Array<ArrayBuffer>): void {
   const { nodes } = state;
   const errno = posix.statxAt(directory, name, stat);
@@ -175,7 +175,7 @@ function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Ar
   }
   if (type === "symlink") readTarget(state, directory, node, name);
   readXattrs(state, directory, node, name);
-  // The blocks of a file include those of its xattrs and of a large extent tree, which can make up for holes.
+  // The block count of a file includes xattrs and the extent tree, which can make up for holes.
   const size = nodes.size[node]!;
   const mayHaveHoles = occupied < size || size > SURELY_DENSE || nodes.xattrsAt[node]! > 0;
   if (type === "file" && size > 0 && mayHaveHoles) readHoles(state, directory, node, name, occupied);
@@ -207,7 +207,7 @@ function coverMount({ nodes, notes }: Walk, node: number): void {
   notes.mounted.push(node);
 }
 
-/** Makes the row another name of an inode that was read before, if it is one. */
+/** If the inode has been read before, makes the row a hard link to it. */
 function linkToFirst({ nodes, inodes }: Walk, node: number): boolean {
   const at = posix.STATX;
   const device = `${statView.getUint32(at.devMajor, true)}:${statView.getUint32(at.devMinor, true)}`;
@@ -346,7 +346,7 @@ function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8A
     }
     const size = posix.getxattr(path, Uint8Array.from(xattr + "\0", (c) => c.charCodeAt(0)), value);
     if (size === -posix.ENODATA) {
-      // Linux shows these only to root, but some filesystems (Btrfs) list them for anybody. All others were there.
+      // Linux shows these only to root, but some filesystems (Btrfs) list them for everyone.
       if (xattr.startsWith("trusted.") && list().includes(xattr)) continue;
       throw changed(nodes, node);
     }
@@ -363,7 +363,7 @@ function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8A
   nodes.xattrsAt[node] = at;
 }
 
-/** Bytes as a string with one character each. */
+/** Bytes as a string with one character per byte. */
 function latin1(bytes: Uint8Array): string {
   let text = "";
   for (let at = 0; at < bytes.length; at += 4096) {

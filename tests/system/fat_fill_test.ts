@@ -370,7 +370,7 @@ Deno.test("Linux reads from a FAT boot partition what the tree has there, and wr
   }));
 
 Deno.test(
-  "fatFault() finds a boot sector, table or count that is not what was written",
+  "fatFault() finds a boot sector, table or count that is damaged",
   tools,
   () =>
     tempDir(async (dir) => {

@@ -213,7 +213,7 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
       { name: "text", kind: "usage", message: /neither a directory nor a tar archive$/ },
       { name: "empty", kind: "usage", message: /neither a directory nor a tar archive$/ },
       { name: "fifo", kind: "usage", message: /neither a directory nor a tar archive$/ },
-      { name: "oci", kind: "usage", message: /holds a container image, not a tree$/ },
+      { name: "oci", kind: "usage", message: /is a container image, not a tree$/ },
       { name: "cut", kind: "build", message: /^Cannot unpack "[^"]*\/cut": tar failed .*Unexpected EOF/ },
       ...["two", "two.gz", "hole", "noise"].map((name) => ({
         name,

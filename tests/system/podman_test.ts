@@ -277,7 +277,10 @@ Deno.test("Rootless podman makes images with the right owners", {
       await Deno.chmod(dir, 0o755);
       const { code, err } = await run(["--network=none", `--volume=${tree}:/input:ro`]);
       assert.equal(code, 2, err);
-      assert.match(err, /^\[E\] Cannot use the input "\/input": this container does not see its owners$/m);
+      assert.match(
+        err,
+        /^\[E\] Cannot use the input "\/input": its owners are not mapped into this container$/m,
+      );
       assert.match(err, /^\[E\] Without root, mount a container image/m);
     });
   });

@@ -60,7 +60,7 @@ Deno.test("checkVersion() refuses versions that are known to corrupt contents", 
   const printed = (version: string) => `mksquashfs version ${version} (2025/01/01)\n`;
   for (const version of ["4.7", "4.7.4"]) {
     assert.throws(() => checkVersion("mksquashfs", printed(version)), {
-      message: `Cannot use mksquashfs ${version}: it may write wrong contents`,
+      message: `Cannot use mksquashfs ${version}: it may corrupt contents`,
       hint: "Install 4.7.5 or later, or one before 4.7",
     });
   }
