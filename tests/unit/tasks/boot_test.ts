@@ -48,7 +48,7 @@ Deno.test.each([
   { args: ["--disk=floppy", "a"], message: /--disk=floppy\n.*nvme.*, virtio/ },
   { args: ["--snapshot=maybe", "a"], message: /--snapshot=maybe\n.*on, off/ },
   { args: ["--memory=1G", "a"], message: /--memory=1G\n.*MiB/ },
-  { args: ["--frob", "a"], message: /"--frob": there is no such flag\n.*--help shows/ },
+  { args: ["--frob", "a"], message: /"--frob": there is no such flag\n.*See --help/ },
   { args: ["missing.raw"], message: /missing\.raw".*no such file/ },
 ])("boot refuses $args", ({ args, message }) =>
   tempDir(async (dir) => {
