@@ -194,7 +194,7 @@ Deno.test("Raptor's container leaves nothing that Raptor would take for an image
         name: "a manifest that would be gone",
         env: { MANIFEST: "manifest.json" },
         code: 2,
-        message: /^\[E\] Cannot keep what would be written to "manifest\.json": it is gone/m,
+        message: /^\[E\] Cannot write to "manifest\.json": it would be lost/m,
       },
     ];
     for (const { name, code, message, ...call } of cases) {
