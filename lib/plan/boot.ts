@@ -119,7 +119,10 @@ function bootFindings(
   const hint = missing.length
     ? { hint: `${loaderAdvice(tree)}. If that is wanted, set BOOTLOADER=none` }
     : {};
-  return [...left, finding("no-boot", `The image boots ${boots}; the tree has ${lacks.join(" and ")}`, hint)];
+  return [
+    ...left,
+    finding("no-boot", `The image will boot ${boots}: the tree has ${lacks.join(" and ")}`, hint),
+  ];
 }
 
 const NO_KERNEL = "no kernel in /boot, on the ESP or in /usr/lib/modules";

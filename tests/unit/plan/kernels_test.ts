@@ -161,13 +161,13 @@ Deno.test("planDisk() says so when only one of two firmwares can start the tree'
   const only = plan([nostub], { FIRMWARE: "hybrid" });
   assert.match(
     warned(only)[1]!,
-    /^no-boot: The image boots through BIOS only; the tree has no kernel for UEFI/,
+    /^no-boot: The image will boot only through BIOS: the tree has no kernel for UEFI/,
   );
   assert.match(only.kernelOptions, /^root=UUID=/);
   const none = plan([nostub]);
   assert.match(
     warned(none)[1]!,
-    /^no-boot: The image boots in a container, but on no machine; the tree has no kernel for UEFI/,
+    /^no-boot: The image will boot only as a container: the tree has no kernel for UEFI/,
   );
   assert.deepEqual(warned(plan([nostub], { BOOTLOADER: "none" })), []);
 });

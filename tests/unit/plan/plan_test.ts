@@ -330,7 +330,7 @@ Deno.test("planDisk() warns of what is missing for a machine, unless that is wan
   assert.equal(plan.bootLoader, undefined);
   const [found] = warningsOf(plan.findings);
   assert.equal(found!.name, "no-boot");
-  assert.match(found!.message, /no machine; the tree has no kernel .* and no boot loader for UEFI$/);
+  assert.match(found!.message, /only as a container: the tree has no kernel .* and no boot loader for UEFI$/);
   assert.match(found!.hint, /^Add a boot loader to the tree: systemd-boot, .*set BOOTLOADER=none$/);
   assert.deepEqual(warningsOf(disk({ BOOTLOADER: "none" }, bare).findings), []);
 });
