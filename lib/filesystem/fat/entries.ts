@@ -53,7 +53,7 @@ export function fatEntries(selection: Selection, report: (found: Finding) => voi
     if (other) {
       throw cannotHold(
         path,
-        `it differs from ${quote(other.path)} only in case`,
+        `its name differs from ${quote(other.path)} only in case`,
         "Rename one of them in the tree",
       );
     }

@@ -163,12 +163,12 @@ Deno.test.each<{ name: string; list: NodeInput[]; message: string }>([
   {
     name: "case of a directory and a file",
     list: [{ path: "/boot/efi" }, { path: "/boot/EFI/b" }],
-    message: '"/efi".*: it differs from "/EFI" only in case',
+    message: '"/efi".*: its name differs from "/EFI" only in case',
   },
   {
     name: "case of files in directories",
     list: [{ path: "/boot/efi/a" }, { path: "/boot/EFI/A" }],
-    message: '"/EFI/a".*: it differs from "/EFI/A" only in case',
+    message: '"/EFI/a".*: its name differs from "/EFI/A" only in case',
   },
   { name: "colon", list: [{ path: "/boot/a:b" }], message: '"/a:b".*forbids' },
   { name: "wildcard", list: [{ path: "/boot/a*" }], message: "forbids" },
