@@ -32,7 +32,7 @@ interface FindingKind {
 export const FINDINGS = {
   "no-boot": {
     what: "no kernel, or no boot loader to start it",
-    means: "the image will boot only as a container",
+    means: "the image will not boot on a machine, at most as a container",
     hint: "If that is intended, set BOOTLOADER=none; otherwise add what is missing to the tree",
   },
   "root-mode": {

@@ -112,16 +112,16 @@ function bootFindings(
     return [...left, ...tree.kernels.flatMap((kernel) => kernelFindings(kernel, tree, known))];
   }
   const boots = bios?.kernels.length
-    ? "through BIOS only"
+    ? "boot only through BIOS"
     : findInit(whole.nodes)
-    ? "in a container, but on no machine"
-    : "on no machine";
+    ? "boot only as a container"
+    : "not boot";
   const hint = missing.length
     ? { hint: `${loaderAdvice(tree)}. If that is wanted, set BOOTLOADER=none` }
     : {};
   return [
     ...left,
-    finding("no-boot", `The image will boot ${boots}: the tree has ${lacks.join(" and ")}`, hint),
+    finding("no-boot", `The image will ${boots}: the tree has ${lacks.join(" and ")}`, hint),
   ];
 }
 
