@@ -33,7 +33,9 @@ Deno.test("copyModules() copies what grub-mkimage reads, and nothing through a l
   tempDir(async (dir) => {
     const grub = `${dir}/tree${GRUB_BIOS_DIRECTORY}`;
     await Deno.mkdir(grub, { recursive: true });
-    for (const name of ["boot.mod", "kernel.img", "boot.img", "fs.lst", "modinfo.sh", "x.img"]) {
+    for (
+      const name of ["boot.mod", "kernel.img", "boot.img", "diskboot.img", "fs.lst", "modinfo.sh", "x.img"]
+    ) {
       await Deno.writeTextFile(`${grub}/${name}`, name);
     }
     await Deno.symlink("/etc/passwd", `${grub}/link.mod`);
@@ -48,7 +50,7 @@ Deno.test("copyModules() copies what grub-mkimage reads, and nothing through a l
     };
     await copy(`${dir}/good`);
     const names = (await Array.fromAsync(Deno.readDir(`${dir}/good`))).map(({ name }) => name).sort();
-    assert.deepEqual(names, ["boot.img", "boot.mod", "kernel.img", "moddep.lst"]);
+    assert.deepEqual(names, ["boot.img", "boot.mod", "diskboot.img", "kernel.img", "moddep.lst"]);
     await Deno.writeTextFile(`${grub}/moddep.lst`, `boot: ${"../".repeat(20)}${dir.slice(1)}/fifo\n`);
     await assert.rejects(copy(`${dir}/bad`), /cannot be a module/);
   }));
