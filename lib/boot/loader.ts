@@ -133,7 +133,7 @@ export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies
   const copies: ExtraFile[] = [];
   const place = (path: string, name: string) => {
     const placed = onXbootldr(path, name);
-    copies.push(...placed.copies);
+    for (const copied of placed.copies) copies.push(copied);
     return placed.path;
   };
   const anyInitrd = tree.kernels.some((kernel) => !lacksInitrd(kernel));

@@ -54,7 +54,7 @@ function programsOf({ nodes }: Tree, directory: string): ExtraFile[] {
   const pending = [lookup(nodes, directory)!];
   const base = pathOf(nodes, pending[0]!);
   for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
-    pending.push(...children(nodes, node));
+    for (const child of children(nodes, node)) pending.push(child);
     const from = pathOf(nodes, node);
     if (typeOf(nodes, node) !== "file" || !isProgram(nodes, from)) continue;
     found.push({ path: from.slice(base.length), type: "copy", from });

@@ -180,6 +180,10 @@ export async function report(task: () => Promise<void>): Promise<number> {
       if (error.hint) log.fail(error.hint);
       return error.kind === "usage" ? 2 : 1;
     }
+    if (error instanceof Deno.errors.BrokenPipe) {
+      log.fail("Cannot write to stdout: nobody reads it any more");
+      return 1;
+    }
     if (error instanceof Error && "code" in error && ENVIRONMENT.includes(String(error.code))) {
       log.fail(error.message);
       return 1;

@@ -63,7 +63,12 @@ let status = "";
 function put(text: string): void {
   // One write per call: output of child processes must not end up within our lines.
   const bytes = encoder.encode(text);
-  for (let done = 0; done < bytes.length;) done += Deno.stderr.writeSync(bytes.subarray(done));
+  try {
+    for (let done = 0; done < bytes.length;) done += Deno.stderr.writeSync(bytes.subarray(done));
+  } catch (error) {
+    // Nobody reads the log any more: no reason to lose the image.
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
 }
 
 /** The log levels, each with its mark and style in text format. */

@@ -96,7 +96,7 @@ function enter(nodes: Nodes, root: Change, names: readonly Uint8Array<ArrayBuffe
       ? namesBelow(nodes, root.node!, resolve(nodes, parent!, targetBytes(nodes, at.node)))
       : undefined;
     if (linked) {
-      pending.push(...linked.reverse());
+      for (const entry of linked.reverse()) pending.push(entry);
       at = root;
     } else makeDirectory(nodes, at, name, undefined);
   }

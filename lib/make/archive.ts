@@ -35,6 +35,10 @@ export async function archiveOptions(path: string): Promise<string[] | undefined
   const head = new Uint8Array(TAR_BLOCK);
   using file = await Deno.open(path);
   const length = await file.read(head) ?? 0;
+  // What pzstd and seekable archives begin with: a frame that is skipped, of sixteen kinds (RFC 8878, section 3.1.2).
+  if ((head[0]! & 0xf0) === 0x50 && head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18) {
+    head.set(COMPRESSIONS.zstd.magic);
+  }
   for (const { magic, program } of Object.values(COMPRESSIONS)) {
     if (!magic.every((byte, index) => head[index] === byte)) continue;
     requirePrograms([program]);

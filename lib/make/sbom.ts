@@ -44,12 +44,14 @@ export function findInstalled(
   const packages: InstalledPackage[] = [];
   const seen = new Set<number>();
   for (const { paths, parse, ...row } of DATABASES) {
-    const found = paths.map((path) => lookup(nodes, path));
-    if ("directory" in row) found.push(...entriesIn(nodes, row.directory).map(({ node }) => node));
+    const listed = "directory" in row ? entriesIn(nodes, row.directory) : [];
+    const found = [...paths.map((path) => lookup(nodes, path)), ...listed.map(({ node }) => node)];
     for (const node of found) {
       if (node === undefined || typeOf(nodes, node) !== "file" || seen.has(node)) continue;
       seen.add(node);
-      packages.push(...parse(new TextDecoder().decode(readFile(root, nodes, node, { limit: LIMIT }))));
+      // One by one: as arguments of a single call they would have to fit on the stack.
+      const text = new TextDecoder().decode(readFile(root, nodes, node, { limit: LIMIT }));
+      for (const one of parse(text)) packages.push(one);
     }
   }
   const hasRpm = RPM.some((path) => countIn(nodes, path) > 0);

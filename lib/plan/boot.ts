@@ -22,9 +22,21 @@ import { kernelFindings } from "./kernels.ts";
 import type { Volume } from "./root.ts";
 import type { Settings } from "./settings.ts";
 
+/** COMMAND_LINE_SIZE without its NUL, on x86 (arch/x86/include/asm/setup.h) and arm64. */
+const COMMAND_LINE_LIMIT = 2047;
+
 /** The kernel command line: `root` says where the root is, then come the options of the tree and the setting. */
 export function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, root: readonly string[]): string {
-  return [...root, ...keptOptions(tree), ...kernelCmdline ? [kernelCmdline] : []].join(" ");
+  const options = [...root, ...keptOptions(tree), ...kernelCmdline ? [kernelCmdline] : []].join(" ");
+  const { length } = new TextEncoder().encode(options);
+  if (length <= COMMAND_LINE_LIMIT) return options;
+  throw new BuildError(
+    `Cannot use a kernel command line of ${length} bytes: kernels cut it off after ${COMMAND_LINE_LIMIT}`,
+    {
+      kind: "usage",
+      hint: "Shorten /etc/kernel/cmdline of the tree, or KERNEL_CMDLINE",
+    },
+  );
 }
 
 /** The boot loaders for UEFI and BIOS: their files, the filesystem of `/boot`, and the default kernel's command line. */

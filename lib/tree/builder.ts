@@ -179,7 +179,7 @@ export function buildNodes(list: readonly NodeInput[]): Nodes {
       byPath.set(input.path, node);
       if (input.linkTo !== undefined) links.push([node, input.linkTo]);
     }
-    pending.push(...below.filter(([, child]) => child.below.size > 0).reverse());
+    for (const entry of below.filter(([, child]) => child.below.size > 0).reverse()) pending.push(entry);
   }
   for (const [path, names] of Map.groupBy(links, ([, path]) => path)) {
     const other = byPath.get(path);

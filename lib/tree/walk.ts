@@ -4,6 +4,7 @@
  * @module
  */
 
+import { BuildError, quote } from "../core/error.ts";
 import { FILE_TYPES } from "../core/mode.ts";
 import { MiB, STAT_BLOCK } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
@@ -131,9 +132,24 @@ function readDirectory(state: Walk, fd: posix.Fd, directory: number): void {
     const node = addRow(nodes);
     nodes.parent[node] = directory;
     nodes.nameAt[node] = nameAt;
-    nodes.nameLength[node] = nodes.bytes.indexOf(0, nameAt) - nameAt;
+    const length = nodes.bytes.indexOf(0, nameAt) - nameAt;
+    if (length > MAX_NAME) throw tooLong(nodes, directory, nodes.bytes.subarray(nameAt, nameAt + length));
+    nodes.nameLength[node] = length;
     readEntry(state, fd, node, nodes.bytes.subarray(nameAt));
   }
+}
+
+/** Bytes of a name: NAME_MAX in linux/include/uapi/linux/limits.h. Some FUSE filesystems have longer ones. */
+const MAX_NAME = 255;
+
+function tooLong(nodes: Nodes, directory: number, name: Uint8Array): BuildError {
+  const start = new TextDecoder().decode(name.subarray(0, 40));
+  return new BuildError(
+    `Cannot store ${quote(`${start}…`)} in ${
+      quote(pathOf(nodes, directory))
+    }: its name has ${name.length} bytes`,
+    { hint: `At most ${MAX_NAME} bytes are possible in Linux' filesystems: rename it` },
+  );
 }
 
 /** Fills the row of an entry of an open directory. */

@@ -6,7 +6,6 @@
 
 import { BuildError, quote } from "../../core/error.ts";
 import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../../core/mode.ts";
-import { formatBytes } from "../../core/units.ts";
 import { compareNames, xattrsOf } from "../../tree/nodes.ts";
 import {
   addedOf,
@@ -164,7 +163,7 @@ function blocksOf(selection: Selection, entry: number): number {
         throw cannotStore(
           selection,
           entry,
-          `its ${formatBytes(size)} are more than ${formatBytes(MAX_FILE_SIZE)}`,
+          `its ${size} bytes are more than the ${MAX_FILE_SIZE} that a file can have`,
         );
       }
       const ranges = rangesOf(selection, entry, Math.ceil(size / BLOCK_SIZE));

@@ -84,3 +84,30 @@ Deno.test("a status line is drawn on a terminal only, below the log and within i
   const output = await runOnTerminal(script, { NO_COLOR: "1" });
   assert.equal(output, `\r\x1b[K${bar}\r\x1b[K[W] w\n${bar}\r\x1b[K`);
 });
+
+Deno.test("a reader that goes away ends neither the log nor a build, and is no bug", async () => {
+  const module = new URL("../../../lib/cli/cli.ts", import.meta.url).href;
+  const script = `import { print, report } from "${module}";
+    const code = await report(() => print("x".repeat(1_000_000)));
+    Deno.writeTextFileSync(Deno.args[0], String(code));`;
+  await tempDir(async (dir) => {
+    for (const [what, wanted] of [["2>&1 | true", "1"], ["2>log | true", "1"]]) {
+      const { code } = await new Deno.Command("sh", {
+        args: [
+          "-c",
+          `"$1" eval --quiet "$2" ${dir}/code ${what!.replace("log", `${dir}/log`)}`,
+          "sh",
+          Deno.execPath(),
+          script,
+        ],
+        cwd: new URL("../../..", import.meta.url).pathname,
+      }).output();
+      assert.equal(code, 0);
+      assert.equal(await Deno.readTextFile(`${dir}/code`), wanted);
+    }
+    assert.equal(
+      await Deno.readTextFile(`${dir}/log`),
+      "[E] Cannot write to stdout: nobody reads it any more\n",
+    );
+  });
+});

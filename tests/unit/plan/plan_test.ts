@@ -245,6 +245,16 @@ Deno.test("planDisk() writes /etc/fstab with our partitions and the tree's other
   );
 });
 
+Deno.test("planDisk() refuses a kernel command line that kernels would cut off", pure, () => {
+  const lengthOf = (kernelOptions: string) =>
+    disk({}, factsOf(DEBIAN, { kernelOptions })).kernelOptions.length;
+  const room = 2047 - lengthOf("x") + 1;
+  assert.equal(lengthOf("x".repeat(room)), 2047);
+  assert.throws(() => lengthOf("x".repeat(room + 1)), {
+    message: "Cannot use a kernel command line of 2048 bytes: kernels cut it off after 2047",
+  });
+});
+
 Deno.test("planDisk() completes the kernel command line, and keeps it for later kernels", pure, () => {
   const kernelOptions = "quiet root=UUID=1 console=ttyS0 ro rootfstype=btrfs rootflags=subvol=@ rw rootwait";
   const plan = disk({}, factsOf(DEBIAN, { kernelOptions, kernels: [kernel("6.12.48")] }));
