@@ -292,9 +292,6 @@ const ESSENTIAL_PACKAGES = [
   ...["libc-bin", "login", "mawk", "mount", "passwd", "sed", "tar", "util-linux"],
 ] as const;
 
-/** What units and devices may take before systemd gives up. */
-const PATIENCE = "[Manager]\nDefaultTimeoutStartSec=20min\nDefaultDeviceTimeoutSec=20min\n";
-
 export interface DebianOptions {
   readonly suite: Suite;
   /** For another than amd64 the tree is made without running anything of it, and has no initrd. */
@@ -312,6 +309,7 @@ export async function debianTree(
 ): Promise<string> {
   const report = await script("report.sh");
   const service = await script("report.service");
+  const patience = await script("patience.conf");
   // Debian 11 has systemd-boot in the package systemd.
   const loader = suite === "bullseye" ? [] : ["systemd-boot"];
   if (architecture === "arm64") loader.splice(0, loader.length, "systemd-boot-efi");
@@ -324,7 +322,7 @@ export async function debianTree(
     INITRD_MODULES,
     MASKED_UNITS,
     MMDEBSTRAP,
-    PATIENCE,
+    patience,
   };
   const name = ["debian", suite, architecture, ...include].join("-");
   return await cached(name, recipe, async (dir) => {
@@ -332,7 +330,12 @@ export async function debianTree(
       const unpacked = await unpack(suite, architecture, [...packages, ...ESSENTIAL_PACKAGES]);
       await quiet`cp --archive --reflink=auto ${unpacked}/. ${dir}`;
       await configure(dir);
-      return await addReport(dir, { report, service, console: ARCHITECTURES[architecture].console });
+      return await addReport(dir, {
+        report,
+        service,
+        patience,
+        console: ARCHITECTURES[architecture].console,
+      });
     }
     // Read by initramfs-tools when the kernel is configured. Without FSTYPE the initrd has no e2fsck.
     const initramfs = String.raw`--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" &&
@@ -340,7 +343,7 @@ export async function debianTree(
       printf '%s\n' ${INITRD_MODULES.join(" ")} >"$1/etc/initramfs-tools/modules"`;
     await quiet`mmdebstrap ${MMDEBSTRAP} --variant=minbase --include=${packages.join(",")} ${initramfs}
       ${suite} ${dir}`;
-    await addReport(dir, { report, service, console: ARCHITECTURES[architecture].console });
+    await addReport(dir, { report, service, patience, console: ARCHITECTURES[architecture].console });
   });
 }
 
@@ -361,7 +364,7 @@ async function configure(dir: string): Promise<void> {
 /** Makes a Debian tree report what it sees when it has booted. */
 async function addReport(
   dir: string,
-  { report, service, console }: { report: string; service: string; console: string },
+  { report, service, patience, console }: Record<"report" | "service" | "patience" | "console", string>,
 ): Promise<void> {
   const units = `${dir}/etc/systemd/system`;
   await Deno.mkdir(`${dir}/usr/local/sbin`, { recursive: true });
@@ -373,7 +376,7 @@ async function addReport(
   await text(`${dir}/etc/hostname`, "debian\n");
   // On a slow machine a disk may take longer than usual to be found.
   await Deno.mkdir(`${dir}/etc/systemd/system.conf.d`, { recursive: true });
-  await text(`${dir}/etc/systemd/system.conf.d/patience.conf`, PATIENCE);
+  await text(`${dir}/etc/systemd/system.conf.d/patience.conf`, patience);
   await Deno.mkdir(`${dir}/etc/kernel`, { recursive: true });
   await text(`${dir}/etc/kernel/cmdline`, `console=${console} panic=-1 quiet systemd.show_status=false\n`);
 }

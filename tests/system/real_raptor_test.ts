@@ -68,6 +68,7 @@ async function documented(): Promise<string> {
 const REPORTING = `
 COPY --chmod 0755 report.sh /usr/local/sbin/report
 COPY --chmod 0644 report.service /etc/systemd/system/report.service
+COPY --chmod 0644 patience.conf /etc/systemd/system.conf.d/patience.conf
 RUN systemctl enable report.service
 RUN systemctl mask serial-getty@.service console-getty.service systemd-firstboot.service
 `;
@@ -82,7 +83,7 @@ async function project(dir: string): Promise<void> {
   }
   const tree = await Deno.readTextFile(`${ROOT}examples/test.rapt`);
   await Deno.writeTextFile(`${dir}/test.rapt`, tree + REPORTING);
-  for (const name of ["report.sh", "report.service"]) {
+  for (const name of ["report.sh", "report.service", "patience.conf"]) {
     await Deno.copyFile(new URL(`../lab/trees/${name}`, import.meta.url), `${dir}/${name}`);
   }
   await Deno.writeTextFile(`${dir}/Raptor.toml`, await documented());
