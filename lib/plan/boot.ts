@@ -27,9 +27,13 @@ const COMMAND_LINE_LIMIT = 2047;
 
 /** The kernel command line: `root` says where the root is, then come the options of the tree and the setting. */
 export function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, root: readonly string[]): string {
-  const options = [...root, ...keptOptions(tree), ...kernelCmdline ? [kernelCmdline] : []].join(" ");
+  return [...root, ...keptOptions(tree), ...kernelCmdline ? [kernelCmdline] : []].join(" ");
+}
+
+/** @throws {BuildError} (usage) for a command line that kernels would cut off. */
+function requireShort(options: string): void {
   const { length } = new TextEncoder().encode(options);
-  if (length <= COMMAND_LINE_LIMIT) return options;
+  if (length <= COMMAND_LINE_LIMIT) return;
   throw new BuildError(
     `Cannot use a kernel command line of ${length} bytes: kernels cut it off after ${COMMAND_LINE_LIMIT}`,
     {
@@ -58,6 +62,7 @@ export function planBoot(settings: Settings, whole: Tree, context: BootContext) 
   const found = loader?.files(context);
   const menu = bios ? grubFiles(bios, context) : [];
   const kernelOptions = optionsFor(tree.kernels[0] ?? bios?.kernels[0] ?? { initrds: [] }, context);
+  [kernelOptions, ...whole.kernels.map((kernel) => optionsFor(kernel, context))].forEach(requireShort);
   if (!found && menu.length === 0) return { kernelOptions, boot: "vfat" as const, findings };
   const all = { ...found, esp: found?.esp ?? [], xbootldr: [...menu, ...found?.xbootldr ?? []] };
   return {

@@ -7,6 +7,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { setImmediate } from "node:timers";
 import { BuildError } from "../core/error.ts";
+import { type Patience, watchProgress } from "./watchdog.ts";
 
 /**
  * Time between SIGTERM and SIGKILL: a program that waits for a disk may not exit by itself. Less than the 10 seconds
@@ -88,9 +89,10 @@ interface Streams {
 }
 
 /**
- * Runs a program until it exits, or stops it when `stop` is aborted.
+ * Runs a program until it exits, or stops it when `stop` is aborted, or when it makes no progress for longer than
+ * `patience` allows.
  *
- * @returns its exit status, or the error if it could not be started.
+ * @returns its exit status, or the error if it could not be started or was stuck.
  */
 export async function runProcess(
   program: string,
@@ -98,6 +100,7 @@ export async function runProcess(
   env: Record<string, string>,
   { stdin, stdout, stderr }: Streams,
   stop: AbortSignal,
+  patience?: Patience,
 ): Promise<Deno.CommandStatus | Error> {
   let child: Deno.ChildProcess;
   try {
@@ -119,6 +122,13 @@ export async function runProcess(
     timers.push(setTimeout(() => kill(child, "SIGKILL"), GRACE_MS));
     child.status.then(() => timers.push(setTimeout(() => pipes.abort(), DRAIN_MS)));
   };
+  let stuck: Error | undefined;
+  const unwatch = patience && watchProgress(child.pid, patience, (what) => {
+    stuck = new BuildError(`${program} ${what}: it was ended, for it seems to be stuck`, {
+      hint: "Try again; if it happens again, its version may have a fault with this tree",
+    });
+    onStop();
+  });
   stop.addEventListener("abort", onStop, { once: true });
   if (stop.aborted) onStop();
   try {
@@ -128,12 +138,13 @@ export async function runProcess(
       drain(child.stdout, pipes.signal, stdout),
       drain(child.stderr, pipes.signal, stderr),
     ]);
-    return status;
+    return stuck ?? status;
   } catch (error) {
     // Handling its output failed, so there is no point in letting it finish.
     kill(child, "SIGKILL");
     throw error;
   } finally {
+    unwatch?.();
     stop.removeEventListener("abort", onStop);
     timers.forEach((timer) => clearTimeout(timer));
   }

@@ -10,6 +10,7 @@
 import { BuildError } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { compareNumerically } from "../core/units.ts";
+import type { Patience } from "./watchdog.ts";
 
 /**
  * What needs a program: `build`: the builders; `demo`: also `deno task demo` and `boot`; `test`: also the tests; `bench`:
@@ -30,6 +31,8 @@ interface Program {
   readonly version?: Version;
   /** Harmless lines on stderr, which are not logged. */
   readonly chatter?: RegExp;
+  /** How long it may make no progress, in seconds; {@link PATIENCE} for all others of the builders. */
+  readonly patience?: Patience;
 }
 
 interface Version {
@@ -42,6 +45,9 @@ interface Version {
   /** Versions that must not be used: from the first bad one to the one with the fix. */
   readonly broken?: { readonly from: string; readonly until: string; readonly why: string };
 }
+
+/** Generous: a slow disk, a busy machine and a slow compressor are no reason to end a build. */
+const PATIENCE: Patience = { idle: 900, busy: 3600 };
 
 export const PROGRAMS = {
   "sfdisk": {
@@ -88,6 +94,8 @@ export const PROGRAMS = {
     why: "to make erofs filesystems",
     // The first version that can fill a filesystem from a stream. Debian 12 has 1.5, Debian 13 has 1.8.
     version: { ask: "-V", tested: "1.8", required: "1.7" },
+    // Before 1.9.1, it reads the end of a stream that was cut off for ever.
+    patience: { idle: 900, busy: 900 },
   },
   "fsck.erofs": { purpose: "build", package: "erofs-utils", why: "to check erofs filesystems" },
   "veritysetup": {
@@ -239,6 +247,13 @@ export function packageHint(program: string): string | undefined {
   return `It is needed ${row.why}: run "deno task setup", or install the package ${
     [row.package].flat().join(" or ")
   }`;
+}
+
+/** How long a program may make no progress: only those that the builders run have a limit. */
+export function patienceWith(program: string): Patience | undefined {
+  if (!Object.hasOwn(PROGRAMS, program)) return undefined;
+  const { purpose, patience }: Program = PROGRAMS[program as ProgramName];
+  return purpose === "build" ? patience ?? PATIENCE : undefined;
 }
 
 /** Matches harmless lines on a program's stderr. */

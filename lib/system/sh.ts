@@ -21,7 +21,7 @@ import { BuildError, quote } from "../core/error.ts";
 import { LineSplitter } from "../core/lines.ts";
 import * as log from "../core/log.ts";
 import { runProcess, type Stdin, stopSignal } from "./process.ts";
-import { chatterOf, childEnvironment, packageHint } from "./programs.ts";
+import { chatterOf, childEnvironment, packageHint, patienceWith } from "./programs.ts";
 
 /** How many lines of stderr to quote in the error message of a failed program. */
 const TAIL_LINES = 8;
@@ -133,7 +133,8 @@ export class Command implements PromiseLike<void> {
     const command = parse(this.strings, this.words)
       .registerCommand("spawn", async ({ args: [program = "", ...args] }) => {
         const variables = { ...childEnvironment(), ...options.env };
-        ended = await runProcess(program, args, variables, { ...output.sinks, stdin: options.stdin }, stop);
+        const streams = { ...output.sinks, stdin: options.stdin };
+        ended = await runProcess(program, args, variables, streams, stop, patienceWith(program));
         return { code: ended instanceof Error ? 127 : ended.code };
       })
       .noThrow()
@@ -146,6 +147,7 @@ export class Command implements PromiseLike<void> {
     await command;
     stop.throwIfAborted();
     if (ended === undefined) throw new Error(`dax did not start ${quote(program)}`);
+    if (ended instanceof BuildError) throw ended;
     if (ended instanceof Error) throw cannotStart(program, ended);
     if (ended.signal) {
       throw new BuildError(`${program} was killed by ${ended.signal}${output.stderrTail}\n${line}`, {

@@ -380,7 +380,9 @@ Deno.test("openInput() leaves nothing behind when it is interrupted", {
     );
     const script = `
       import { openInput } from "${ROOT}lib/make/input.ts";
+      import { setVerbose } from "${ROOT}lib/core/log.ts";
       import { interrupt } from "${ROOT}lib/system/process.ts";
+      setVerbose(true);
       Deno.addSignalListener("SIGTERM", () => interrupt("SIGTERM"));
       try {
         await openInput("${dir}/archive", "${dir}/scratch");
