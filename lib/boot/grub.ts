@@ -10,7 +10,7 @@
 import type { ArchitectureName } from "../core/dps.ts";
 import { alignUp, KiB } from "../core/units.ts";
 import type { Recipe } from "../efi/recipes.ts";
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import { GRUB_MKCONFIG, grubOptions, grubSettings, optionWords } from "../tree/boot-texts.ts";
 import { readAssignments } from "../tree/assignments.ts";
 import type { EfiProgram } from "../tree/efi-programs.ts";

@@ -6,7 +6,7 @@
 
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.ts";
 import type { Finding } from "../core/findings.ts";
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import { findDevicetree } from "../tree/boot-texts.ts";
 import type { Recipe } from "../efi/recipes.ts";
 import type { Tree } from "../tree/inspect.ts";

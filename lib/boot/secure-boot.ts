@@ -6,7 +6,7 @@
 
 import { BuildError } from "../core/error.ts";
 import type { Signer } from "../efi/authenticode.ts";
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { children, lookup, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
 import { exists } from "../tree/query.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { firstFile } from "../tree/query.ts";
 import { copy, type EfiNames, programAt } from "./loader.ts";

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { comparableVersion } from "../tree/kernels.ts";
 import { firstFile } from "../tree/query.ts";

@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { typeOf } from "../tree/nodes.ts";
 import { optionWords } from "../tree/boot-texts.ts";

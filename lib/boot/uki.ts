@@ -8,7 +8,7 @@
  */
 
 import type { Recipe } from "../efi/recipes.ts";
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import type { Kernel } from "../tree/kernels.ts";
 import { firstFile } from "../tree/query.ts";

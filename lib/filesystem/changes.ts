@@ -10,7 +10,7 @@ import { FILE_TYPES, isDirectoryMode, PERMISSIONS_MASK } from "../core/mode.ts";
 import { recipeSize } from "../efi/recipes.ts";
 import { childNamed, nameBytes, type Nodes, resolve, targetBytes, typeOf } from "../tree/nodes.ts";
 import { directoryAt, fileAt } from "../tree/query.ts";
-import type { Contents, ExtraFile, ResolvedFile } from "./contents.ts";
+import type { Contents, ExtraFile, ResolvedFile } from "./entries.ts";
 
 /** How one path of the filesystem differs from the tree. There is one for each component of a changed path. */
 export interface Change {

@@ -8,44 +8,9 @@
  */
 
 import { isDirectoryMode } from "../core/mode.ts";
-import type { Recipe } from "../efi/recipes.ts";
 import { children, compareNames, nameBytes, type Nodes } from "../tree/nodes.ts";
+import type { Contents, ResolvedFile } from "./entries.ts";
 import { type Change, countChanges, key, planChanges } from "./changes.ts";
-
-/** Plain data. Paths in `omit` and `add` are relative to the root of the filesystem, not of the tree. */
-export interface Contents {
-  /** The directory of the tree that becomes the filesystem's root; absent: an empty root directory. */
-  readonly from?: string;
-  /** Paths to leave out with everything below; with a trailing slash, only what is below. Symlinks are not followed. */
-  readonly omit: readonly string[];
-  /** Rows of the tree to leave out wherever they are, with everything below. */
-  readonly without?: ReadonlySet<number>;
-  /** Entries to add to the subtree or replace. Missing parents are created (0755, root:root). */
-  readonly add: readonly ExtraFile[];
-}
-
-export type ExtraFile =
-  | { readonly path: string; readonly type: "directory"; readonly mode?: number }
-  | { readonly path: string; readonly type: "file"; readonly mode?: number; readonly text: string }
-  /** Made from files of the tree when the filesystem is made. */
-  | { readonly path: string; readonly type: "made"; readonly recipe: Recipe }
-  /** A file of the tree under another name. Symlinks in `from` are resolved inside the tree. */
-  | { readonly path: string; readonly type: "copy"; readonly from: string };
-
-/** An entry that is not in the tree, or not with these attributes or contents. */
-export interface ResolvedFile {
-  readonly name: Uint8Array<ArrayBuffer>;
-  /** Type and permissions, as `st_mode`. */
-  readonly mode: number;
-  /** The row it takes owner and xattrs from; without one, it belongs to root and has no xattrs. */
-  readonly attributesFrom: number | undefined;
-  /** The row it takes contents and modification time from. */
-  readonly contentsFrom: number | undefined;
-  /** The contents of a file that the plan wrote. */
-  readonly text: Uint8Array<ArrayBuffer> | undefined;
-  /** The recipe for the contents, and their size in bytes. */
-  readonly made?: { readonly recipe: Recipe; readonly size: number };
-}
 
 /** The entries of one filesystem, in the same order as {@link Nodes}: entry 0 is the root. */
 export interface Selection {

@@ -33,7 +33,7 @@ import {
 } from "./contents.ts";
 import { findLostFlags } from "./lost-flags.ts";
 import { ACL, type PaxOptions, permissionsIn } from "./pax-header.ts";
-import type { FilesystemPlan, FilesystemRequest, VersionNeed } from "./types.ts";
+import type { FilesystemPlan, FilesystemRequest, StreamPlan, VersionNeed } from "./types.ts";
 
 /** The limits of one of them. */
 export interface ReadOnlyFilesystem {
@@ -103,23 +103,6 @@ export const READ_ONLY = {
 } as const satisfies Record<string, ReadOnlyFilesystem>;
 
 export type ReadOnlyName = keyof typeof READ_ONLY;
-
-/** Everything that is needed to make one. */
-export interface StreamPlan {
-  readonly selection: Selection;
-  /** What to put into the stream. */
-  readonly pax: PaxOptions;
-  /** The program's arguments. */
-  readonly compression: readonly string[];
-  /** Seconds since 1970: the time of everything that the build makes. */
-  readonly time: number;
-  readonly uuid: string;
-  readonly label: string;
-  /** The number of inodes that its superblock must have. */
-  readonly inodes: number;
-  /** The root's attributes, for a program that does not read them from the stream. */
-  readonly root: { readonly mode: number; readonly uid: number; readonly gid: number; readonly time: number };
-}
 
 /** The longest path that the programs accept, including the NUL. */
 const PATH_MAX = 4096;

@@ -9,7 +9,8 @@ import type { ProgramName } from "../system/programs.ts";
 import type { Compression } from "./compression.ts";
 import type { Ext4Plan } from "./ext4/plan.ts";
 import type { FatEntry, FatGeometry } from "./fat/geometry.ts";
-import type { StreamPlan } from "./squashfs-erofs.ts";
+import type { Selection } from "./contents.ts";
+import type { PaxOptions } from "./pax-header.ts";
 
 /** The requirements for a filesystem. At most one of `size` and `free` is set; with neither, it is as small as possible. */
 export interface FilesystemRequest {
@@ -105,3 +106,20 @@ export type FilesystemPlan = {
 }[keyof Writers];
 
 export type FilesystemType = FilesystemPlan["type"];
+
+/** Everything that is needed to make a squashfs or an erofs. */
+export interface StreamPlan {
+  readonly selection: Selection;
+  /** What to put into the stream. */
+  readonly pax: PaxOptions;
+  /** The program's arguments. */
+  readonly compression: readonly string[];
+  /** Seconds since 1970: the time of everything that the build makes. */
+  readonly time: number;
+  readonly uuid: string;
+  readonly label: string;
+  /** The number of inodes that its superblock must have. */
+  readonly inodes: number;
+  /** The root's attributes, for a program that does not read them from the stream. */
+  readonly root: { readonly mode: number; readonly uid: number; readonly gid: number; readonly time: number };
+}

@@ -12,7 +12,7 @@ import { KiB } from "../core/units.ts";
 import { BLOCK_SIZE, INODE_SIZE } from "../filesystem/ext4/layout.ts";
 import type { Ext4Plan } from "../filesystem/ext4/plan.ts";
 import { FAT_ROOT_ENTRIES } from "../filesystem/fat/geometry.ts";
-import type { StreamPlan } from "../filesystem/squashfs-erofs.ts";
+import type { StreamPlan } from "../filesystem/types.ts";
 import type { FatPlan } from "../filesystem/types.ts";
 import type { Target } from "../image/target.ts";
 import { type ProgramName, PROGRAMS } from "../system/programs.ts";

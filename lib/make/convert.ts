@@ -23,7 +23,7 @@ import { compressQcow2 } from "../image/qcow2/compress.ts";
 import { copyPieces, wrapQcow2 } from "../image/qcow2/wrap.ts";
 import type { Plan } from "../plan/plan.ts";
 import * as commands from "./commands.ts";
-import type { BuildImage } from "./image.ts";
+import type { ImageInProgress } from "./types.ts";
 
 /** The functions that replace random numbers and times from qemu-img; the other formats have none. */
 const IDENTIFY: { readonly [F in FormatName]?: Identify } = {
@@ -38,7 +38,7 @@ const IDENTIFY: { readonly [F in FormatName]?: Identify } = {
  *
  * Afterwards, `image.raw` is the raw disk if the plan needs it.
  */
-export async function convert(plan: Plan, image: BuildImage): Promise<void> {
+export async function convert(plan: Plan, image: ImageInProgress): Promise<void> {
   const { format, size, seed, time, settings: { verify, manifest } } = plan;
   const output = image.output.path;
   const full = verify === "full";

@@ -21,25 +21,12 @@ import type { PlacedVolume, Plan } from "../plan/plan.ts";
 import { interrupted, stoppedBy, throwIfInterrupted } from "../system/process.ts";
 import type { ProgramName } from "../system/programs.ts";
 import type { OpenTree } from "../tree/inspect.ts";
-import type { Nodes } from "../tree/nodes.ts";
 import type { Root } from "../tree/root.ts";
 import * as commands from "./commands.ts";
 import { makeGrubBios, verifyGrubBios } from "./grub-bios.ts";
 import { withGrub } from "./grub-efi.ts";
-import type { BuildImage } from "./image.ts";
 import { EROFS, makeErofs, makeSquashfs, SQUASHFS, verifyStreamed } from "./squashfs-erofs.ts";
-
-/** What is needed to make a filesystem, besides its plan. */
-export interface MakeContext {
-  readonly root: Root;
-  readonly nodes: Nodes;
-  /** An empty directory for small files. */
-  readonly scratch: string;
-  /** Called with the bytes written so far. */
-  readonly onProgress: (done: number) => void;
-  /** Aborted when the build failed elsewhere or was interrupted. */
-  readonly signal: AbortSignal;
-}
+import type { ImageInProgress, MakeContext } from "./types.ts";
 
 /** How to make and check a filesystem. */
 interface Maker<Writer> {
@@ -145,7 +132,7 @@ export function programsOf(types: readonly FilesystemType[], full: boolean): Pro
  * Makes the filesystems of an image in parallel: programs make the small ones while our own code fills the large one.
  * If one fails, the others are stopped before the error is thrown.
  */
-export async function makeFilesystems(plan: Plan, tree: OpenTree, image: BuildImage): Promise<void> {
+export async function makeFilesystems(plan: Plan, tree: OpenTree, image: ImageInProgress): Promise<void> {
   await image.stage(plan);
   await makeVolumes(plan.partitions, tree, {
     place: (volume) => image.place(volume),
@@ -206,7 +193,7 @@ export async function makeVolumes(
 }
 
 /** Checks the finished filesystems again: a program may have written to the wrong place. */
-export async function verify(plan: Plan, image: BuildImage): Promise<void> {
+export async function verify(plan: Plan, image: ImageInProgress): Promise<void> {
   const full = plan.settings.verify === "full";
   if (full) log.step("Checking the filesystems");
   for (const volume of plan.partitions) {

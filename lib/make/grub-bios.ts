@@ -17,7 +17,7 @@ import { type Nodes, typeOf } from "../tree/nodes.ts";
 import { entriesIn } from "../tree/query.ts";
 import { readFile, type Root } from "../tree/root.ts";
 import * as commands from "./commands.ts";
-import type { MakeContext } from "./filesystems.ts";
+import type { MakeContext } from "./types.ts";
 
 /** Offsets in the boot sector: first sector of the program (8 bytes), drive (0xff: the one from BIOS), a jump. */
 const BOOT = { size: 440, kernel: 0x5c, drive: 0x64, jump: 0x66 } as const;

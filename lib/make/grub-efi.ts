@@ -8,7 +8,7 @@ import { BuildError } from "../core/error.ts";
 import type { Recipe } from "../efi/recipes.ts";
 import type { FatPlan } from "../filesystem/types.ts";
 import * as commands from "./commands.ts";
-import type { MakeContext } from "./filesystems.ts";
+import type { MakeContext } from "./types.ts";
 import { copyModules } from "./grub-bios.ts";
 
 /** A plan of which all contents are known: programs that grub-mkimage makes are texts in it. */

@@ -42,6 +42,7 @@ import { programsOf } from "./filesystems.ts";
 import { checkSideFiles, clearSideFiles, hashImage } from "./manifest.ts";
 import { checkNeeds, checkPrograms } from "./programs.ts";
 import { checkSectors } from "./table.ts";
+import type { ImageInProgress } from "./types.ts";
 import { removeVerity, verityDirectory } from "./verity.ts";
 
 /**
@@ -162,7 +163,7 @@ interface Opened {
 }
 
 /** An image that is being built. */
-export class BuildImage implements AsyncDisposable {
+export class BuildImage implements ImageInProgress, AsyncDisposable {
   output: Output;
   /** Versions of the programs. */
   readonly versions: ReadonlyMap<string, string>;

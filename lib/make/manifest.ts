@@ -22,8 +22,8 @@ import type { Plan } from "../plan/plan.ts";
 import { parametersOf, SETTINGS, type Settings } from "../plan/settings.ts";
 import { inspectFile } from "../system/files.ts";
 import type { OpenTree } from "../tree/inspect.ts";
-import type { BuildImage } from "./image.ts";
 import { findInstalled, spdxDocument } from "./sbom.ts";
+import type { ImageInProgress } from "./types.ts";
 
 const NAME = "raptor-builders";
 
@@ -80,7 +80,7 @@ export async function clearSideFiles(files: SideFiles): Promise<void> {
 }
 
 /** Writes the files that are asked for. */
-export async function writeSideFiles(plan: Plan, tree: OpenTree, image: BuildImage): Promise<void> {
+export async function writeSideFiles(plan: Plan, tree: OpenTree, image: ImageInProgress): Promise<void> {
   const { manifest, sbom } = plan.settings;
   if (manifest === undefined && sbom === undefined) return;
   log.step("Writing the metadata of the image");
@@ -97,7 +97,7 @@ async function writeJson(path: string, value: unknown): Promise<void> {
   await writeBeside(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
-async function statement(plan: Plan, { output, name, raw, versions }: BuildImage, sha256: string) {
+async function statement(plan: Plan, { output, name, raw, versions }: ImageInProgress, sha256: string) {
   const subject: Record<string, unknown>[] = [
     { name, digest: { sha256 }, annotations: { format: plan.format, size: imageSize(output.path) } },
   ];

@@ -12,8 +12,8 @@ import type { Measured } from "../plan/root.ts";
 import type { Settings } from "../plan/settings.ts";
 import type { OpenTree, Tree } from "../tree/inspect.ts";
 import { makeVolumes } from "./filesystems.ts";
-import type { BuildImage } from "./image.ts";
 import { makeVerity } from "./verity.ts";
+import type { ImageInProgress } from "./types.ts";
 
 /**
  * Returns the final plan. If the plan is preliminary, its root is made in a scratch file, hashed if requested, and
@@ -23,7 +23,7 @@ export async function measure<P extends Plan>(
   plan: P,
   planner: (settings: Settings, tree: Tree, measured?: Measured) => P,
   tree: OpenTree,
-  image: BuildImage,
+  image: ImageInProgress,
 ): Promise<P> {
   const volume = plan.partitions.find(({ filesystem }) => filesystem.estimate);
   if (!volume) return plan;

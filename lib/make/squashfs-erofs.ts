@@ -7,11 +7,12 @@
 import { BuildError } from "../core/error.ts";
 import { alignUp, compareNumerically } from "../core/units.ts";
 import { paxStream } from "../filesystem/pax.ts";
-import { READ_ONLY_BLOCK, type StreamPlan } from "../filesystem/squashfs-erofs.ts";
+import { READ_ONLY_BLOCK } from "../filesystem/squashfs-erofs.ts";
+import type { StreamPlan } from "../filesystem/types.ts";
 import { readTarget } from "../image/image.ts";
 import type { Target } from "../image/target.ts";
 import * as commands from "./commands.ts";
-import type { MakeContext } from "./filesystems.ts";
+import type { MakeContext } from "./types.ts";
 
 /** Offsets of the magic number and the counts in a superblock. */
 interface Superblock {

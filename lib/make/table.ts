@@ -15,10 +15,10 @@ import { imageSize, openImageFile, readImage } from "../image/image.ts";
 import { writeAt } from "../image/writer.ts";
 import type { DiskPlan } from "../plan/plan.ts";
 import * as commands from "./commands.ts";
-import type { BuildImage } from "./image.ts";
+import type { ImageInProgress } from "./types.ts";
 
 /** Writes and checks the partition table. This comes last: without a table, nothing mistakes half an image for a disk. */
-export async function partition(plan: DiskPlan, image: BuildImage): Promise<void> {
+export async function partition(plan: DiskPlan, image: ImageInProgress): Promise<void> {
   const { id, partitions, sectorSize, size } = plan;
   log.step("Writing and checking the partition table");
   const table = { id, entries: partitions };

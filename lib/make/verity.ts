@@ -16,7 +16,7 @@ import type { PartPlan } from "../plan/plan.ts";
 import type { Made, Measured } from "../plan/root.ts";
 import type { VerityPlan } from "../plan/verity.ts";
 import * as commands from "./commands.ts";
-import type { BuildImage } from "./image.ts";
+import type { ImageInProgress } from "./types.ts";
 
 /**
  * Makes the hashes of `data` in files of the directory `scratch`.
@@ -44,7 +44,7 @@ function pathBeside(directory: string, name: string): string {
 }
 
 /** Where the hashes of an image without partitions go: next to the image, unless the plan says otherwise. */
-export function verityDirectory({ verity }: PartPlan, { output }: Pick<BuildImage, "output">): string {
+export function verityDirectory({ verity }: PartPlan, { output }: Pick<ImageInProgress, "output">): string {
   return verity?.directory ?? dirname(output.path);
 }
 
@@ -70,7 +70,10 @@ export async function removeVerity(directory: string, name: string): Promise<voi
  *
  * @throws {BuildError} when the directory is not writable.
  */
-export async function writeVerity(plan: PartPlan, image: Pick<BuildImage, "output" | "name">): Promise<void> {
+export async function writeVerity(
+  plan: PartPlan,
+  image: Pick<ImageInProgress, "output" | "name">,
+): Promise<void> {
   const { hashes: made } = plan;
   if (!made) return;
   const directory = verityDirectory(plan, image);

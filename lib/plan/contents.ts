@@ -10,7 +10,7 @@ import { defaultEntry } from "../boot/systemd-boot.ts";
 import { foreignEntries } from "../boot/tree-esp.ts";
 import { BuildError } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
-import type { Contents, ExtraFile } from "../filesystem/contents.ts";
+import type { Contents, ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
 import { countIn, directoryAt, entriesIn, exists, namesIn } from "../tree/query.ts";

@@ -9,7 +9,7 @@
  */
 
 import { file } from "../boot/loader.ts";
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { countIn, firstFile } from "../tree/query.ts";
 

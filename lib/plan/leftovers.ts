@@ -9,7 +9,7 @@
  */
 
 import { type Finding, finding, type FindingName, listPaths } from "../core/findings.ts";
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { childNamed, lookup, nameBytes, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
 import { entriesIn, exists, matching } from "../tree/query.ts";

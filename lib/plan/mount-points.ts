@@ -5,7 +5,7 @@
  */
 
 import { type Finding, finding } from "../core/findings.ts";
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Nodes } from "../tree/nodes.ts";
 import { exists } from "../tree/query.ts";
 

@@ -7,7 +7,7 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
-import type { ExtraFile } from "../filesystem/contents.ts";
+import type { ExtraFile } from "../filesystem/entries.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { directoryAt, exists, namesIn } from "../tree/query.ts";

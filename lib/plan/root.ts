@@ -11,7 +11,8 @@
 import { BuildError, quote } from "../core/error.ts";
 import { alignUp, formatBytes, MiB } from "../core/units.ts";
 import { compressionArgs } from "../filesystem/compression.ts";
-import { type Contents, select, type Selection } from "../filesystem/contents.ts";
+import { select, type Selection } from "../filesystem/contents.ts";
+import type { Contents } from "../filesystem/entries.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { READ_ONLY_BLOCK } from "../filesystem/squashfs-erofs.ts";
 import type { FilesystemPlan, FilesystemRequest } from "../filesystem/types.ts";

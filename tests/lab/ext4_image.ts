@@ -5,7 +5,8 @@
  */
 
 import * as assert from "node:assert/strict";
-import { type Contents, select } from "../../lib/filesystem/contents.ts";
+import { select } from "../../lib/filesystem/contents.ts";
+import type { Contents } from "../../lib/filesystem/entries.ts";
 import { type Ext4Plan, type Ext4Request, planExt4 } from "../../lib/filesystem/ext4/plan.ts";
 import { makeExt4 } from "../../lib/make/filesystems.ts";
 import { closeRoot, openRoot } from "../../lib/tree/root.ts";

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { deriveUuid } from "../../lib/core/identity.ts";
 import { MiB } from "../../lib/core/units.ts";
-import { type Contents, select } from "../../lib/filesystem/contents.ts";
+import { select } from "../../lib/filesystem/contents.ts";
+import type { Contents } from "../../lib/filesystem/entries.ts";
 import { type FilesystemName, FILESYSTEMS } from "../../lib/filesystem/filesystems.ts";
 import type { FilesystemRequest } from "../../lib/filesystem/types.ts";
 import { makerOf, MAKERS } from "../../lib/make/filesystems.ts";

@@ -14,10 +14,10 @@ import {
   entryPath,
   modeOf,
   nameOf,
-  type ResolvedFile,
   type Selection,
   sizeOf,
 } from "../contents.ts";
+import type { ResolvedFile } from "../entries.ts";
 import { planDirectory } from "./directory.ts";
 import { placeFile, type Placement, skip, type Space, takeBlock } from "./extents.ts";
 import type { HashSeed } from "./hash.ts";

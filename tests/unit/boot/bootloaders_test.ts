@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { BOOT_LOADER_CHOICES, type BootLoaderName, BOOTLOADERS } from "../../../lib/boot/bootloaders.ts";
 import { type BootFiles, firmwareOf, type FoundLoader } from "../../../lib/boot/loader.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../../../lib/core/dps.ts";
-import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
+import type { ExtraFile } from "../../../lib/filesystem/entries.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
 import { lookup, typeOf } from "../../../lib/tree/nodes.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { BOOTLOADERS, chooseLoader } from "../../../lib/boot/bootloaders.ts";
 import { grubDefaults, quoteGrub, splitOptions } from "../../../lib/boot/grub.ts";
-import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
+import type { ExtraFile } from "../../../lib/filesystem/entries.ts";
 import { buildNodes } from "../../../lib/tree/builder.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
 import { programs } from "../../lab/facts.ts";

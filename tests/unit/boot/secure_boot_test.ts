@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { chooseLoader } from "../../../lib/boot/bootloaders.ts";
 import { signFiles } from "../../../lib/boot/secure-boot.ts";
 import { readPe } from "../../../lib/efi/pe.ts";
-import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
+import type { ExtraFile } from "../../../lib/filesystem/entries.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
 import { factsOf, kernel, LOADER, programs } from "../../lab/facts.ts";
 

@@ -1,13 +1,7 @@
 import * as assert from "node:assert/strict";
 import { BuildError } from "../../../lib/core/error.ts";
-import {
-  type Contents,
-  entryPath,
-  modeOf,
-  select,
-  type Selection,
-  sizeOf,
-} from "../../../lib/filesystem/contents.ts";
+import { entryPath, modeOf, select, type Selection, sizeOf } from "../../../lib/filesystem/contents.ts";
+import type { Contents } from "../../../lib/filesystem/entries.ts";
 import { buildNodes } from "../../../lib/tree/builder.ts";
 
 const TREE = buildNodes([

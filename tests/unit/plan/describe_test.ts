@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { FINDINGS } from "../../../lib/core/findings.ts";
 import { renderTable } from "../../../lib/core/table.ts";
 import { MiB } from "../../../lib/core/units.ts";
-import type { ExtraFile } from "../../../lib/filesystem/contents.ts";
+import type { ExtraFile } from "../../../lib/filesystem/entries.ts";
 import { plainPlan, renderPlan } from "../../../lib/plan/describe.ts";
 import { type PartitionPlan, planDisk, planPart } from "../../../lib/plan/plan.ts";
 import { DEBIAN, factsOf, kernel, NEWEST, settingsOf } from "../../lab/facts.ts";

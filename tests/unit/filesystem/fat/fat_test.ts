@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../../../../lib/core/error.ts";
 import { GiB, MiB } from "../../../../lib/core/units.ts";
-import { type Contents, select } from "../../../../lib/filesystem/contents.ts";
+import { select } from "../../../../lib/filesystem/contents.ts";
+import type { Contents } from "../../../../lib/filesystem/entries.ts";
 import { fatEntries } from "../../../../lib/filesystem/fat/entries.ts";
 import {
   FAT_ROOT_ENTRIES,
