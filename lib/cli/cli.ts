@@ -281,7 +281,7 @@ function checkName(name: string, format: Settings["outputFormat"], isStrict: boo
   if (!wrong) return;
   const { problem, hint } = wrong;
   if (isStrict) throw new BuildError(`Cannot write ${quote(name)}: ${problem}`, { kind: "usage", hint });
-  log.warn(`${quote(name)} will hold another format: ${problem}`);
+  log.warn(`The name ${quote(name)} does not match the format: ${problem}`);
   log.warn(hint);
 }
 

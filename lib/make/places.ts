@@ -83,7 +83,7 @@ export async function checkOutside(
 
 function inTree(place: Place, path?: string): BuildError {
   const where = path === undefined || path === "/" ? "" : `: there it is, or is in, ${quote(path)}`;
-  return refuse(place, `it lies in the tree that the image is made from${where}`, "Name a file elsewhere");
+  return refuse(place, `it is inside the tree that the image is made from${where}`, "Name a file elsewhere");
 }
 
 function refuse({ what, path }: Place, reason: string, hint: string): BuildError {

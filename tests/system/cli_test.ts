@@ -374,7 +374,10 @@ Deno.test("the name of a mounted output chooses no format, and a warning says wh
     }).output();
     const log = new TextDecoder().decode(stderr);
     assert.equal(code, 0, log);
-    assert.match(log, /^\[W\] "outside\.qcow2" will hold another format: \.qcow2 means qcow2, not raw$/m);
+    assert.match(
+      log,
+      /^\[W\] The name "outside\.qcow2" does not match the format: \.qcow2 means qcow2, not raw$/m,
+    );
     assert.match(log, /^\[\|\] part-image: raw, /m);
     assert.equal((await Deno.readFile(`${dir}/outside.qcow2`)).subarray(0x438, 0x43a).toHex(), "53ef");
   }));

@@ -78,7 +78,7 @@ Deno.test("checkOutside() finds what lies in the tree, or is a file of it by ano
       ];
       for (const name of inside) {
         const check = checkOutside([{ what: "SBOM", path: `${dir}/${name}` }], open);
-        await assert.rejects(check, isUsage(/^Cannot write SBOM ".*": it lies in the tree/));
+        await assert.rejects(check, isUsage(/^Cannot write SBOM ".*": it is inside the tree/));
       }
       for (const name of ["tree.img", "file", "new", "tree/../new"]) {
         await checkOutside([{ what: "SBOM", path: `${dir}/${name}` }], open);
