@@ -33,6 +33,7 @@ import {
   freeSpace,
   fullDirectory,
   openScratch,
+  requireFileSize,
   requireSpace,
   type Scratch,
   scratchParent,
@@ -111,13 +112,19 @@ function programsFor({ builder, partitions, format, verity, settings }: Plan): P
 
 /** A preliminary plan does not know its size yet. */
 function checkFor(path: string, plan: Plan): Promise<Output> {
-  const isPreliminary = plan.partitions.some(({ filesystem }) => filesystem.estimate);
-  return checkOutput(path, { size: isPreliminary ? 0 : plan.size, format: plan.format });
+  return checkOutput(path, { size: certainSize(plan), format: plan.format });
+}
+
+/** The size of the disk in bytes, as far as it is certain. */
+function certainSize({ partitions, size }: Pick<Plan, "partitions" | "size">): number {
+  return partitions.some(({ filesystem }) => filesystem.estimate) ? 0 : size;
 }
 
 /** Checks that there is space for what will certainly be written. The output's old contents count as free space. */
-function checkSpace({ partitions, format }: Pick<Plan, "partitions" | "format">, output: Output): void {
+function checkSpace(plan: Pick<Plan, "partitions" | "format" | "size">, output: Output): void {
+  const { partitions, format } = plan;
   const { strategy } = formatOf(format);
+  if (strategy !== "direct" || !output.isDevice) requireFileSize(certainSize(plan));
   const total = partitions.reduce((sum, volume) => sum + certainBytes(volume), 0);
   // The largest filesystem is made in the output.
   const wrapped = total - certainBytes(largest(partitions));

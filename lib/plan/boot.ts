@@ -135,7 +135,7 @@ function bootFindings(
     ? "boot only as a container"
     : "not boot";
   const hint = missing.length
-    ? { hint: `${loaderAdvice(tree)}. If that is wanted, set BOOTLOADER=none` }
+    ? { hint: `${loaderAdvice(tree)}. If a container is all you want, set BOOTLOADER=none` }
     : {};
   return [
     ...left,

@@ -7,8 +7,7 @@
  */
 
 import { basename } from "node:path";
-import { KiB } from "../core/units.ts";
-import * as posix from "./posix.ts";
+import { readProc } from "./proc.ts";
 
 /** One mount. */
 export interface Mount {
@@ -25,20 +24,7 @@ const VOLATILE = ["tmpfs", "ramfs", "devtmpfs", "proc", "sysfs"];
 
 /** Reads the mounts, in the order in which they cover each other; none if the list cannot be read. */
 export function readMounts(): Mount[] {
-  // Uses libc: Deno does not read /proc without --allow-all.
-  const fd = posix.open(posix.cString("/proc/self/mountinfo"), posix.OPEN.read);
-  if (fd < 0) return [];
-  const decoder = new TextDecoder();
-  const piece = new Uint8Array(64 * KiB);
-  let text = "";
-  try {
-    for (let at = 0, got: number; (got = posix.pread(fd, piece, at)) > 0; at += got) {
-      text += decoder.decode(piece.subarray(0, got), { stream: true });
-    }
-  } finally {
-    posix.close(fd);
-  }
-  return parseMounts(text + decoder.decode());
+  return parseMounts(readProc("/proc/self/mountinfo") ?? "");
 }
 
 /** Parses the text of `/proc/self/mountinfo`. */

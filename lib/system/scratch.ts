@@ -9,6 +9,7 @@ import * as log from "../core/log.ts";
 import { formatBytes, MiB } from "../core/units.ts";
 import { type GuardedOutput, startGuard } from "./guard.ts";
 import * as posix from "./posix.ts";
+import { readProc } from "./proc.ts";
 
 /** A temporary directory. `await using` removes it with its contents. */
 export interface Scratch extends AsyncDisposable {
@@ -68,6 +69,23 @@ export function requireSpace(directory: string, needed: number, what: string, hi
   throw new BuildError(
     `Cannot ${what}: it needs ${formatBytes(needed)}, and ${quote(directory)} has ${formatBytes(free)} left`,
     { hint },
+  );
+}
+
+/**
+ * Checks that a file may become as large as `size` bytes. The kernel kills a process that writes beyond RLIMIT_FSIZE
+ * (setrlimit(2)) with SIGXFSZ.
+ *
+ * @throws {BuildError} naming both sizes.
+ */
+export function requireFileSize(size: number): void {
+  const limit = /^Max file size +(\d+)/m.exec(readProc("/proc/self/limits") ?? "")?.[1];
+  if (limit === undefined || size <= Number(limit)) return;
+  throw new BuildError(
+    `Cannot write a file of ${formatBytes(size)}: the limit for this process is ${
+      formatBytes(Number(limit))
+    }`,
+    { hint: "Raise it (ulimit -f unlimited)" },
   );
 }
 

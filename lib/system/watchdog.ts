@@ -4,7 +4,7 @@
  * @module
  */
 
-import * as posix from "./posix.ts";
+import { readProc } from "./proc.ts";
 
 /** How long a program may go without progress, in seconds. */
 export interface Patience {
@@ -77,17 +77,4 @@ function activityOf(pid: number): Activity | undefined {
     bytes: sum([...io.matchAll(/^[rw]char: (\d+)$/gm)].map(([, value]) => value)),
     cpu: sum(fields.slice(11, 13)),
   };
-}
-
-/** Through libc, since Deno opens nothing in `/proc` without all permissions. */
-function readProc(path: string): string | undefined {
-  const fd = posix.open(posix.cString(path), posix.OPEN.read);
-  if (fd < 0) return undefined;
-  try {
-    const buffer = new Uint8Array(4096);
-    const length = posix.pread(fd, buffer, 0);
-    return length < 0 ? undefined : new TextDecoder().decode(buffer.subarray(0, length));
-  } finally {
-    posix.close(fd);
-  }
 }

@@ -375,6 +375,36 @@ Deno.test("a full disk is found before the build, and nothing is left when it fi
   await showOutcomes(t, outcomes);
 });
 
+Deno.test("an image that is larger than files may be here is refused before anything is written", {
+  ignore,
+}, async () => {
+  const tree = await tinyTree();
+  for (const { builder, env } of BUILDS) {
+    await tempDir(async (dir) => {
+      const output = `${dir}/image`;
+      const script = 'ulimit -f 1024 && exec "$@"';
+      const command = [
+        Deno.execPath(),
+        "run",
+        "-A",
+        new URL("../../builders/mod.ts", import.meta.url).pathname,
+        builder,
+      ];
+      const { code, stderr } = await new Deno.Command("bash", {
+        args: ["-c", script, "bash", ...command, "--input", tree, "--output", output],
+        env: { ...env, NO_COLOR: "1" },
+      }).output();
+      const text = new TextDecoder().decode(stderr);
+      assert.equal(code, 1, text);
+      assert.match(
+        text,
+        /^\[E\] Cannot write a file of .*: the limit for this process is 1 MiB\n.*ulimit -f/m,
+      );
+      await assert.rejects(Deno.stat(output), Deno.errors.NotFound);
+    });
+  }
+});
+
 Deno.test("an output that held an older, larger image is the same image as in a new file, and sparse", {
   ignore,
 }, async () => {
