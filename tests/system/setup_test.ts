@@ -155,32 +155,45 @@ mount -t proc proc "$1/proc"
 mount --rbind /dev "$1/dev"
 exec chroot "$@"`;
 
-Deno.test("setup makes a fresh Debian 12 ready to build", {
-  ignore: unprivileged() || missing("mmdebstrap", "unshare", "chroot"),
-}, () =>
-  tempDir(async (dir) => {
-    const fresh = await cached("fresh-bookworm", { version: 1 }, async (tree) => {
-      await quiet`mmdebstrap --quiet --variant=minbase --mode=root bookworm ${tree}`;
-    });
-    const machine = await copyTree(fresh, `${dir}/machine`);
-    await quiet`cp ${Deno.execPath()} ${machine}/usr/bin/deno`;
-    await quiet`cp --dereference /etc/resolv.conf /etc/hosts ${machine}/etc/`;
-    const { npmCache } = JSON.parse(await quiet`${Deno.execPath()} info --json`);
-    await quiet`mkdir -p ${machine}/root/.cache/deno ${machine}/project`;
-    await quiet`cp -r ${npmCache} ${machine}/root/.cache/deno/npm`;
-    await quiet`cp -r ${PROJECT}lib ${PROJECT}tasks ${PROJECT}deno.json ${PROJECT}deno.lock ${machine}/project`;
-    const run = async (...command: string[]) => {
-      const environment = ["HOME=/root", "PATH=/usr/bin:/bin", "NO_COLOR=1"];
-      const output = await new Deno.Command("unshare", {
-        args: ["--mount", "sh", "-c", ENTER, "enter", machine, "env", "-i", ...environment, ...command],
-      }).output();
-      return { code: output.code, stderr: new TextDecoder().decode(output.stderr) };
-    };
-    const setUp = ["deno", ...FLAGS, "/project/tasks/setup.ts"];
-    const first = await run(...setUp, "--for", "build");
-    assert.equal(first.code, 0, first.stderr);
-    assert.match(first.stderr, /Installing .*dosfstools/);
-    assert.deepEqual(await run(...setUp, "--for", "build"), { code: 0, stderr: "" });
-    // Also where a user's PATH lacks /usr/sbin, as above.
-    assert.equal((await run("/usr/sbin/mke2fs", "-V")).code, 0);
-  }));
+for (const [suite, release] of [["bookworm", 12], ["trixie", 13]] as const) {
+  Deno.test(`setup makes a fresh Debian ${release} ready to build, and the unit tests pass there`, {
+    ignore: unprivileged() || missing("mmdebstrap", "unshare", "chroot"),
+  }, () =>
+    tempDir(async (dir) => {
+      const fresh = await cached(`fresh-${suite}`, { version: 1 }, async (tree) => {
+        await quiet`mmdebstrap --quiet --variant=minbase --mode=root ${suite} ${tree}`;
+      });
+      const machine = await copyTree(fresh, `${dir}/machine`);
+      await quiet`cp ${Deno.execPath()} ${machine}/usr/bin/deno`;
+      await quiet`cp --dereference /etc/resolv.conf /etc/hosts ${machine}/etc/`;
+      const { npmCache } = JSON.parse(await quiet`${Deno.execPath()} info --json`);
+      await quiet`mkdir -p ${machine}/root/.cache/deno ${machine}/project`;
+      await quiet`cp -r ${npmCache} ${machine}/root/.cache/deno/npm`;
+      const names = (await Array.fromAsync(Deno.readDir(PROJECT))).map(({ name }) => name);
+      await quiet`cp -r ${
+        names.filter((name) => name !== ".git").map((name) => PROJECT + name)
+      } ${machine}/project`;
+      const run = async (...command: string[]) => {
+        const environment = ["HOME=/root", "PATH=/usr/bin:/bin", "NO_COLOR=1"];
+        const output = await new Deno.Command("unshare", {
+          args: ["--mount", "sh", "-c", ENTER, "enter", machine, "env", "-i", ...environment, ...command],
+        }).output();
+        const [stdout, stderr] = [output.stdout, output.stderr].map((bytes) =>
+          new TextDecoder().decode(bytes)
+        );
+        return { code: output.code, stdout: stdout!, stderr: stderr! };
+      };
+      const setUp = ["deno", ...FLAGS, "/project/tasks/setup.ts"];
+      const first = await run(...setUp, "--for", "build");
+      assert.equal(first.code, 0, first.stderr);
+      assert.match(first.stderr, /Installing .*dosfstools/);
+      assert.deepEqual(await run(...setUp, "--for", "build"), { code: 0, stdout: "", stderr: "" });
+      // Also where a user's PATH lacks /usr/sbin, as above.
+      assert.equal((await run("/usr/sbin/mke2fs", "-V")).code, 0);
+      const build = "task --quiet --cwd /project build part-image --input /etc --output /part.img";
+      const built = await run("deno", ...build.split(" "));
+      assert.equal(built.code, 0, built.stderr);
+      const tests = await run("deno", "task", "--quiet", "--cwd", "/project", "test:unit");
+      assert.equal(tests.code, 0, tests.stdout.slice(-4000));
+    }));
+}
