@@ -1,5 +1,5 @@
 /**
- * The boot loaders: one row each says whether the tree has what it takes, and which files it puts where.
+ * The boot loaders, one row each: whether the tree has what it needs, and which files go where.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { findUki } from "./uki.ts";
 
 interface BootLoader {
   readonly summary: string;
-  /** What would be installed, or, as a string, what is missing for it. */
+  /** What would be installed, or what is missing for it, as a string. */
   readonly find: (tree: Tree) => FoundLoader | string;
 }
 
@@ -51,12 +51,12 @@ export type BootLoaderChoice = (typeof BOOT_LOADER_CHOICES)[number];
 export type ChosenLoader = FoundLoader & { readonly name: BootLoaderName };
 
 /**
- * The loader to install. `auto` takes one that the tree brings on its ESP, else the first that is signed for
+ * The loader to install. `auto` takes one that is already on the tree's ESP, else the first that is signed for
  * Secure Boot, else the first.
  *
- * @returns as a list what is missing when there is none, for a warning.
- * @throws {BuildError} (usage) when the one that was asked for cannot be installed, or firmware would start one of the
- * tree that does not boot the image, and there is none to replace it.
+ * @returns the list of what is missing when there is none, for a warning.
+ * @throws {BuildError} (usage) when the requested loader cannot be installed, or when firmware would start a loader from
+ * the tree that does not boot the image, and there is none to replace it.
  */
 export function chooseLoader(
   { bootloader: choice, sectorSize }: { readonly bootloader: BootLoaderChoice; readonly sectorSize: number },
@@ -86,7 +86,7 @@ export function chooseLoader(
     found[0] ?? missing;
 }
 
-/** What brings a boot loader, by `ID` or `ID_LIKE` of os-release; the first row that fits. */
+/** Packages that provide a boot loader, by `ID` or `ID_LIKE` of os-release; the first match counts. */
 const PACKAGES: readonly { readonly ids: readonly string[]; readonly packages: string }[] = [
   { ids: ["ubuntu"], packages: "systemd-boot-efi, or grub-efi-amd64-signed with shim-signed" },
   { ids: ["debian"], packages: "systemd-boot, or grub-efi-amd64 (grub-efi-arm64 …)" },
@@ -102,7 +102,7 @@ const PACKAGES: readonly { readonly ids: readonly string[]; readonly packages: s
   { ids: ["mageia"], packages: "grub2-efi" },
 ];
 
-/** What to add to a tree so that it has a boot loader. */
+/** What to install in a tree to give it a boot loader. */
 export function loaderAdvice({ osRelease }: Tree): string {
   const ids = `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.toLowerCase().split(/[\s-]+/);
   const row = ids.flatMap((id) => PACKAGES.filter((row) => row.ids.includes(id)))[0];

@@ -1,8 +1,8 @@
 /**
  * Decides on GRUB for BIOS: a program for the BIOS boot partition and 440 bytes for the first sector.
  *
- * The modules come from the tree, so that they are as old as its `/usr/lib/grub` and are replaced by its own
- * grub-install; `grub-mkimage`, which only puts them together, comes from where the build runs.
+ * The modules come from the tree, so they match its `/usr/lib/grub`, and its own grub-install can replace
+ * them; `grub-mkimage`, which only links them, comes from the build machine.
  *
  * - BIOS boot partition: https://www.gnu.org/software/grub/manual/grub/grub.html#BIOS-installation
  *
@@ -18,7 +18,7 @@ import { fileAt } from "../tree/query.ts";
 import { grubDirectory, MENU_MODULES, moduleDirectory } from "./grub.ts";
 import { firmwareOf } from "./loader.ts";
 
-/** Of the partition; the program takes about a quarter of it. */
+/** Size of the partition; the program takes about a quarter of it. */
 const SIZE = MiB;
 
 /** The dependencies of the modules. */
@@ -30,9 +30,9 @@ const REQUIRED = ["kernel.img", "boot.img", GRUB_DEPENDENCIES];
 export const GRUB_BIOS_MODULES = ["biosdisk", ...MENU_MODULES];
 
 /**
- * GRUB for BIOS from the modules of the tree, whose menu is on the partition `boot` (from 1).
+ * GRUB for BIOS, from the tree's modules, with its menu on partition number `boot` (counted from 1).
  *
- * @throws {BuildError} (usage) when the machine has no BIOS or the tree no such modules.
+ * @throws {BuildError} (usage) when the architecture has no BIOS, or the tree has no such modules.
  */
 export function planGrubBios(
   tree: Tree,
@@ -67,13 +67,13 @@ export function planGrubBios(
 }
 
 /**
- * Checks the list of dependencies, of which each line is `MODULE: MODULE...`. grub-mkimage opens whatever is named there as
- * `DIRECTORY/NAME.mod`, so that a name with slashes would lead it out of the directory.
+ * Checks the list of dependencies, with lines `MODULE: MODULE...`. grub-mkimage opens whatever it names as
+ * `DIRECTORY/NAME.mod`, so a name with slashes would lead it out of the directory.
  *
  * https://git.savannah.gnu.org/cgit/grub.git/tree/util/resolve.c
  *
  * @param path of the list in the tree.
- * @throws {BuildError} naming what cannot be the name of a module.
+ * @throws {BuildError} naming the text that cannot be a module name.
  */
 export function checkDependencies(text: string, path: string): void {
   for (const name of text.split(/[\s:]+/).filter(Boolean)) {

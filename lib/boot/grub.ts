@@ -1,6 +1,6 @@
 /**
- * GRUB as the distribution built it: one program with all modules in it, signed or not. Nothing has to be run
- * to install it, and what grub-install and update-grub write later in the booted system replaces it.
+ * GRUB as the distribution built it: one program with all modules in it, signed or not. Nothing needs to run
+ * to install it, and grub-install and update-grub can replace it later in the booted system.
  *
  * - https://www.gnu.org/software/grub/manual/grub/grub.html
  *
@@ -32,7 +32,7 @@ import { bootEntries } from "./systemd-boot.ts";
 import { isForeign } from "./options.ts";
 import { findShim, findShimAmong, type Shim } from "./shim.ts";
 
-/** What GRUB calls the architectures that it runs on under UEFI. */
+/** GRUB's names of the architectures it supports under UEFI. */
 const TARGETS: { readonly [name in ArchitectureName]?: string } = {
   "x86-64": "x86_64-efi",
   "x86": "i386-efi",
@@ -42,7 +42,7 @@ const TARGETS: { readonly [name in ArchitectureName]?: string } = {
   "loongarch64": "loongarch64-efi",
 };
 
-/** GRUB of the tree, behind shim where both are signed. */
+/** The tree's GRUB, started by shim if both are signed. */
 export function findGrub(tree: Tree): FoundLoader | string {
   const names = firmwareOf(tree);
   const target = names && TARGETS[names.architecture];
@@ -69,14 +69,14 @@ export function findGrub(tree: Tree): FoundLoader | string {
     files: (context) => {
       const stub = grubStub(tree, context);
       const stubs = new Set([
-        // Where the built-in prefix of a distribution's GRUB points to, and where others look first.
+        // Where the built-in prefix of a distribution's GRUB points, and where other GRUBs look first.
         ...vendors(tree).map((vendor) => `/EFI/${vendor}`),
         ...image && /^\/[\w./+-]+$/.test(image.prefix) ? [image.prefix.replace(/\/+$/, "")] : [],
         directory,
       ]);
       return {
         esp: make
-          // It has in itself what the stub says.
+          // What the stub says is built in.
           ? [{ path, type: "made", recipe: make(context) }]
           : [
             ...shim ? shim.files(directory, first, from) : [copy(from, path)],
@@ -90,14 +90,14 @@ export function findGrub(tree: Tree): FoundLoader | string {
 
 /** A GRUB that could be installed. */
 interface GrubProgram {
-  /** The program, or the directory of the modules to make it of. */
+  /** The program, or the directory of the modules to build it from. */
   readonly from: string;
   readonly shim?: Shim;
   readonly make?: (context: BootContext) => Recipe;
 }
 
 /**
- * The GRUB of a tree: one that its distribution signed, with its shim; a finished one; or one to be made of modules.
+ * The GRUB of a tree: signed by its distribution, with its shim; ready-made; or to be built from modules.
  */
 function findImage(tree: Tree, names: EfiNames, target: string): GrubProgram | undefined {
   const { nodes } = tree;
@@ -109,7 +109,7 @@ function findImage(tree: Tree, names: EfiNames, target: string): GrubProgram | u
     const program = programAt(tree, path);
     return program?.grub && program.architecture === architecture && !foreignGrub(program.grub);
   };
-  // Fedora and others ship the files of the ESP, or a copy of them; SUSE has them in a place of its own.
+  // Fedora and others ship the files of the ESP, or a copy of them; SUSE keeps them elsewhere.
   const vendors = vendorDirectories(tree);
   const suse = [`/usr/share/efi/${CPUS[architecture] ?? architecture}`, "/usr/lib64/efi"];
   const from = [
@@ -134,10 +134,10 @@ function findImage(tree: Tree, names: EfiNames, target: string): GrubProgram | u
     : undefined;
 }
 
-/** What SUSE calls architectures in paths. */
+/** SUSE's names of architectures in paths. */
 const CPUS: { readonly [name in ArchitectureName]?: string } = { "x86-64": "x86_64", "arm64": "aarch64" };
 
-/** Directories of a vendor on an ESP, and where image-based systems keep a copy of them. */
+/** Vendor directories of an ESP, and where image-based systems keep a copy of them. */
 function vendorDirectories({ nodes }: Tree): string[] {
   const packages = namesIn(nodes, "/usr/lib/efi").flatMap((name) =>
     namesIn(nodes, `/usr/lib/efi/${name}`).map((version) => `/usr/lib/efi/${name}/${version}`)
@@ -146,7 +146,7 @@ function vendorDirectories({ nodes }: Tree): string[] {
     .flatMap((place) => namesIn(nodes, `${place}/EFI`).map((vendor) => `${place}/EFI/${vendor}`));
 }
 
-/** Where distributions have GRUB's modules; those for one machine are in a directory of its name. */
+/** Where distributions keep GRUB's modules, in a directory per platform. */
 const MODULE_DIRECTORIES = [
   "/usr/lib/grub",
   "/usr/share/grub2",
@@ -155,13 +155,13 @@ const MODULE_DIRECTORIES = [
   "/usr/lib64/grub2",
 ];
 
-/** The directory of the tree with the modules for a machine: `i386-pc`, `x86_64-efi`. */
+/** The tree's directory of modules for a platform: `i386-pc`, `x86_64-efi`. */
 export function moduleDirectory({ nodes }: Tree, target: string): string | undefined {
   return MODULE_DIRECTORIES.map((directory) => `${directory}/${target}`)
     .find((directory) => firstFile(nodes, [`${directory}/kernel.img`]));
 }
 
-/** What our menu needs, and what the menus that grub-mkconfig makes load: they are nowhere else on the disk. */
+/** Modules that our menu and the menus of grub-mkconfig need: they are nowhere else on the disk. */
 export const MENU_MODULES = [
   ...[
     "part_gpt",
@@ -180,10 +180,10 @@ export const MENU_MODULES = [
   ...["loadenv", "regexp", "all_video", "gfxterm", "font", "reboot", "halt"],
 ];
 
-/** For UEFI: also boot entries where GRUB knows them, device trees, and the partition that it came from for systemd. */
+/** For UEFI: also boot entries if this GRUB supports them, device trees, and telling systemd its partition. */
 const EFI_MODULES = [...MENU_MODULES, "blscfg", "fdt", "bli"];
 
-/** Modules and what they need; the kernel is larger in memory than in its file. */
+/** Modules and their dependencies; GRUB's kernel is larger in memory than in its file. */
 function grubRecipe(tree: Tree, { bootUuid }: BootContext, directory: string, format: string): Recipe {
   const { nodes } = tree;
   const bytes = entriesIn(nodes, directory).filter(({ name }) => name.endsWith(".mod"))
@@ -196,43 +196,43 @@ function grubRecipe(tree: Tree, { bootUuid }: BootContext, directory: string, fo
     format,
     modules: EFI_MODULES.filter((name) => firstFile(nodes, [`${directory}/${name}.mod`])),
     prefix,
-    // As grub-install has it.
+    // As grub-install does.
     script: `search.fs_uuid ${bootUuid} root\nset prefix=($root)'${prefix}'\n`,
     size: alignUp(bytes + 4 * kernel + 256 * KiB, 4 * KiB),
   };
 }
 
-/** Why a GRUB would look for its menu on another disk. */
+/** The reason why a GRUB would look for its menu on another disk. */
 export function foreignGrub({ prefix, script = "" }: NonNullable<EfiProgram["grub"]>): string | undefined {
   const search = /^\s*(?:search\.\w+|search\s.*--(?:fs-uuid|label|set)\b).*$/m.exec(script)?.[0];
   if (search) return `GRUB with ${JSON.stringify(search.trim())} built in`;
-  // A memdisk belongs to the program itself.
+  // A memdisk is part of the program itself.
   if (/^\((?!memdisk\))/.test(prefix)) return `GRUB with its menu in ${JSON.stringify(prefix)}`;
 }
 
-/** The names that a distribution and those that it derives from may have given to their directory of the ESP. */
+/** Possible names of the directory on the ESP: the distribution's own, and those of what it derives from. */
 function vendors({ osRelease }: Tree): string[] {
   const words = `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.split(/\s+/);
   const names = words.filter((word) => /^[a-z0-9][a-z0-9._-]{0,30}$/.test(word) && word !== "boot");
   return [...new Set([...names, "debian"])];
 }
 
-/** What GRUB reads first, on the ESP; to the letter what grub-install writes. */
+/** What GRUB reads first, on the ESP: exactly what grub-install writes. */
 export function grubStub(tree: Tree, { bootUuid }: BootContext): string {
   const prefix = grubDirectory(tree);
   return `search.fs_uuid ${bootUuid} root\nset prefix=($root)'${prefix}'\nconfigfile $prefix/grub.cfg\n`;
 }
 
-/** The directory on XBOOTLDR that the tree's own tools write the menu to. */
+/** The directory on XBOOTLDR where the tree's own tools write the menu. */
 export function grubDirectory({ nodes }: Tree): string {
   return firstFile(nodes, GRUB_MKCONFIG)?.endsWith("/grub2-mkconfig") ? "/grub2" : "/grub";
 }
 
-/** The menu on XBOOTLDR, and what it needs besides; `image` is the GRUB for UEFI that reads it. */
+/** The menu on XBOOTLDR, and what else it needs; `image` is the GRUB for UEFI that reads it. */
 export function grubFiles(tree: Tree, context: BootContext, image?: EfiProgram["grub"]): ExtraFile[] {
   const path = `${grubDirectory(tree)}/grub.cfg`;
   if (image?.readsEntries && usesEntries(tree)) {
-    // kernel-install takes entries.srel for a sign of systemd-boot, and then leaves GRUB alone.
+    // If kernel-install finds entries.srel, it assumes systemd-boot and does not update GRUB.
     const entries = bootEntries(tree, context).filter(({ path }) => path !== "/loader/entries.srel");
     return [...entries, file(path, ENTRIES_MENU)];
   }
@@ -259,7 +259,7 @@ export function grubFiles(tree: Tree, context: BootContext, image?: EfiProgram["
   return [...copies, file(path, text.join("\n") + entries.join(""))];
 }
 
-/** SUSE's signed GRUB starts kernels with a command of its own; that for BIOS reads the same menu. */
+/** SUSE's signed GRUB has its own command to start kernels; GRUB for BIOS reads the same menu. */
 const PLATFORM_COMMANDS = [
   "set linux=linux",
   "set initrd=initrd",
@@ -269,7 +269,7 @@ const PLATFORM_COMMANDS = [
   "fi",
 ];
 
-/** A menu of the boot entries, which kernel-install adds to; grubenv says which of them is the default. */
+/** A menu of the boot entries, to which kernel-install adds; grubenv says which one is the default. */
 const ENTRIES_MENU = [
   "# The menu of the image; grub2-mkconfig replaces it.",
   "if [ -s $prefix/grubenv ]; then",
@@ -283,7 +283,7 @@ const ENTRIES_MENU = [
   "",
 ].join("\n");
 
-/** Whether later kernels get boot entries that GRUB is to read, as in Fedora and what derives from it. */
+/** Whether later kernels get boot entries for GRUB, as in Fedora and its derivatives. */
 function usesEntries({ bootTexts, nodes }: Tree): boolean {
   const values = new Map<string, string>();
   for (const [, text] of grubSettings(bootTexts)) readAssignments(text, values);
@@ -293,7 +293,7 @@ function usesEntries({ bootTexts, nodes }: Tree): boolean {
     : setting === "true";
 }
 
-/** The words of a kernel command line, in which double quotes keep words together. GRUB quotes them again. */
+/** The words of a kernel command line, where double quotes keep words together. GRUB quotes them again. */
 export function splitOptions(options: string): string[] {
   return optionWords(options).map((word) => word.replaceAll('"', ""));
 }
@@ -304,9 +304,9 @@ export function quoteGrub(word: string): string {
 }
 
 /**
- * What update-grub in the image has to know: without `rw` it would make entries whose root stays read-only, and
- * without our options, such as `console=`, later kernels would boot silently. What names another machine is removed,
- * or it would come back with the next menu.
+ * Settings for update-grub in the image: without `rw`, its entries would leave the root read-only, and
+ * without our options, such as `console=`, later kernels would boot silently. Options for another machine are
+ * removed, or they would come back with the next menu.
  */
 export function grubDefaults(tree: Tree, options: string): ExtraFile[] {
   const { bootTexts, nodes } = tree;
@@ -320,7 +320,7 @@ export function grubDefaults(tree: Tree, options: string): ExtraFile[] {
   const own = splitOptions(options).filter((word) => !word.startsWith("root=") && !present.includes(word));
   const value = own.map((word) => /\s/.test(word) ? `"${word}"` : word).join(" ").replaceAll("'", "'\\''");
   const lines = `# The options of the image.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "'${value}'\n`;
-  // Only some distributions' grub-mkconfig reads more than the one file.
+  // grub-mkconfig of most distributions reads only /etc/default/grub.
   const readsMore = bootTexts.get(program)?.includes("default/grub.d") ?? program.endsWith("/grub-mkconfig");
   const main = "/etc/default/grub";
   if (readsMore) settings.set("/etc/default/grub.d/50-image.cfg", lines);
@@ -328,7 +328,7 @@ export function grubDefaults(tree: Tree, options: string): ExtraFile[] {
   return [...settings].map(([path, text]) => file(path, text));
 }
 
-/** GRUB's settings without the options that name another machine. */
+/** GRUB's settings without options for another machine. */
 function withoutForeign(text: string): string {
   return text.replace(
     /^\s*(?:export\s+)?GRUB_CMDLINE_LINUX(?:_DEFAULT)?=.*$/gm,

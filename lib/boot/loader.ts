@@ -1,5 +1,5 @@
 /**
- * What all boot loaders share: where they are in a tree, what they are told, and what they answer.
+ * What all boot loaders share: where they are in a tree, their input and their result.
  *
  * @module
  */
@@ -15,13 +15,13 @@ import { lacksInitrd } from "../tree/kernels.ts";
 import type { EfiProgram } from "../tree/efi-programs.ts";
 import { lookup, pathOf } from "../tree/nodes.ts";
 
-/** What a boot loader needs to know of the disk that it is put on. */
+/** What a boot loader needs to know about its disk. */
 export interface BootContext {
   /** The kernel command line, complete with `root=`. */
   readonly options: string;
-  /** That of a kernel without an initrd, which must find the root by itself; absent: the same. */
+  /** For a kernel without an initrd, which must find the root by itself; absent: the same. */
   readonly bareOptions?: string;
-  /** UUID of the filesystem of XBOOTLDR, as GRUB searches for it. */
+  /** UUID of the XBOOTLDR filesystem, in GRUB's spelling. */
   readonly bootUuid: string;
 }
 
@@ -29,42 +29,42 @@ export interface BootContext {
 export interface BootFiles {
   readonly esp: readonly ExtraFile[];
   readonly xbootldr: readonly ExtraFile[];
-  /** What of `/boot` of the tree is among those of the ESP instead: paths below it. */
+  /** What moves from `/boot` of the tree to the ESP: paths below `/boot`. */
   readonly moved?: readonly string[];
 }
 
 /** A boot loader that the tree supports. */
 export interface FoundLoader {
-  /** Why it was taken, for the log and `--dry-run`. */
+  /** Why it was chosen, for the log and `--dry-run`. */
   readonly reason: string;
   /** Whether firmware with Microsoft's keys starts it under Secure Boot. */
   readonly signed: boolean;
-  /** The directory of the tree that is its ESP, with the loader on it. Absent: the loader is put there. */
+  /** The directory of the tree that is its ESP, if the loader is already there. */
   readonly espInTree?: string;
-  /** Whether it verifies kernels, or why a signature of ours would be of no use to it. */
+  /** Whether it verifies kernels, or why it could not use our signature. */
   readonly verifiesKernels: boolean | { readonly problem: string; readonly hint: string };
-  /** The filesystem that XBOOTLDR needs for it. */
+  /** The filesystem that it needs on XBOOTLDR. */
   readonly boot: "vfat" | "ext4";
-  /** Whether systemd-boot has to find its entries there. */
+  /** Whether systemd-boot must find its entries there. */
   readonly readsXbootldr: boolean;
-  /** What a person should know about booting with it. */
+  /** Findings about booting with it. */
   readonly findings?: readonly Finding[];
   readonly files: (context: BootContext) => BootFiles;
 }
 
-/** Directories of the tree that may hold the content of an ESP, in the order of preference. */
+/** Directories of the tree that may hold the content of an ESP, in order of preference. */
 export const ESP_DIRECTORIES = ["/boot/efi", "/efi"] as const;
 
-/** What UEFI calls the architecture of the firmware. */
+/** UEFI's names for the firmware's architecture. */
 export interface EfiNames {
   readonly architecture: ArchitectureName;
   /** As in `BOOT<ARCH>.EFI`, in lower case: `x64`. */
   readonly efi: string;
-  /** The path of what firmware starts by itself: `EFI/BOOT/BOOTX64.EFI`. */
+  /** The path that firmware starts by default: `EFI/BOOT/BOOTX64.EFI`. */
   readonly path: string;
 }
 
-/** The architecture of the firmware: that of the newest kernel, which may be another than that of the tree. */
+/** The architecture of the firmware: that of the newest kernel, which may differ from the tree's. */
 export function firmwareOf(tree: Tree): EfiNames | undefined {
   const architecture = tree.kernels[0]?.architecture ?? tree.architecture;
   const path = architecture && efiBootPath(architecture);
@@ -84,17 +84,17 @@ export function programAt(tree: Tree, path: string): EfiProgram | undefined {
   return tree.programs.get(realPath(tree, path));
 }
 
-/** Puts a file of the tree elsewhere. */
+/** Adds a file of the tree under another path. */
 export function copy(from: string, path: string): ExtraFile {
   return { path, type: "copy", from };
 }
 
-/** A file with a text of ours. */
+/** Adds a file with the given text. */
 export function file(path: string, text: string): ExtraFile {
   return { path, type: "file", text };
 }
 
-/** A kernel or initrd on the XBOOTLDR partition: as below `/boot`, or copied there. */
+/** A kernel or initrd on XBOOTLDR: at its path below `/boot`, or copied there. */
 function onXbootldr(path: string, name: string): { path: string; copies: ExtraFile[] } {
   // What is below /boot/efi goes to the ESP.
   if (/^\/boot\/(?!efi\/)/.test(path)) return { path: path.slice("/boot".length), copies: [] };
@@ -106,28 +106,28 @@ export function optionsFor(kernel: Parameters<typeof lacksInitrd>[0], context: B
   return lacksInitrd(kernel) ? context.bareOptions ?? context.options : context.options;
 }
 
-/** A kernel as firmware takes it: unpacked. */
+/** A kernel as firmware needs it: unpacked. */
 export function kernelRecipe({ image, unpackedSize }: Kernel): Recipe {
   const from: Recipe = { type: "copy", from: image };
   return unpackedSize === undefined ? from : { type: "gunzip", from: image, size: unpackedSize };
 }
 
-/** A kernel of the tree as a boot loader finds it. */
+/** A kernel of the tree as a boot loader sees it. */
 export interface BootableKernel {
   readonly version: string;
   /** Paths on XBOOTLDR. */
   readonly linux: string;
   readonly initrds: readonly string[];
   readonly devicetree?: string;
-  /** Whether another is to be started unless somebody chooses this one. */
+  /** Whether it is started only when somebody chooses it. */
   readonly fallback: boolean;
-  /** What makes the file at `linux`. */
+  /** The recipe for the file at `linux`. */
   readonly recipe: Recipe;
 }
 
 /**
- * The kernels of the tree that a loader starts with options of ours, in the order of a menu, and what must be copied
- * to XBOOTLDR for them. UKIs are not among them.
+ * The tree's kernels that a loader starts with our options, in menu order, and what must be copied
+ * to XBOOTLDR for them. Without UKIs.
  */
 export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies: ExtraFile[] } {
   const copies: ExtraFile[] = [];
@@ -142,7 +142,7 @@ export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies
     const recipe = kernelRecipe(kernel);
     const linux = unpackedSize === undefined
       ? place(image, `vmlinuz-${version}`)
-      // In its place, so that there is no second one of almost the same name.
+      // Replaces it, so that there are not two of almost the same name.
       : onXbootldr(image.replace(/\.gz$/, ""), `vmlinuz-${version}`).path;
     if (unpackedSize !== undefined) copies.push({ path: linux, type: "made", recipe });
     const devicetree = findDevicetree(tree.bootTexts, tree.nodes, kernel);
@@ -158,7 +158,7 @@ export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies
   return { kernels, copies };
 }
 
-/** What a menu shows: the name of the OS in printable characters. */
+/** The title in a menu: the name of the OS in printable characters. */
 export function titleOf({ osRelease }: Tree): string {
   return (osRelease["PRETTY_NAME"] || osRelease["NAME"] || "Linux").replace(/[^\x20-\x7e\u00a0-\uffff]/g, "");
 }

@@ -1,5 +1,5 @@
 /**
- * The kernel options of a tree, without those that name the machine it was installed on.
+ * The kernel options of a tree, without those that are specific to the machine it was installed on.
  *
  * - https://www.freedesktop.org/software/systemd/man/latest/kernel-command-line.html
  * - https://man7.org/linux/man-pages/man7/dracut.cmdline.7.html
@@ -12,11 +12,11 @@ import { type Finding, finding } from "../core/findings.ts";
 import { optionWords } from "../tree/boot-texts.ts";
 import type { Tree } from "../tree/inspect.ts";
 
-/** Options that say how the root is mounted: ours say it. */
+/** Options that say how the root is mounted: the plan sets these itself. */
 const ROOT_OPTION = /^(?:rootfstype=|ro$|rw$)/;
 
 /**
- * Options that name disks, or an identity, of the machine that a tree was installed on; in the image nothing has these
+ * Options that name disks or an identity of the machine a tree was installed on. In the image, nothing has these
  * names, and an initrd would wait for it.
  */
 const FOREIGN_OPTION = new RegExp(
@@ -33,7 +33,7 @@ const FOREIGN_OPTION = new RegExp(
         "roothash",
         "usrhash",
       ],
-      // dracut and systemd; switches such as rd.lvm=0 and luks=no name nothing.
+      // dracut and systemd; switches such as rd.lvm=0 and luks=no do not name anything.
       ...[
         "(?:rd\\.)?luks\\.(?:uuid|name|key|data|serial|partuuid)",
         "rd\\.lvm\\.\\w+",
@@ -46,7 +46,7 @@ const FOREIGN_OPTION = new RegExp(
   })=`,
 );
 
-/** Whether an option names the machine that a tree was installed on. */
+/** Whether an option is specific to the machine a tree was installed on. */
 export function isForeign(option: string): boolean {
   return FOREIGN_OPTION.test(option);
 }
@@ -56,7 +56,7 @@ export function keptOptions({ kernelOptions = "" }: Pick<Tree, "kernelOptions">)
   return optionWords(kernelOptions).filter((word) => !ROOT_OPTION.test(word) && !isForeign(word));
 }
 
-/** What an image does not keep. */
+/** The options that an image drops. */
 export function foreignOptions({ kernelOptions = "" }: Pick<Tree, "kernelOptions">): Finding[] {
   const foreign = optionWords(kernelOptions).filter(isForeign);
   return foreign.length

@@ -14,9 +14,9 @@ import type { ChosenLoader } from "./bootloaders.ts";
 import { bootableKernels, type BootFiles } from "./loader.ts";
 
 /**
- * The files of a loader with signatures: loaders, UKIs, and the kernels, which systemd-boot and shim verify.
+ * The files of a loader, signed: loaders, UKIs, and the kernels, which systemd-boot and shim verify.
  *
- * @throws {BuildError} (usage) for a GRUB that would start no kernel.
+ * @throws {BuildError} (usage) for a GRUB that could not start any kernel.
  */
 export function signFiles(
   { esp, xbootldr, moved }: BootFiles,
@@ -39,7 +39,7 @@ export function signFiles(
       kernels.set(linux, sign({ path: linux, type: "made", recipe }));
     }
   }
-  // Those of an ESP at /boot are among the files.
+  // The programs of an ESP at /boot are among the files.
   const present = espInTree === undefined || moved ? [] : programsOf(tree, espInTree);
   return {
     ...moved && { moved },
@@ -48,7 +48,7 @@ export function signFiles(
   };
 }
 
-/** The programs on the ESP of the tree. */
+/** The programs on the tree's ESP. */
 function programsOf({ nodes }: Tree, directory: string): ExtraFile[] {
   const found: ExtraFile[] = [];
   const pending = [lookup(nodes, directory)!];
@@ -62,7 +62,7 @@ function programsOf({ nodes }: Tree, directory: string): ExtraFile[] {
   return found;
 }
 
-/** Whether it is named like a program, and by a name that can be spelled. */
+/** Whether it is named like a program, and can be looked up by that name. */
 function isProgram(nodes: Nodes, path: string): boolean {
   return /\.efi$/i.test(path) && exists(nodes, path);
 }

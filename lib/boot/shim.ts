@@ -1,5 +1,5 @@
 /**
- * Shim: the first stage that Microsoft signed, and that starts what its distribution signed.
+ * Shim: a first stage signed by Microsoft, which starts what its distribution signed.
  *
  * - https://github.com/rhboot/shim
  *
@@ -15,8 +15,9 @@ import { copy, type EfiNames, programAt } from "./loader.ts";
 export interface Shim {
   readonly path: string;
   /**
-   * The files of a directory of the ESP in which shim, under the name `first`, starts `second`. It looks for that
-   * as `grub<arch>.efi` (SUSE's: `grub.efi`) beside itself, whatever it is. The fallback program (`fb<arch>.efi`) is left out: shim
+   * The files of a directory on the ESP where shim, named `first`, starts `second`. Shim looks for it
+   * as `grub<arch>.efi` (SUSE's: `grub.efi`) beside itself, whatever it is. The fallback program (`fb<arch>.efi`)
+   * is left out: shim
    * would run it first, and it restarts the machine.
    */
   readonly files: (directory: string, first: string, second: string) => ExtraFile[];
@@ -25,7 +26,7 @@ export interface Shim {
 /** The shim of Debian and Ubuntu. @returns `undefined` when the tree has no signed one for the architecture. */
 export function findShim(tree: Tree, { efi }: EfiNames): Shim | undefined {
   const signed = `/usr/lib/shim/shim${efi}.efi.signed`;
-  // Ubuntu names the one that is in use so.
+  // Ubuntu's name for the one in use.
   const path = firstFile(tree.nodes, [`${signed}.latest`, signed]);
   if (!path) return undefined;
   const manager = firstFile(tree.nodes, [`/usr/lib/shim/mm${efi}.efi.signed`, `/usr/lib/shim/mm${efi}.efi`]);
@@ -33,9 +34,9 @@ export function findShim(tree: Tree, { efi }: EfiNames): Shim | undefined {
 }
 
 /**
- * A shim of another distribution, with its key manager beside it.
+ * The shim of another distribution, with its key manager beside it.
  *
- * @returns the first of these paths that is a signed one.
+ * @returns the first of these paths that is a signed shim.
  */
 export function findShimAmong(paths: readonly string[], tree: Tree, { efi }: EfiNames): Shim | undefined {
   for (const path of paths) {
@@ -53,7 +54,7 @@ export function findShimAmong(paths: readonly string[], tree: Tree, { efi }: Efi
   }
 }
 
-/** `managers` let a person at the console enrol keys for modules and kernels of their own. */
+/** `managers` let somebody at the console enrol keys for their own modules and kernels. */
 function shimAt(path: string, starts: string, managers: readonly (readonly string[])[]): Shim {
   return {
     path,

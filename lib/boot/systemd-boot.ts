@@ -25,7 +25,7 @@ import {
 } from "./loader.ts";
 import { findShim } from "./shim.ts";
 
-/** systemd-boot of the tree, behind shim where both are signed. */
+/** The tree's systemd-boot, started by shim if both are signed. */
 export function findSystemdBoot(tree: Tree): FoundLoader | string {
   const names = firmwareOf(tree);
   if (!names) return "no systemd-boot for an architecture without UEFI";
@@ -33,7 +33,7 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
   const unsigned = `/usr/lib/systemd/boot/efi/${name}`;
   const signed = firstFile(tree.nodes, [`${unsigned}.signed`]);
   const shim = signed && findShim(tree, names);
-  // Debian 13's package systemd-boot may bring only the signed one, which boots without Secure Boot as well.
+  // Debian 13 may have only the signed one, which also boots without Secure Boot.
   const from = shim ? signed : firstFile(tree.nodes, [unsigned]) ?? signed;
   if (!from) return `no ${unsigned} (in Debian: package systemd-boot-efi)`;
   const [directory, first] = [`/${names.path.replace(/\/[^/]*$/, "")}`, names.path.split("/").at(-1)!];
@@ -46,7 +46,7 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
     files: (context) => ({
       esp: [
         ...shim ? shim.files(directory, first, from) : [copy(from, `${directory}/${first}`)],
-        // Where bootctl looks for it: without this one, kernel-install thinks that it is not installed.
+        // Where bootctl looks for it: without this copy, kernel-install thinks that it is not installed.
         copy(from, `/EFI/systemd/${name}`),
         ...unifiedImages(tree).map(([path, name]) => copy(path, `/EFI/Linux/${name}`)),
         ...loaderConfiguration(tree),
@@ -56,7 +56,7 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
   };
 }
 
-/** UKIs beside their modules, as packages bring them, with their names for the ESP; it finds others where they are. */
+/** UKIs that packages put beside their modules, with their names on the ESP. It finds other UKIs where they are. */
 function unifiedImages(tree: Tree): [path: string, name: string][] {
   return tree.kernels.filter(({ unified }) => unified).flatMap(({ image }) => {
     const [, version, name] = /^(?:\/usr)?\/lib\/modules\/([^/]+)\/([^/]+)\.efi$/i.exec(image) ?? [];
@@ -65,47 +65,47 @@ function unifiedImages(tree: Tree): [path: string, name: string][] {
 }
 
 /**
- * The name of a menu entry's file. `+3` or `+2-1` at its end would be a counter of boots, which systemd-boot counts
+ * The file name of a menu entry. `+3` or `+2-1` at its end would be a boot counter, which systemd-boot counts
  * down and renames: https://uapi-group.org/specifications/specs/boot_loader_specification/#boot-counting
  */
 export function entryName(tree: Tree, version: string): string {
   return `${entryToken(tree)}-${version}`.replace(/\+(?=\d+(?:-\d+)?$)/, "_");
 }
 
-/** Where the menu's settings are, from the root of the ESP. */
+/** The path of the menu's settings on the ESP. */
 const CONFIGURATION = "/loader/loader.conf";
 
-/** A line that names an entry; patterns such as @saved name none. */
+/** A line that names an entry; patterns such as @saved do not. */
 const DEFAULT_ENTRY = /^[ \t]*(?:default|preferred)[ \t]+(?!@).*\n?/gm;
 
 function ownConfiguration(tree: Tree): string | undefined {
   return firstFile(tree.nodes, [...ESP_DIRECTORIES, "/boot"].map((directory) => directory + CONFIGURATION));
 }
 
-/** The menu's settings: those of the tree without what names an entry of it, or ours. */
+/** The menu's settings: the tree's without lines that name its entries, or ours. */
 export function loaderConfiguration(tree: Tree): ExtraFile[] {
   const own = ownConfiguration(tree);
   if (!own) return [file(CONFIGURATION, "timeout 1\nconsole-mode keep\n")];
   const kept = tree.bootTexts.get(own)?.replace(DEFAULT_ENTRY, "");
-  // What lies on the ESP already stays as it is.
+  // If already on the ESP, they stay as they are.
   return own.startsWith("/boot/loader/") || defaultEntry(tree) ? [file(CONFIGURATION, kept ?? "")] : [];
 }
 
-/** The tree's settings of the menu, where they name an entry of the tree. */
+/** The tree's menu settings, if they name an entry of the tree. */
 export function defaultEntry(tree: Tree): string[] | undefined {
   const own = ownConfiguration(tree);
   return own && tree.bootTexts.get(own)?.match(DEFAULT_ENTRY) ? [own] : undefined;
 }
 
-/** So much of `ID` is enough to tell systems apart, and leaves room for the version in a file's name. */
+/** Enough of `ID` to tell systems apart, with room left for the version in a file name. */
 const MAX_ID = 64;
 
-/** What entries of this OS are named and sorted by. */
+/** The prefix by which entries of this OS are named and sorted. */
 export function entryToken({ osRelease }: Tree): string {
   return osRelease["ID"]?.replace(/[^a-z0-9._-]/g, "").slice(0, MAX_ID) || "linux";
 }
 
-/** One type 1 entry per kernel. `sort-key` and `version` are what orders them, not the file's name. */
+/** One type 1 entry per kernel. They are ordered by `sort-key` and `version`, not by file name. */
 export function bootEntries(tree: Tree, context: BootContext): ExtraFile[] {
   const id = entryToken(tree);
   const title = titleOf(tree);
@@ -118,7 +118,7 @@ export function bootEntries(tree: Tree, context: BootContext): ExtraFile[] {
         bootEntry(title, id, kernel, optionsFor(kernel, context)),
       )
     ),
-    // Says to bootctl and kernel-install that the entries here are of type 1.
+    // Tells bootctl and kernel-install that the entries here are of type 1.
     file("/loader/entries.srel", "type1\n"),
   ];
 }
@@ -127,7 +127,7 @@ function bootEntry(title: string, id: string, kernel: BootableKernel, options: s
   const lines: [string, string][] = [
     ["title", title],
     ["version", comparableVersion(kernel.version)],
-    // Sorts first: behind all entries of the same system, also those of kernels that are installed later.
+    // Sorts after all entries of the same system, including those of kernels that are installed later.
     ["sort-key", kernel.fallback ? `${id}-fallback` : id],
     ["linux", kernel.linux],
     ...kernel.initrds.map((path): [string, string] => ["initrd", path]),

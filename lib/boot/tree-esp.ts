@@ -1,6 +1,6 @@
 /**
- * The ESP that a tree brings: what `bootctl install`, `grub-install` or packages left in it, or somebody put there by
- * hand. It is believed only as far as its programs are what their names say, and would find the disk of the image.
+ * The tree's own ESP: what `bootctl install`, `grub-install` or packages left in it, or somebody put there by
+ * hand. It is used only if its programs are what their names say, and would find the disk of the image.
  *
  * - GRUB's configuration: https://www.gnu.org/software/grub/manual/grub/grub.html#Embedded-configuration
  * - The removable path, shim and its fallback: https://github.com/rhboot/shim/blob/main/README.fallback
@@ -27,10 +27,10 @@ import {
 } from "./loader.ts";
 import { bootEntries, loaderConfiguration } from "./systemd-boot.ts";
 
-/** Where a tree may have its ESP. `/boot` as well, where kernels and loader share one partition. */
+/** Where a tree may have its ESP. Also `/boot`, where kernels and loader share a partition. */
 const PLACES = [...ESP_DIRECTORIES, "/boot"] as const;
 
-/** The ESP of the tree as it is, with a loader where firmware looks for one. */
+/** The tree's ESP as it is, with a loader where firmware looks for one. */
 export function findExisting(tree: Tree): FoundLoader | string {
   const names = firmwareOf(tree);
   if (!names) return "no boot loader for an architecture without UEFI";
@@ -74,14 +74,14 @@ const KINDS: { readonly [kind in EfiProgram["kind"]]: string } = {
   "unknown": "",
 };
 
-/** The programs that firmware would start, by the directory that is the ESP. */
+/** The programs that firmware would start, by ESP directory. */
 function findFirst(tree: Tree, { path }: EfiNames): { directory: string; path: string }[] {
   return PLACES.flatMap((directory) =>
     findAnyCase(tree, directory, path.split("/")).slice(0, 1).map((path) => ({ directory, path }))
   );
 }
 
-/** The program that is started in the end, or why that leads nowhere: it will stand behind "Cannot install …:". */
+/** The program that is finally started, or the reason why there is none, worded to follow "Cannot install …:". */
 function follow(tree: Tree, names: EfiNames, directory: string, path: string): EfiProgram | string {
   const program = programAt(tree, path);
   if (!program) return `${path} of the tree is no program for UEFI`;
@@ -93,7 +93,7 @@ function follow(tree: Tree, names: EfiNames, directory: string, path: string): E
     const beside = path.slice(directory.length + 1).split("/").slice(0, -1);
     const [next] = [
       ...findAnyCase(tree, directory, [...beside, second]),
-      // The fallback program starts what the distributions' directories name.
+      // The fallback program starts what the vendor directories name.
       ...findAnyCase(tree, directory, [...beside, `fb${names.efi}.efi`]).flatMap(() =>
         findAnyCase(tree, directory, ["EFI", undefined, second])
       ),
@@ -106,28 +106,28 @@ function follow(tree: Tree, names: EfiNames, directory: string, path: string): E
   return foreign ? `${path} of the tree was made for another disk: ${foreign}` : program;
 }
 
-/** The option of a UKI that names another disk's root. */
+/** A UKI's option that names the root of another disk. */
 function foreignRoot({ kind, options = "" }: EfiProgram): string | undefined {
   const root = kind === "uki" ? optionWords(options).find((word) => word.startsWith("root=")) : undefined;
   return root && `a UKI with ${JSON.stringify(root)}`;
 }
 
 /**
- * What the image has on its ESP of what firmware would start, and why that would not boot it; `undefined` when there
- * is no such program, or it would.
+ * The program that firmware would start from the image's ESP, and why it would not boot the image; `undefined` when
+ * there is no such program, or when it would.
  */
 export function brokenLoader(tree: Tree): string | undefined {
   const names = firmwareOf(tree);
   const first = names && findFirst(tree, names)[0];
-  // What lies in /boot is on no ESP, so that no firmware starts it.
+  // Files in /boot are not on an ESP, so firmware does not start them.
   if (!first || first.directory === "/boot") return undefined;
   const started = follow(tree, names, first.directory, first.path);
   return typeof started === "string" ? started : undefined;
 }
 
 /**
- * Where GRUB looks for its configuration: beside itself, where its prefix says, and wherever there is one already. In
- * the image they name another filesystem than when they were made.
+ * Where GRUB looks for its configuration: beside itself, at its prefix, and wherever there is one already. In
+ * the image, these files must name the image's filesystem.
  */
 function grubStubs(tree: Tree, directory: string, started: EfiProgram): string[] {
   const present = findAnyCase(tree, directory, ["EFI", undefined, "grub.cfg"]);
@@ -138,7 +138,7 @@ function grubStubs(tree: Tree, directory: string, started: EfiProgram): string[]
     `${relative(tree, directory, path).replace(/\/[^/]*$/, "")}/grub.cfg`,
     ...grub?.prefix.startsWith("/") ? [`${grub.prefix.replace(/\/+$/, "")}/grub.cfg`] : [],
   ]);
-  // Each spelling is one file on FAT.
+  // On FAT, all spellings are one file.
   const paths = new Map<string, string>();
   for (const path of [...present.map((path) => path.slice(directory.length)), ...wanted]) {
     if (/^\/[\w./+-]+$/.test(path) && !path.includes("/../")) paths.set(path.toUpperCase(), path);
@@ -154,7 +154,7 @@ function relative(tree: Tree, directory: string, path: string): string {
   return path.slice(realPath(tree, directory).length);
 }
 
-/** What of an ESP at `/boot` goes to the ESP of the image: all programs but UKIs, which may lie on XBOOTLDR. */
+/** What moves from an ESP at `/boot` to the image's ESP: all programs except UKIs, which may be on XBOOTLDR. */
 function moved(tree: Tree): ExtraFile[] {
   const files: ExtraFile[] = [];
   const pending = movedDirectories(tree);
@@ -170,7 +170,7 @@ function moved(tree: Tree): ExtraFile[] {
   return files;
 }
 
-/** The directories below `/boot` that hold it. */
+/** The directories below `/boot` that contain it. */
 function movedDirectories(tree: Tree): string[] {
   return namesIn(tree.nodes, "/boot").filter((name) => name.toUpperCase() === "EFI").flatMap((efi) =>
     namesIn(tree.nodes, `/boot/${efi}`).filter((name) => name.toUpperCase() !== "LINUX").map((name) =>
@@ -179,7 +179,7 @@ function movedDirectories(tree: Tree): string[] {
   );
 }
 
-/** What of the tree's ESP would have systemd-boot start another machine's system: paths below it. */
+/** What on the tree's ESP would make systemd-boot start another machine's system: paths below the ESP. */
 export function foreignEntries(tree: Tree, directory: string): string[] {
   const entries = findDirectory(tree, directory, ["loader", "entries"]).filter((path) =>
     countIn(tree.nodes, `${directory}${path}`) > 0
@@ -196,7 +196,7 @@ function findDirectory(tree: Tree, directory: string, names: readonly string[]):
   return paths(tree, directory, names).map((path) => path.slice(directory.length));
 }
 
-/** Paths of which the names are these in any case, as FAT sees them; `undefined` stands for any name. */
+/** Paths that consist of these names in any case, as on FAT; `undefined` stands for any name. */
 function paths({ nodes }: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
   let paths = [directory];
   for (const wanted of names) {

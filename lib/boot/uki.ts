@@ -1,5 +1,5 @@
 /**
- * Unified kernel images: kernel, initrd, options and os-release in one program, which firmware starts itself.
+ * Unified kernel images: kernel, initrd, options and os-release in one program, which firmware can start directly.
  *
  * - https://uapi-group.org/specifications/specs/unified_kernel_image/
  * - systemd-stub: https://www.freedesktop.org/software/systemd/man/latest/systemd-stub.html
@@ -15,7 +15,7 @@ import { firstFile } from "../tree/query.ts";
 import { type BootContext, copy, firmwareOf, type FoundLoader, kernelRecipe, optionsFor } from "./loader.ts";
 import { entryName, findSystemdBoot } from "./systemd-boot.ts";
 
-/** UKIs of the tree's kernels: a single one is the loader itself, several get systemd-boot as their menu. */
+/** UKIs for the tree's kernels: a single one is its own loader, several get systemd-boot as their menu. */
 export function findUki(tree: Tree): FoundLoader | string {
   const names = firmwareOf(tree);
   if (!names) return "no UKI for an architecture without UEFI";
@@ -43,17 +43,17 @@ export function findUki(tree: Tree): FoundLoader | string {
   const menu = findSystemdBoot(tree);
   if (typeof menu === "string") return `several kernels, but ${menu}`;
   return {
-    // Shim would refuse UKIs without a signature of the vendor.
+    // Shim would refuse UKIs that the vendor did not sign.
     ...menu,
     reason: `the tree has ${has} and several kernels`,
     signed: false,
     verifiesKernels: false,
     readsXbootldr: false,
     files: (context) => ({
-      // On the ESP, since /boot/EFI could not be seen below the mount point /boot/efi.
+      // On the ESP, since the mount at /boot/efi would hide /boot/EFI.
       esp: [
         ...menu.files(context).esp,
-        // The others are there already.
+        // The others are already there.
         ...tree.kernels.filter(({ unified }) => !unified).map((kernel) =>
           image(kernel, context, `/EFI/Linux/${entryName(tree, kernel.version)}.efi`)
         ),
@@ -69,12 +69,12 @@ function ukiRecipe(tree: Tree, kernel: Kernel, stub: string, options: string): R
     type: "uki",
     stub,
     sections: [
-      // Without it systemd-boot does not take the file for a UKI.
+      // Without it, systemd-boot does not recognise the file as a UKI.
       { name: ".osrel", content: osRelease ? [osRelease] : "ID=linux\nNAME=Linux\n" },
       { name: ".cmdline", content: options },
       { name: ".uname", content: kernel.version },
       ...kernel.initrds.length ? [{ name: ".initrd" as const, content: kernel.initrds }] : [],
-      // The last: its size in memory is larger than in the file.
+      // Last, because it is larger in memory than in the file.
       { name: ".linux", content: kernelRecipe(kernel) },
     ],
   };

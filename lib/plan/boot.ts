@@ -26,12 +26,12 @@ import type { Settings } from "./settings.ts";
 /** COMMAND_LINE_SIZE without its NUL, on x86 (arch/x86/include/asm/setup.h) and arm64. */
 const COMMAND_LINE_LIMIT = 2047;
 
-/** The kernel command line: `root` says where the root is, then come the options of the tree and the setting. */
+/** The kernel command line: `root`, then the options of the tree and of the setting. */
 export function planKernelOptions({ kernelCmdline }: Settings, tree: Tree, root: readonly string[]): string {
   return [...root, ...keptOptions(tree), ...kernelCmdline ? [kernelCmdline] : []].join(" ");
 }
 
-/** @throws {BuildError} (usage) for a command line that kernels would cut off. */
+/** @throws {BuildError} (usage) for a command line that kernels would truncate. */
 function requireShort(options: string): void {
   const { length } = new TextEncoder().encode(options);
   if (length <= COMMAND_LINE_LIMIT) return;
@@ -69,25 +69,25 @@ export function planBoot(settings: Settings, whole: Tree, context: BootContext) 
   return {
     kernelOptions,
     loader,
-    // GRUB for BIOS reads either.
+    // GRUB for BIOS reads both.
     boot: loader?.boot ?? "ext4" as const,
     files: loader && signer ? signFiles(all, loader, tree, signer) : all,
     findings,
   };
 }
 
-/** What to say of a boot loader of the tree that gives way to another. */
+/** The finding about a boot loader of the tree that is replaced. */
 function replacedLoader(tree: Tree): Finding[] {
   const broken = brokenLoader(tree);
   return broken ? [finding("loader-replaced", `Replacing the boot loader of the tree's ESP: ${broken}`)] : [];
 }
 
-/** Whether the image is to start on a machine. */
+/** Whether the image must boot on a machine. */
 export function isWanted({ firmware, bootloader }: Pick<Settings, "firmware" | "bootloader">): boolean {
   return firmware !== "uefi" || bootloader !== "none";
 }
 
-/** The tree with those of its kernels that a firmware can start. */
+/** The tree with only those kernels that the firmware can start. */
 function treeFor(tree: Tree, starts: (kernel: Kernel) => boolean): Tree {
   return { ...tree, kernels: tree.kernels.filter(starts) };
 }
@@ -99,7 +99,7 @@ interface Trees {
   readonly bios: Tree | undefined;
 }
 
-/** What to say of a tree that lacks something for booting; `missing` is what boot loaders miss. */
+/** Findings about a tree that lacks something to boot; `missing` is what the boot loaders need. */
 function bootFindings(
   { bootloader, filesystem, firmware }: Settings,
   { whole, tree, bios }: Trees,
@@ -145,7 +145,7 @@ function bootFindings(
 
 const NO_KERNEL = "no kernel in /boot, on the ESP or in /usr/lib/modules";
 
-/** Who signs what boots; nobody unless asked for. */
+/** The signer of boot files, if any. */
 function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings): Signer | undefined {
   if (key === undefined && certificate === undefined) return undefined;
   if (key !== undefined && certificate !== undefined) return readSigner(key, certificate);
@@ -155,7 +155,7 @@ function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings)
   });
 }
 
-/** Number of XBOOTLDR in the table of an image with a BIOS boot partition, which comes first. */
+/** Partition number of XBOOTLDR if there is a BIOS boot partition, which comes first. */
 const BIOS_XBOOTLDR = 3;
 
 /** The BIOS boot partition: GRUB, which finds its menu on XBOOTLDR. */

@@ -18,18 +18,18 @@ import { planFstab } from "./fstab.ts";
 import { growFiles } from "./grow.ts";
 import type { Leftovers } from "./leftovers.ts";
 
-/** What was decided before. */
+/** Earlier decisions. */
 interface Decided {
   readonly kernelOptions: string;
   readonly kernelCmdline: string | undefined;
-  /** Whether the root filesystem can only be read. */
+  /** Whether the root filesystem is read-only. */
   readonly readOnly: boolean;
   readonly leftovers: Leftovers;
   /** The filesystem of `/boot`. */
   readonly boot: "vfat" | "ext4";
   /** Absent: no boot loader is installed. */
   readonly files: BootFiles | undefined;
-  /** What fstab calls the filesystems of `/boot` and of the ESP. */
+  /** How fstab names the filesystems of `/boot` and the ESP. */
   readonly devices: { readonly xbootldr: string; readonly esp: string };
 }
 
@@ -57,7 +57,7 @@ export function planContents(
       omit: [hasEfi ? "/efi" : "/efi/", ...entries, ...files?.moved ?? []],
       without,
       add: [
-        // The mount point of the ESP. FAT takes an EFI directory for the same.
+        // The mount point of the ESP. On FAT, a directory EFI is the same.
         ...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const],
         ...boot === "vfat" ? asSpelled(nodes, bootFrom, files?.xbootldr ?? []) : files?.xbootldr ?? [],
       ],
@@ -83,7 +83,7 @@ export function planContents(
   };
 }
 
-/** Files for FAT with the names that are there already, of which there cannot be two that differ only in case. */
+/** Files for FAT under the names that are already there, since two names cannot differ only in case. */
 function asSpelled(
   nodes: Nodes,
   from: string | undefined,
@@ -116,19 +116,19 @@ function rootAdditions(tree: Tree, decided: Decided, fstab: string): Contents["a
     { path: "/efi", type: "directory" },
     { path: "/etc/fstab", type: "file", text: fstab },
   ] as const;
-  // No kernel is ever installed into a read-only root, and it does not grow.
+  // A read-only root never gets new kernels, and does not grow.
   if (readOnly) return always;
   const asked = tree.kernelOptions !== undefined || kernelCmdline !== undefined;
   return [
     ...always,
-    // What kernel-install puts into the entries of later kernels.
+    // Used by kernel-install for the entries of later kernels.
     ...asked ? [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const] : [],
     ...grubDefaults(tree, kernelOptions),
     ...growFiles(tree),
   ];
 }
 
-/** Whether `/boot` has a directory that FAT takes for `efi`, as a boot partition with unified kernels has. */
+/** Whether `/boot` has a directory that is `efi` on FAT, as boot partitions with UKIs do. */
 function hasOwnEfi({ nodes }: Tree): boolean {
   return entriesIn(nodes, "/boot").some(({ name, node }) =>
     name !== "efi" && name.toLowerCase() === "efi" && typeOf(nodes, node) === "directory"
@@ -138,7 +138,7 @@ function hasOwnEfi({ nodes }: Tree): boolean {
 /** Where the content of the ESP comes from. */
 function espSource(tree: Tree): { from?: string } {
   const full = ESP_DIRECTORIES.filter((path) => countIn(tree.nodes, path) > 0);
-  // One may be a link to the other.
+  // One may be a symlink to the other.
   const places = new Set(full.map((path) => lookup(tree.nodes, path)));
   if (places.size > 1) {
     throw new BuildError(`Cannot tell which is the ESP: ${full.join(" and ")} of the tree both hold files`, {

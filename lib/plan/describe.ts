@@ -11,12 +11,12 @@ import type { PlacedVolume, Plan } from "./plan.ts";
 import { parametersOf, type Settings } from "./settings.ts";
 
 /**
- * What is no part of a plan's JSON: what only the writer of a filesystem needs (`writer`, `selection`, `without`, `recipe`),
- * and the keys of those who sign (`signer`).
+ * Left out of a plan's JSON: what only the writer of a filesystem needs (`writer`, `selection`, `without`, `recipe`),
+ * and the signing keys (`signer`).
  */
 const PRIVATE = ["writer", "selection", "without", "recipe", "signer"];
 
-/** A plan as plain JSON: without what is private to a writer, and with the settings that decide on the image. All findings are the plan's. */
+/** A plan as plain JSON, without the private parts of writers, with the settings that affect the image and all findings. */
 export function plainPlan(plan: Plan): Record<string, unknown> {
   return JSON.parse(JSON.stringify(plan, function (this: object, key, value) {
     if (PRIVATE.includes(key) || key === "findings" && this !== plan) return undefined;
@@ -24,7 +24,7 @@ export function plainPlan(plan: Plan): Record<string, unknown> {
   }));
 }
 
-/** A plan as a table, lines without a newline at their end. */
+/** A plan as the lines of a table, without newlines. */
 export function renderPlan(plan: Plan): string[] {
   const head = `${plan.builder}: ${plan.format}, ${formatBytes(plan.size)}`;
   const notices = [

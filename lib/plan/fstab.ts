@@ -11,7 +11,7 @@ import { normalize } from "node:path";
 import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 
-/** Mount points that the image's own partitions have. */
+/** Mount points of the image's own partitions. */
 const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
 
 const FSTAB = "/etc/fstab";
@@ -25,18 +25,18 @@ interface Line {
   readonly options: readonly string[];
 }
 
-/** A field as mount takes it: with octal escapes. */
+/** A field in fstab's spelling, with octal escapes. */
 function unescape(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
 }
 
-/** A line that mounts something; `undefined`: a comment, or empty. */
+/** A line that mounts something; `undefined` for comments and empty lines. */
 function parseLine(text: string): Line | undefined {
   const [source = "", mountPoint = "", type = "", options = ""] = text.replace(/^[ \t]+/, "").split(/[ \t]+/);
   if (source === "" || source.startsWith("#")) return undefined;
   return {
     source: unescape(source).replaceAll('"', ""),
-    // A path can be written in many ways.
+    // There are many ways to write a path.
     mountPoint: normalize(unescape(mountPoint)).replace(/(?<=.)\/+$/, ""),
     type,
     options: options.split(",").filter(Boolean),
@@ -55,7 +55,7 @@ export function rootLine(
   }
 }
 
-/** Whether the image has its own filesystem there, or the old boot partition had one below it. */
+/** Whether the image has its own filesystem there, or the mount point was below the old boot partition. */
 function isOwn({ mountPoint }: Line): boolean {
   return OWN_MOUNT_POINTS.includes(mountPoint) || /^\/(boot|efi)\//.test(mountPoint);
 }
@@ -63,13 +63,13 @@ function isOwn({ mountPoint }: Line): boolean {
 /** What is decided elsewhere. */
 export interface FstabContext {
   readonly boot: "vfat" | "ext4";
-  /** The filesystems of XBOOTLDR and ESP, as `UUID=…`, which busybox's mount knows, unlike PARTUUID. */
+  /** The filesystems of XBOOTLDR and ESP as `UUID=…`: busybox's mount does not support PARTUUID. */
   readonly devices: { readonly xbootldr: string; readonly esp: string };
-  /** Whether the image has a file of that path. */
+  /** Whether the image has a file at that path. */
   readonly exists: (path: string) => boolean;
 }
 
-/** The tree's fstab without lines for the partitions of the image, and with ours; and what a person should know about it. */
+/** The tree's fstab with our lines for the image's partitions instead of its own, and findings about it. */
 export function planFstab(fstab: string, context: FstabContext): { text: string; findings: Finding[] } {
   const { boot, devices } = context;
   const findings: Finding[] = [];
@@ -107,23 +107,23 @@ export function planFstab(fstab: string, context: FstabContext): { text: string;
   return { text: `${before}${before && "\n"}${lines.join("\n")}\n`, findings };
 }
 
-/** Options with which a boot goes on without the filesystem, or does not wait for it. */
+/** Options with which the boot continues without the filesystem, or does not wait for it. */
 const NOT_NEEDED = ["nofail", "noauto", "x-systemd.automount", "_netdev"];
 
-/** Devices that kernel or systemd make, and those that are no disk. */
+/** Devices that the kernel or systemd creates, and devices that are not disks. */
 const MADE_DEVICES = /^\/dev\/(root$|zram|loop|shm|null$)/;
 
-/** Labels that the image's own partitions and filesystems have. */
+/** Labels of the image's own partitions and filesystems. */
 const OWN_LABELS = /^(LABEL=(root|ESP|BOOT)|PARTLABEL=(root|esp|xbootldr))$/;
 
-/** What a line names that the image does not have. */
+/** The device that a line names and the image does not have. */
 function findProblem({ source, type, options }: Line, { devices, exists }: FstabContext): string | undefined {
   if (options.some((option) => NOT_NEEDED.includes(option))) return undefined;
   if (Object.values(devices).includes(source) || OWN_LABELS.test(source)) return undefined;
   if (/^(UUID|LABEL|PARTUUID|PARTLABEL|ID)=/.test(source) || source.startsWith("/dev/")) {
     return MADE_DEVICES.test(source) ? undefined : `The image has no device ${quote(source)}`;
   }
-  // Of network filesystems and the like it is a name.
+  // For network filesystems and the like, this is just a name.
   const isFile = source.startsWith("/") &&
     (type === "swap" || options.some((option) => /^(r?bind|loop)$/.test(option)));
   return isFile && !exists(source) ? `The tree has no ${quote(source)}` : undefined;

@@ -1,5 +1,5 @@
 /**
- * What is wrong with a kernel of the tree, so that it will not boot: told while it can still be mended.
+ * Reasons why a kernel of the tree will not boot, found while they can still be fixed.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { type Finding, finding } from "../core/findings.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { type Kernel, lacksInitrd } from "../tree/kernels.ts";
 
-/** What makes an initrd, by `ID` or `ID_LIKE` of os-release; the first row that fits. */
+/** The command that makes an initrd, by `ID` or `ID_LIKE` of os-release; the first match counts. */
 const INITRD_MAKERS: readonly {
   readonly ids: readonly string[];
   readonly install: string;
@@ -26,7 +26,7 @@ const INITRD_MAKERS: readonly {
   { ids: ["gentoo", "void", "mageia"], install: "dracut", make: "dracut --regenerate-all" },
 ];
 
-/** Drivers of disks, as the kernel calls them, with the disks' name. Virtual machines first. */
+/** Disk drivers by module name, with the name of the disks. Virtual machines first. */
 const DISKS = {
   "virtio_blk": "virtio",
   "virtio_scsi": "virtio-scsi",
@@ -39,19 +39,19 @@ const DISKS = {
   "hv_storvsc": "Hyper-V",
 } as const;
 
-/** The root that kernels have to find. */
+/** The root that kernels must find. */
 interface Root {
   readonly filesystem: string;
   /** All options that name it. */
   readonly options: string;
 }
 
-/** What a kernel lacks. */
+/** Findings about what a kernel lacks. */
 export function kernelFindings(kernel: Kernel, tree: Tree, { filesystem, options }: Root): Finding[] {
   const { version, image, unified, modules } = kernel;
   const named = `The kernel ${version} (${quote(image)})`;
   if (unified) return foreignRoot(kernel, options);
-  // A kernel for one machine may have all in it, and then there are modules of no kernel, and its name has no version.
+  // A kernel built for one machine may need no modules: then its name has no version, and there are no modules at all.
   const monolithic = !tree.kernels.some(({ modules }) => modules) && !/-\d[^/]*$/.test(image);
   return [
     ...modules || monolithic ? [] : [
@@ -97,7 +97,7 @@ function makerOf({ osRelease }: Tree): { readonly install: string; readonly make
   ) ?? { install: "dracut or what the distribution has for it", make: "dracut --regenerate-all" };
 }
 
-/** The root that a UKI has built in, which is on no disk of ours. */
+/** A root that is built into a UKI, and that the image does not have. */
 function foreignRoot({ version, image, unified }: Kernel, options: string): Finding[] {
   const root = /(?:^|\s)(root=(?!gpt-auto|tmpfs)\S+)/.exec(unified!.options)?.[1];
   if (root === undefined || options.toLowerCase().split(" ").includes(root.toLowerCase())) return [];

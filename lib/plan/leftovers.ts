@@ -1,6 +1,6 @@
 /**
- * What a tree that was installed or used has gathered and an image that many machines start from should not
- * have: one row per kind. The setting `KEEP` names those that stay.
+ * What an installed or used tree has gathered, and an image for many machines should not
+ * have: one row per kind. The setting `KEEP` names the kinds that stay.
  *
  * - https://systemd.io/BUILDING_IMAGES/
  * - Whiteouts: https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
@@ -26,22 +26,22 @@ interface Leftover {
   readonly paths: readonly string[];
   /** Paths that are left out only if they are empty files. */
   readonly empty?: readonly string[];
-  /** Paths of which one must be there for all the others to count. */
+  /** At least one of these paths must exist for the row to apply. */
   readonly where?: readonly string[];
-  /** Finds entries by what is in them. */
+  /** Finds entries by their contents. */
   readonly foreign?: (tree: Facts) => readonly number[];
-  /** Finds entries that may stand anywhere. */
+  /** Finds entries that may be anywhere. */
   readonly anywhere?: (nodes: Nodes, node: number) => boolean;
-  /** What a person has to know about those that were found. */
+  /** The finding about those that were found. */
   readonly about?: (nodes: Nodes, rows: readonly number[]) => Iterable<Finding>;
-  /** What a person has to know about its absence: the finding and its message. */
+  /** The finding if it is absent, and its message. */
   readonly finding?: readonly [FindingName, string];
 }
 
-/** What a container runtime marks a container with. */
+/** Files by which container runtimes mark a container. */
 const CONTAINER_MARKS = ["/.dockerenv", "/.dockerinit", "/run/.containerenv"];
 
-/** In the order of the table in the docs. */
+/** In the order of the table in docs/. */
 export const LEFTOVERS = {
   "whiteouts": {
     what: "whiteouts of container layers",
@@ -204,18 +204,18 @@ export const LEFTOVER_NAMES = Object.keys(LEFTOVERS) as LeftoverName[];
 
 const MACHINE_ID = "/etc/machine-id";
 
-/** What an image leaves out. */
+/** What the image leaves out. */
 export interface Leftovers {
-  /** Rows of the tree that are left out with all below them. */
+  /** Rows of the tree to leave out, with everything below. */
   readonly without: ReadonlySet<number>;
-  /** What stands in the place of something. */
+  /** Replacements. */
   readonly add: readonly ExtraFile[];
-  /** Each kind that was found, with the paths in the tree. */
+  /** Each kind that was found, with its paths in the tree. */
   readonly found: readonly { readonly kind: LeftoverName; readonly paths: readonly string[] }[];
   readonly findings: readonly Finding[];
 }
 
-/** Finds the leftovers in a tree, apart from the kinds that are kept. */
+/** Finds the leftovers in a tree, except the kinds that are kept. */
 export function findLeftovers(tree: Facts, keep: readonly LeftoverName[]): Leftovers {
   const { nodes, machineId } = tree;
   const without = new Set<number>();
@@ -260,7 +260,7 @@ function rowsWhere(nodes: Nodes, test: (nodes: Nodes, node: number) => boolean):
 
 const WHITEOUT = new TextEncoder().encode(".wh.");
 
-/** Where journald keeps the journal of each machine ID; that of a namespace has its name behind a dot. */
+/** Where journald keeps journals, by machine ID; for a namespace, with a dot and its name appended. */
 const JOURNALS = "/var/log/journal";
 
 function journals({ nodes }: Facts): number[] {
@@ -269,7 +269,7 @@ function journals({ nodes }: Facts): number[] {
   );
 }
 
-/** Layers that were unpacked one over the other without applying what they delete. */
+/** Signs of layers that were unpacked over each other without applying their deletions. */
 function* describeWhiteouts(nodes: Nodes, rows: readonly number[]): Iterable<Finding> {
   const files = rows.filter((node) => typeOf(nodes, node) !== "char");
   if (files.length === 0) return;
@@ -285,7 +285,7 @@ function* describeWhiteouts(nodes: Nodes, rows: readonly number[]): Iterable<Fin
   );
 }
 
-/** A `.wh.` file of an image layer, or the character device 0:0 that overlayfs has in its place. */
+/** A `.wh.` file of an image layer, or overlayfs's equivalent, a character device 0:0. */
 function isWhiteout(nodes: Nodes, node: number): boolean {
   if (typeOf(nodes, node) === "char") return nodes.special[node] === 0;
   const name = nameBytes(nodes, node);

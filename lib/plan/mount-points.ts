@@ -1,5 +1,5 @@
 /**
- * The directories that every system mounts something on before it can make any.
+ * The directories on which every system mounts something before it can create any.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Nodes } from "../tree/nodes.ts";
 import { exists } from "../tree/query.ts";
 
-/** In the order in which they are added. */
+/** In the order they are added. */
 export const SYSTEM_MOUNT_POINTS: readonly ExtraFile[] = [
   { path: "/proc", type: "directory" },
   { path: "/sys", type: "directory" },
@@ -18,7 +18,7 @@ export const SYSTEM_MOUNT_POINTS: readonly ExtraFile[] = [
   { path: "/tmp", type: "directory", mode: 0o1777 },
 ];
 
-/** What a system lacks of them, as archives do that were made with `--exclude=/proc`. A link to elsewhere is left alone. */
+/** Those that a system lacks, for example after `tar --exclude=/proc`. A symlink is left alone. */
 export function planMountPoints(nodes: Nodes): { add: readonly ExtraFile[]; findings: readonly Finding[] } {
   const add = SYSTEM_MOUNT_POINTS.filter(({ path }) => !exists(nodes, path));
   if (add.length === 0) return { add, findings: [] };

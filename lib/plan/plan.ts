@@ -1,19 +1,19 @@
 /**
- * All decisions: what an image will be, from what was asked and what the tree holds.
+ * All decisions: what the image will be, from the settings and the contents of the tree.
  *
  * The policy, with the reasons in the docs and the sources:
  *
- * - Exactly one ESP, one XBOOTLDR and one root partition, in this order: the root comes last, so that it can
- *   grow. Types after the DPS; the root's architecture is that of the tree's programs.
+ * - Exactly one ESP, one XBOOTLDR and one root partition, in this order: the root is last, so that it can
+ *   grow. Types are those of the DPS; the root's is for the architecture of the tree's programs.
  * - `/boot` of the tree becomes XBOOTLDR, `/boot/efi` or `/efi` the ESP. In the root, `/boot` and `/efi` are
- *   empty directories: systemd mounts nothing over a directory that is not.
+ *   empty directories: systemd does not automount on others.
  * - `/etc/fstab` names `/boot` and `/boot/efi` by UUID and without `nofail` (which drops the ordering),
- *   and not `/`: such a line makes systemd-remount-fs fail in a container. Lines for other mount points stay.
+ *   but not `/`: such a line makes systemd-remount-fs fail in a container. Lines for other mount points stay.
  * - A kernel with an initrd gets `root=UUID=… rw`, which every initrd knows; one without `root=PARTUUID=… rw`.
  * - `SIZE_MB` wins over `USED_MB` and `FREE_MB`; else the size is `EFI_MB + BOOT_MB + USED_MB + FREE_MB`,
  *   where a computed `USED_MB` includes the filesystem's metadata and the partition table.
  *
- * Nothing here reads, runs or writes anything: the tests run without any permission.
+ * Nothing here reads, runs or writes anything: its tests need no permissions.
  *
  * @module
  */
@@ -48,9 +48,9 @@ import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root
 import type { SettingName, Settings } from "./settings.ts";
 import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
 
-/** A volume and its place in the image. Offset and size are in bytes. */
+/** A volume and its place in the image, in bytes. */
 export interface PlacedVolume extends Volume {
-  /** The label in the partition table, where there is one. */
+  /** The label in the partition table, if any. */
   readonly label: string;
   readonly offset: number;
   readonly size: number;
@@ -70,22 +70,22 @@ export interface PartitionPlan extends PlacedVolume {
 }
 
 /**
- * What both images have in common. Plans are data: what they say can be printed, compared and stored. With a read-only root
- * the first plan is preliminary, since its filesystem is as large as it becomes: planning again with what was measured
+ * What both kinds of images share. Plans are data: they can be printed, compared and stored. With a read-only root,
+ * the first plan is preliminary, since the size of its filesystem is not known yet: planning again with the measured size
  * gives the final one.
  */
 interface CommonPlan {
   readonly format: FormatName;
   /** Bytes of the raw image. */
   readonly size: number;
-  /** Seconds since 1970: what everything that the build makes is dated. */
+  /** Seconds since 1970: the date of everything that the build creates. */
   readonly time: number;
   readonly seed: string;
-  /** What was asked. */
+  /** The settings it was made for. */
   readonly settings: Settings;
-  /** The dm-verity hashes that are made of the root filesystem. */
+  /** The dm-verity hashes of the root filesystem. */
   readonly verity?: VerityPlan;
-  /** What of the tree is in no filesystem of the image, because no image should have it. */
+  /** What is left out of all filesystems, because no image should have it. */
   readonly leftovers: Leftovers["found"];
   /** What a person should know. */
   readonly findings: readonly Finding[];
@@ -100,7 +100,7 @@ export interface DiskPlan extends CommonPlan {
   readonly partitions: readonly PartitionPlan[];
   /** Bytes of a logical sector of the disk. */
   readonly sectorSize: number;
-  /** Absent: the image does not boot on a machine, only as a container. */
+  /** Absent: the image boots only as a container. */
   readonly bootLoader?: { readonly name: BootLoaderName; readonly reason: string };
   /** The kernel command line. */
   readonly kernelOptions: string;
@@ -109,11 +109,11 @@ export interface DiskPlan extends CommonPlan {
 /** What `part-image` will make. */
 export interface PartPlan extends CommonPlan {
   readonly builder: "part-image";
-  /** A single one, which is the whole image. */
+  /** The only one: it is the whole image. */
   readonly partitions: readonly [PlacedVolume];
-  /** What goes beside the image. */
+  /** The files beside the image. */
   readonly hashes?: Measured["verity"];
-  /** What to know for `portablectl attach`, a line each. */
+  /** Notes on `portablectl attach`, one line each. */
   readonly portable: readonly string[];
 }
 
@@ -122,7 +122,7 @@ export type Plan = DiskPlan | PartPlan;
 /**
  * Decides on a disk image.
  *
- * @param measured what is known of a read-only root that was made with this function's first plan.
+ * @param measured facts about a read-only root that was made with this function's first plan.
  * @throws {BuildError} when the settings and the tree do not fit together.
  */
 export function planDisk(settings: Settings, tree: Tree, measured?: Measured): DiskPlan {
@@ -265,7 +265,7 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
     ? planMountPoints(tree.nodes)
     : { add: [], findings: [] };
   const portable = settings.portable === undefined ? [] : planPortable(settings.portable, settings, tree);
-  // What replaces leftovers stands where a whole system has it.
+  // Replacements of leftovers are at paths of a whole system.
   const add = from === "/" ? [...leftovers.add, ...mountPoints.add, ...portable] : [];
   const contents = { from, omit: [], without: leftovers.without, add };
   const volume = planRoot(
@@ -324,7 +324,7 @@ function planAttributes(role: PartitionRole, readOnly: boolean): number[] {
   return role.startsWith("root") ? [GPT_ATTRIBUTES.readOnly] : [];
 }
 
-/** What describes the image; the same tree and layout get the same identities, another release others. */
+/** What identifies the image: the same tree and layout give the same IDs, another release gives others. */
 function defaultSeed(builder: string, { osRelease }: Tree, architecture: string | undefined): string {
   const fields = ["ID", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION"];
   return JSON.stringify([builder, architecture ?? "", ...fields.map((name) => osRelease[name] ?? "")]);

@@ -1,8 +1,8 @@
 /**
- * Decides how the root is found and mounted: the part of the kernel command line that is ours.
+ * Decides how the root is found and mounted: our part of the kernel command line.
  *
- * `root=UUID=` is what every initrd knows, that of Alpine and others with busybox among them. A kernel without an
- * initrd knows only PARTUUID: https://docs.kernel.org/admin-guide/kernel-parameters.html
+ * Every initrd understands `root=UUID=`, including those with busybox, such as Alpine's. A kernel without an
+ * initrd understands only PARTUUID: https://docs.kernel.org/admin-guide/kernel-parameters.html
  *
  * @module
  */
@@ -11,11 +11,11 @@ import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { rootLine } from "./fstab.ts";
 
-/** What is mounted. */
+/** The root filesystem. */
 interface RootDevice {
   readonly filesystem: string;
   readonly readOnly: boolean;
-  /** Of the filesystem; empty where it has none. */
+  /** The UUID of the filesystem; empty if it has none. */
   readonly uuid: string;
   readonly partitionUuid: string;
 }
@@ -28,16 +28,16 @@ interface RootOptions {
   readonly findings: readonly Finding[];
 }
 
-/** Options of mount(8) that are for itself and what calls it, and name another disk's journal. */
+/** Options that mount(8) and its callers handle themselves, and those that name a journal on another disk. */
 const NOT_FOR_MOUNTING =
   /^(?:defaults|r[ow]|(?:no)?auto|(?:no)?users?|owner|group|_netdev|nofail|loop|(?:x-|comment=|journal_(?:dev|path)=).*|)$/;
 
-/** Options that mount(8) turns into flags; those of `rootflags=` the kernel hands to the filesystem, which fails. */
+/** Options that mount(8) turns into flags. In `rootflags=`, the kernel would pass them to the filesystem, which fails. */
 const FLAGS =
   /^(?:(?:no|rel|strict)?(?:dir)?atime|(?:no)?lazytime|(?:no)?(?:suid|exec|dev)|(?:a|dir)?sync|(?:no)?iversion)$/;
 
 /**
- * How the root of a disk is found and mounted, with the options that the tree's fstab has for `/`.
+ * How the root of a disk is found and mounted, with the options for `/` in the tree's fstab.
  */
 export function planRootOptions(fstab: string, root: RootDevice): RootOptions {
   const { filesystem, uuid, partitionUuid } = root;

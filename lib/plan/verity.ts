@@ -1,5 +1,5 @@
 /**
- * Decides on dm-verity: hashes of a read-only root filesystem, which the kernel compares with all it reads.
+ * Decides on dm-verity: hashes of a read-only root filesystem, against which the kernel checks everything it reads.
  *
  * - https://docs.kernel.org/admin-guide/device-mapper/verity.html
  * - The UUIDs and the signature partition: https://uapi-group.org/specifications/specs/discoverable_partitions_specification/
@@ -16,19 +16,19 @@ import { buildNodes } from "../tree/builder.ts";
 import type { Made, Measured, Volume } from "./root.ts";
 import type { Settings } from "./settings.ts";
 
-/** What the hashes are made with. */
+/** The parameters of the hashes. */
 export interface VerityPlan {
   /** 32 bytes in hexadecimal digits. */
   readonly salt: string;
-  /** Of the hashes' superblock. */
+  /** The UUID in the superblock of the hashes. */
   readonly uuid: string;
-  /** Where the hashes of an image without partitions go; absent: beside the image. */
+  /** Directory for the hashes of an image without partitions; absent: beside the image. */
   readonly directory?: string;
   /** The private key and the certificate that sign the root hash, in PEM. */
   readonly signer?: { readonly key: string; readonly certificate: string };
 }
 
-/** @throws {BuildError} (usage) when the settings do not fit together. */
+/** @throws {BuildError} (usage) when the settings contradict each other. */
 export function planVerity(
   { verity, verityKey, verityCert, verityDirectory, filesystem }: Settings,
   seed: string,
@@ -55,14 +55,14 @@ export function planVerity(
   return { ...common, signer: { key: verityKey, certificate: verityCert } };
 }
 
-/** The PARTUUIDs that say which root hash belongs to the partitions: its first and its last 128 bits. */
+/** The PARTUUIDs that tie the partitions to a root hash: its first and its last 128 bits. */
 export function verityUuids(rootHash: string): { readonly root: string; readonly "root-verity": string } {
   return { root: formatUuid(rootHash.slice(0, 32)), "root-verity": formatUuid(rootHash.slice(-32)) };
 }
 
 type HashRole = "root-verity" | "root-verity-sig";
 
-/** The partitions of the hashes and of their signature. Before anything is made their sizes are unknown. */
+/** The partitions of the hashes and of their signature. Their sizes are unknown until the root is made. */
 export function planHashes(
   verity: VerityPlan | undefined,
   measured: Measured | undefined,
@@ -77,7 +77,7 @@ export function planHashes(
   ];
 }
 
-/** A partition that holds a file as it is. */
+/** A partition whose contents are a file, byte for byte. */
 function madeVolume(type: "verity" | "signature", uuid: string, made: Made | undefined): Volume {
   const contents = { omit: [], add: [] };
   return {
