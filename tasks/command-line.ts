@@ -1,6 +1,6 @@
 /**
- * What people have beside a command: completion for their shell, a man page, and a JSON Schema of the settings. All of it
- * follows from the tables of flags and settings.
+ * What comes with a command: shell completion, a man page, and a JSON Schema of the settings. All of it
+ * is generated from the tables of flags and settings.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { LOG_FORMATS } from "../lib/core/log.ts";
 import type { Parser } from "../lib/plan/setting-values.ts";
 import { flagOf, type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
 
-/** The command that `deno task install` makes. */
+/** The command that `deno task install` installs. */
 export const COMMAND = "raptor-builders";
 
 const WRITTEN = 'Written by "deno task generate".';
@@ -24,20 +24,20 @@ type Described = Pick<Builder, "name" | "summary" | "settings">;
 
 const builders: readonly Described[] = Object.values(BUILDERS);
 
-/** A flag as a shell completes it. */
+/** A flag, for completion. */
 interface CompletedFlag {
   readonly name: string;
   readonly short?: string | undefined;
-  /** What stands for its value; absent: it takes none. */
+  /** The placeholder for its value; absent: it takes none. */
   readonly value?: string | undefined;
   readonly help: string;
   readonly words: readonly string[];
   readonly isFile: boolean;
-  /** Whether the value is words with commas between them. */
+  /** Whether the value is a comma-separated list. */
   readonly isList: boolean;
 }
 
-/** Values that are paths: `DIR`, `FILE`, and `NAME=PATH` in its own way. */
+/** Placeholders for paths: `DIR`, `FILE`, and (handled separately) `NAME=PATH`. */
 const isPath = (value: string | undefined) => value === "DIR" || value === "FILE";
 
 function ownFlag([name, { short, value, help }]: [string, Flag]): CompletedFlag {
@@ -48,7 +48,7 @@ function ownFlag([name, { short, value, help }]: [string, Flag]): CompletedFlag 
 function settingFlag(name: SettingName): CompletedFlag {
   const { value, help, parse }: { value: string; help: string; parse: Parser<unknown> } = SETTINGS[name];
   const { words = [], pattern } = parse.schema ?? {};
-  // Of a list the pattern allows commas.
+  // The pattern of a list allows commas.
   const isList = words.length > 0 && pattern?.includes("(,") === true;
   return { name: flagOf(name), value, help, words, isFile: isPath(value), isList };
 }
@@ -206,12 +206,12 @@ export function fishCompletion(): string {
   ].join("\n");
 }
 
-/** Text for roff: nothing in it is an escape, a hyphen is one that can be copied, and a list may end its line at a comma. */
+/** Text for roff: without escapes, with hyphens that can be copied, and lists may break after a comma. */
 function roff(text: string): string {
   return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replaceAll(/,(?=\S)/g, ",\\:");
 }
 
-/** A paragraph for roff, in lines of less than 80 bytes that are no requests. */
+/** A paragraph for roff, in lines of less than 80 bytes that are not requests. */
 function paragraph(text: string): string {
   const lines = [""];
   for (const word of roff(text).split(" ")) {
@@ -237,7 +237,7 @@ export function manPage(): string {
   return [
     `.\\" ${WRITTEN}`,
     `.TH RAPTOR\\-BUILDERS 1 "" "${COMMAND} ${config.version}" "User Commands"`,
-    // Some lines are full of names that cannot be broken.
+    // Some lines are full of unbreakable names.
     ".ad l",
     ".SH NAME",
     `${roff(COMMAND)} \\- build disk and partition images from OS trees`,

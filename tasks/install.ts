@@ -2,8 +2,8 @@
 /**
  * `deno task install`: puts the command `raptor-builders` on the PATH, with completion and a man page.
  *
- * `deno install --global` would copy deno.json and all modules beside its command, where they get old, and its command
- * needs a `deno` on the PATH, which those have not who run it with npx. This one runs the checkout where it is.
+ * `deno install --global` would copy deno.json and all modules beside its command, where they go stale, and its command
+ * needs a `deno` on the PATH, which npx users do not have. This one runs the checkout where it is.
  *
  * @module
  */
@@ -33,7 +33,7 @@ Usage: deno task install [--prefix DIR] [--uninstall]
   --help         show this text
 `;
 
-/** What lies where below the prefix, as symlinks into the checkout. */
+/** Symlinks into the checkout, by path below the prefix. */
 const LINKS = {
   [`share/man/man1/${COMMAND}.1`]: `docs/${COMMAND}.1`,
   [`share/bash-completion/completions/${COMMAND}`]: `completions/${COMMAND}.bash`,
@@ -41,7 +41,7 @@ const LINKS = {
   [`share/fish/vendor_completions.d/${COMMAND}.fish`]: `completions/${COMMAND}.fish`,
 };
 
-/** By this line a command is known to be ours. */
+/** This line identifies the command as ours. */
 const MARK = '# Written by "deno task install" of raptor-builders.';
 
 /** The command: a script that starts Deno with the permissions of the builders. */
@@ -75,7 +75,7 @@ function shellWord(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Whether a path is free, or has what an earlier installation put there. */
+/** Whether a path is free, or was created by an earlier installation. */
 async function isOurs(path: string): Promise<boolean> {
   try {
     const { isSymlink, isFile } = await Deno.lstat(path);
@@ -94,7 +94,7 @@ async function removeIfThere(path: string): Promise<void> {
   });
 }
 
-/** Where things go. @throws {BuildError} when something else is there. */
+/** The paths to install to. @throws {BuildError} when something else is there. */
 async function pathsBelow(
   prefix: string,
 ): Promise<{ command: string; links: [link: string, file: string][] }> {
@@ -111,14 +111,14 @@ async function pathsBelow(
   return { command, links };
 }
 
-/** Installs the command, and what belongs to it, below a directory. */
+/** Installs the command and its files below a directory. */
 export async function install(prefix: string): Promise<void> {
   const { command, links } = await pathsBelow(prefix);
   try {
     await Deno.mkdir(dirname(command), { recursive: true });
     await removeIfThere(command);
     await Deno.writeTextFile(command, await launcher());
-    // The umask takes bits from writeTextFile's own mode.
+    // The umask removes bits from writeTextFile's own mode.
     await Deno.chmod(command, 0o755);
     for (const [link, file] of links) {
       await Deno.mkdir(dirname(link), { recursive: true });
@@ -151,7 +151,7 @@ async function main(): Promise<void> {
   if (values.help) return await print(HELP);
   const home = Deno.env.get("HOME") ?? "/";
   const usual = Deno.env.get("DENO_INSTALL_ROOT") || (Deno.uid() === 0 ? "/usr/local" : join(home, ".local"));
-  // A task starts in the folder of deno.json, wherever it was called.
+  // A task starts in the folder of deno.json, wherever it was run.
   const prefix = resolve(Deno.env.get("INIT_CWD") ?? ".", values.prefix ?? usual);
   await (values.uninstall ? uninstall : install)(prefix);
 }

@@ -1,5 +1,5 @@
 /**
- * What a plan says of the contents of a filesystem: the subtree, what is left out, and what is added. Plain data.
+ * The contents of a filesystem in a plan: the subtree, what is left out, and what is added.
  *
  * @module
  */

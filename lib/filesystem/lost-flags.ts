@@ -1,5 +1,5 @@
 /**
- * What chattr set on files, and a filesystem of the image does not have.
+ * File attributes set by chattr that a filesystem of the image does not support.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { flagNames } from "../tree/flags.ts";
 import { attributesOf, entryPath, type Selection } from "./contents.ts";
 
-/** @param kept the flags that the filesystem has. */
+/** @param kept the flags that the filesystem supports. */
 export function findLostFlags(type: string, selection: Selection, kept: number): Finding[] {
   const { nodes } = selection;
   if (nodes.flags.size === 0) return [];

@@ -30,7 +30,7 @@ const TYPE_FLAGS: Readonly<Record<number, string>> = {
 
 const encoder = new TextEncoder();
 
-/** The buffer for pieces of the stream. */
+/** The buffer for chunks of the stream. */
 interface Output {
   readonly buffer: Uint8Array<ArrayBuffer>;
   used: number;
@@ -39,7 +39,7 @@ interface Output {
 type Pieces = Generator<Uint8Array<ArrayBuffer>, void>;
 
 /**
- * The stream in pieces. Each piece is valid until the next one is requested.
+ * The stream in chunks. Each chunk is valid until the next one is requested.
  *
  * @throws {BuildError} when a file cannot be read, or has changed since the walk.
  */

@@ -51,7 +51,7 @@ export interface ReadOnlyFilesystem {
   /** Maximum bytes of one xattr value, and of all xattrs of an entry as stored. */
   readonly maxXattr: number;
   readonly maxXattrs: number;
-  /** What older versions of its program get wrong. */
+  /** What older versions of its program do wrong. */
   readonly old?: {
     readonly program: ProgramName;
     /** The first version that is right. */
@@ -113,7 +113,7 @@ const LARGE_DIRECTORY = 20_000;
 /** More than any entry needs besides its contents: inode, name, xattrs. */
 const ENTRY_ESTIMATE = KiB;
 
-/** Plans one. @throws {BuildError} for anything it cannot hold. */
+/** Plans a filesystem. @throws {BuildError} for anything it cannot hold. */
 export function planReadOnly(
   type: ReadOnlyName,
   selection: Selection,

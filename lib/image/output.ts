@@ -21,22 +21,22 @@ const EPOCH = new Date(0);
 /** An output that can be written to. */
 export interface Output {
   readonly path: string;
-  /** A block device keeps its size, and its contents where the image writes nothing. */
+  /** A block device keeps its size, and its contents where nothing is written. */
   readonly isDevice: boolean;
   /** Bytes of the raw image; 0 if not known yet. */
   readonly size: number;
   /** Bytes of the block device. */
   readonly room?: number;
-  /** Whether it was not there before, so that a build that fails leaves none. */
+  /** Whether it did not exist before: then a failed build removes it. */
   readonly isNew?: true;
 }
 
-/** Of what is made anew. What is there keeps its mode. */
+/** The mode of new files. Existing files keep theirs. */
 export const OUTPUT_MODE = 0o600;
 
 /**
- * Checks that an image can be written to `path`, without changing what is there. A file that does not exist is
- * made, for its owner alone: an image has all that only root may read in the tree.
+ * Checks that an image can be written to `path`, without changing an existing file. A missing file is
+ * created, readable only by its owner: an image contains files that only root may read in the tree.
  *
  * @param size bytes of the raw image.
  * @throws {BuildError} (usage) naming what is wrong with the output.
@@ -68,13 +68,13 @@ export async function checkOutput(
  */
 export async function followOutput(path: string): Promise<string> {
   const type = inspectFile(path)?.type;
-  // A device is reached by any of its names; a pipe has none.
+  // Any name of a device will do; a pipe has none.
   return type === undefined || type === FILE_TYPES.file ? await followLinks(path) : path;
 }
 
 /**
- * Locks an output until the lock is disposed of, or this process ends in whatever way: two builds that write into one file
- * would both succeed, and the image would be neither's.
+ * Locks an output until the lock is disposed of, or this process ends in any way: two builds that write to one file
+ * would both succeed, with a mixture of both images.
  *
  * @throws {BuildError} naming the process that is writing it.
  */
@@ -160,7 +160,7 @@ export async function dateEmptyOutputs(paths: readonly string[]): Promise<void> 
   for (const path of paths) {
     try {
       const { isFile, size, nlink } = await Deno.stat(path);
-      // One with a second name may be a file of the tree.
+      // One with several hard links may be a file of the tree.
       if (isFile && size === 0 && nlink === 1) await Deno.utime(path, EPOCH, EPOCH);
     } catch {
       // It does not exist or may not be changed: checkOutput() reports that later.
@@ -185,7 +185,7 @@ export async function discardOutput({ path, isDevice, size, room = 0 }: Output):
   await Deno.utime(path, EPOCH, EPOCH);
 }
 
-/** Writes a file beside the image. One that is not there is for its owner alone; one that is keeps its mode. */
+/** Writes a file beside the image. A new one is readable only by its owner; an existing one keeps its mode. */
 export async function writeBeside(
   path: string,
   contents: string | ReadableStream<Uint8Array>,
@@ -195,16 +195,16 @@ export async function writeBeside(
   await stream.pipeTo(file.writable);
 }
 
-/** What is done with the output of a build that failed: one that was not there before is removed, others are emptied. */
+/** Cleans up the output of a failed build: one that did not exist before is removed, others are emptied. */
 export async function abandonOutput(output: Output): Promise<void> {
   await discardOutput(output);
   if (!output.isNew) return;
   await Deno.remove(output.path).catch(() => {
-    // In a directory where files cannot be removed, it stays empty and of 1970.
+    // In a directory where files cannot be removed, it stays empty and dated 1970.
   });
 }
 
-/** So many bytes of a device are zeroed before signals and progress get a turn. */
+/** This many bytes of a device are zeroed before signals and progress get a turn. */
 const ZERO_BYTES = 64 * MiB;
 
 /** Gives a discarded output the size of the image; all of it reads as zeros. */
@@ -230,14 +230,14 @@ function zero(path: string, offset: number, length: number): void {
 }
 
 /**
- * Files are dated by the tick of the kernel's clock, of which there are at least a hundred in a second: what is written at a
- * time may be dated so much earlier.
+ * Files are dated by the tick of the kernel's clock, which ticks at least a hundred times a second: a file written at a
+ * time may be dated that much earlier.
  */
 const TICK_MS = 10;
 
 /**
- * Dates the finished image: the very last act of a build. It is as old as what it was made from: a file that was changed
- * after it was read is newer.
+ * Dates the finished image, as the last step of a build. It is as old as what it was made from: a file that changed
+ * after being read is newer.
  *
  * @param began when reading began.
  */

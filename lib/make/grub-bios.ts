@@ -25,7 +25,7 @@ const BOOT = { size: 440, kernel: 0x5c, drive: 0x64, jump: 0x66 } as const;
 /** Offsets in the program's first sector: the first row of its block list, which grows down from the end. */
 const BLOCKLIST = { start: 500, length: 508, segment: 510, load: 0x820 } as const;
 
-/** Writes GRUB into its partition, and the code that starts it into the first sector of the disk. */
+/** Writes GRUB to its partition, and the code that starts it to the first sector of the disk. */
 export async function makeGrubBios(
   target: Target,
   { bootPartition, directory, menu }: GrubBiosPlan,
@@ -34,7 +34,7 @@ export async function makeGrubBios(
   const modules = `${scratch}/i386-pc`;
   await copyModules(root, nodes, directory, modules);
   const core = `${scratch}/core.img`;
-  // Without a disk before the comma: that from which BIOS booted.
+  // No disk before the comma: the one from which BIOS booted.
   const prefix = `(,gpt${bootPartition})${menu}`;
   await commands.grubMkimage(
     { directory: modules, format: "i386-pc", prefix, modules: GRUB_BIOS_MODULES },
@@ -72,7 +72,7 @@ export async function makeGrubBios(
 /**
  * Copies what grub-mkimage reads, so that no link in the tree leads it astray.
  *
- * @throws {BuildError} when the list of dependencies names what cannot be one.
+ * @throws {BuildError} when the list of dependencies names something that cannot be a module.
  */
 export async function copyModules(root: Root, nodes: Nodes, from: string, to: string): Promise<void> {
   await Deno.mkdir(to);

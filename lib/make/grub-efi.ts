@@ -1,5 +1,5 @@
 /**
- * Makes GRUB for UEFI of the modules of the tree, where its distribution has no finished program.
+ * Makes GRUB for UEFI from the tree's modules, if its distribution has no ready-made program.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import * as commands from "./commands.ts";
 import type { MakeContext } from "./types.ts";
 import { copyModules } from "./grub-bios.ts";
 
-/** A plan of which all contents are known: programs that grub-mkimage makes are texts in it. */
+/** A plan with all contents known: programs made by grub-mkimage are texts in it. */
 export async function withGrub(plan: FatPlan, context: MakeContext): Promise<FatPlan> {
   const entries = [];
   for (const entry of plan.entries) {

@@ -1,7 +1,7 @@
 /**
- * The places that a build reads and writes: that none is written which is read or is another one, before any is touched.
+ * Checks, before anything is touched, that a build writes to no file that it also reads, or writes twice.
  *
- * What is compared is the file, not its name: two paths can lead to one file by links, `..` or mounts.
+ * Files are compared, not names: two paths can lead to one file through links, `..` or mounts.
  *
  * @module
  */
@@ -21,7 +21,7 @@ export interface Place {
   readonly path: string;
 }
 
-/** What is the same for two paths that lead to one file, be it there or not. */
+/** An ID that is the same for all paths to a file, even if the file does not exist. */
 async function keyOf(path: string): Promise<string> {
   const facts = inspectFile(path);
   if (facts) return fileKey(facts);
@@ -35,9 +35,9 @@ function fileKey({ type, device, inode, number }: FileFacts): string {
 }
 
 /**
- * Compares the places that are written with each other and with those that are read.
+ * Compares the written places with each other and with those that are read.
  *
- * @throws {BuildError} (usage) naming two that are one.
+ * @throws {BuildError} (usage) naming two that are the same.
  */
 export async function checkPlaces(written: readonly Place[], read: readonly Place[]): Promise<void> {
   const seen = new Map<string, Place>();
@@ -52,9 +52,9 @@ export async function checkPlaces(written: readonly Place[], read: readonly Plac
 }
 
 /**
- * Checks that no place that is written is in the tree that the image is made of.
+ * Checks that nothing is written into the tree that the image is made from.
  *
- * @throws {BuildError} (usage) naming the place, and the file of the tree that it is.
+ * @throws {BuildError} (usage) naming the place and the file of the tree.
  */
 export async function checkOutside(
   written: readonly Place[],

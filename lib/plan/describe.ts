@@ -16,7 +16,7 @@ import { parametersOf, type Settings } from "./settings.ts";
  */
 const PRIVATE = ["writer", "selection", "without", "recipe", "signer"];
 
-/** A plan as plain JSON, without the private parts of writers, with the settings that affect the image and all findings. */
+/** A plan as JSON, without the private parts of writers, with all findings and the settings that affect the image. */
 export function plainPlan(plan: Plan): Record<string, unknown> {
   return JSON.parse(JSON.stringify(plan, function (this: object, key, value) {
     if (PRIVATE.includes(key) || key === "findings" && this !== plan) return undefined;

@@ -71,7 +71,7 @@ export interface PartitionPlan extends PlacedVolume {
 
 /**
  * What both kinds of images share. Plans are data: they can be printed, compared and stored. With a read-only root,
- * the first plan is preliminary, since the size of its filesystem is not known yet: planning again with the measured size
+ * the first plan is preliminary, since the size of its filesystem is unknown: planning again with the measured size
  * gives the final one.
  */
 interface CommonPlan {

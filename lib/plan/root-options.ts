@@ -32,7 +32,7 @@ interface RootOptions {
 const NOT_FOR_MOUNTING =
   /^(?:defaults|r[ow]|(?:no)?auto|(?:no)?users?|owner|group|_netdev|nofail|loop|(?:x-|comment=|journal_(?:dev|path)=).*|)$/;
 
-/** Options that mount(8) turns into flags. In `rootflags=`, the kernel would pass them to the filesystem, which fails. */
+/** Options that mount(8) turns into flags. In `rootflags=`, they would reach the filesystem, which fails. */
 const FLAGS =
   /^(?:(?:no|rel|strict)?(?:dir)?atime|(?:no)?lazytime|(?:no)?(?:suid|exec|dev)|(?:a|dir)?sync|(?:no)?iversion)$/;
 

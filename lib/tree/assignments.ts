@@ -1,32 +1,32 @@
 /**
- * Reads assignments out of shell scripts, such as `/etc/default/grub`, without running them.
+ * Reads assignments from shell scripts, such as `/etc/default/grub`, without running them.
  *
  * https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html
  *
  * @module
  */
 
-/** Words that open and close what a shell may run, skip or repeat. */
+/** Words that open and close blocks that a shell may run, skip or repeat. */
 const OPENING = ["if", "case", "for", "while", "until", "{"];
 const CLOSING = ["fi", "esac", "done", "}"];
 /** Words after which a command follows. */
 const BETWEEN = ["then", "else", "elif", "do", "export", "readonly", "local", "declare", "typeset", "!"];
 
 /**
- * Adds the variables that a script sets to those that are known.
+ * Adds the variables that a script sets to the known ones.
  *
- * @returns the names of variables that only a shell could tell the value of: they depend on a condition or on the
- * output of a command. Their value is what it was before.
+ * @returns the names of variables that only a shell could evaluate: they depend on a condition or on the
+ * output of a command. Their values do not change.
  */
 export function readAssignments(script: string, variables: Map<string, string>): string[] {
   const unknown = new Set<string>();
   let depth = 0, subshells = 0;
-  // Whether what follows in the same line depends on what came before it.
+  // Whether the rest of the line depends on what came before it.
   let conditional = false;
   let pending: [name: string, value: string | undefined][] = [];
   let isCommand = false;
   const endCommand = () => {
-    // Before a command they are for the command alone.
+    // Assignments before a command apply only to that command.
     for (const [name, value] of isCommand ? [] : pending) {
       if (value === undefined || depth + subshells > 0 || conditional) unknown.add(name);
       else {
@@ -46,7 +46,7 @@ export function readAssignments(script: string, variables: Map<string, string>):
     const { raw, value } = token;
     if (raw === "(" && !isCommand) subshells++;
     else if (raw === ")") {
-      // Also behind the pattern of a case.
+      // Also after the pattern of a case.
       endCommand();
       subshells = Math.max(0, subshells - 1);
       continue;
@@ -65,7 +65,7 @@ export function readAssignments(script: string, variables: Map<string, string>):
 
 type Token =
   | { readonly type: "separator"; readonly text: string }
-  /** As it stands, and what a shell makes of it; `undefined`: only a shell knows. */
+  /** As written, and as a shell expands it; `undefined`: only a shell knows. */
   | { readonly type: "word"; readonly raw: string; readonly value: string | undefined };
 
 function* tokens(script: string, variables: ReadonlyMap<string, string>): Generator<Token> {
@@ -126,13 +126,13 @@ function readWord(script: string, start: number, variables: ReadonlyMap<string, 
   return { end: Math.min(at, script.length), value };
 }
 
-/** Where a quote ends; the end of the script when it does not. */
+/** Where a quote ends; the end of the script if it is never closed. */
 function endOf(script: string, quote: string, from: number): number {
   const end = script.indexOf(quote, from);
   return end < 0 ? script.length : end;
 }
 
-/** Where the bracket at `from` is closed; brackets in quotes are none. */
+/** Where the bracket at `from` is closed; brackets in quotes do not count. */
 function closingOf(script: string, from: number): number {
   const open = script[from]!, close = open === "(" ? ")" : "}";
   let depth = 0;

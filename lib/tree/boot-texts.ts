@@ -1,5 +1,5 @@
 /**
- * Small files of a tree that say how it boots, and what they say of the kernel's options.
+ * Small files that say how a tree boots, and the kernel options in them.
  *
  * - Boot Loader Specification: https://uapi-group.org/specifications/specs/boot_loader_specification/
  * - `/etc/kernel/cmdline`: https://www.freedesktop.org/software/systemd/man/latest/kernel-install.html
@@ -15,15 +15,15 @@ import { readAssignments } from "./assignments.ts";
 import { lookup, type Nodes, pathOf } from "./nodes.ts";
 import { entriesIn, fileAt } from "./query.ts";
 
-/** Texts by their paths in the tree. */
+/** Texts by path in the tree. */
 export type BootTexts = ReadonlyMap<string, string>;
 
-/** Where distributions have what writes GRUB's menu. */
+/** Where distributions have the program that writes GRUB's menu. */
 export const GRUB_MKCONFIG = ["/usr/sbin", "/usr/bin", "/sbin"].flatMap((directory) =>
   ["grub-mkconfig", "grub2-mkconfig"].map((name) => `${directory}/${name}`)
 );
 
-/** Paths of the files; a last component that begins with `*` stands for all names with that ending. */
+/** Paths of the files; a last component that begins with `*` matches all names with that ending. */
 const FILES = [
   ...["/etc/kernel/cmdline", "/etc/cmdline.d/*.conf", "/usr/lib/kernel/cmdline", "/etc/kernel/devicetree"],
   ...["/etc/default/grub", "/etc/default/grub.d/*.cfg", "/etc/default/u-boot"],
@@ -35,7 +35,7 @@ const FILES = [
 /** At most this many files of a directory are read. */
 const MAX_FILES = 256;
 
-/** Reads those of the files that are there. */
+/** Reads those that exist. */
 export function readBootTexts(nodes: Nodes, read: (path: string) => string | undefined): BootTexts {
   const texts = new Map<string, string>();
   for (const pattern of FILES) {
@@ -55,18 +55,18 @@ function expand(nodes: Nodes, pattern: string): string[] {
     .map((name) => `${directory}/${name}`);
 }
 
-/** The texts of a directory's files, in the order of their names. */
+/** The texts of a directory's files, in order of their names. */
 function textsIn(texts: BootTexts, directory: string): [path: string, text: string][] {
   return [...texts].filter(([path]) => path.startsWith(`${directory}/`));
 }
 
-/** A text as words with single blanks between them: it will stand in a boot entry and in the log. */
+/** A text as words separated by single blanks, for a boot entry and the log. */
 export function oneLine(text: string): string {
   // deno-lint-ignore no-control-regex
   return text.replace(/[\s\u0000-\u001f\u007f-\u009f]+/g, " ").trim();
 }
 
-/** The words of a kernel command line, in which double quotes keep words together, with these quotes. */
+/** The words of a kernel command line, where double quotes keep words together. Keeps the quotes. */
 export function optionWords(options: string): string[] {
   return options.match(/(?:"[^"]*"|[^\s"])+/g) ?? [];
 }
@@ -75,13 +75,13 @@ export function optionWords(options: string): string[] {
 export interface TreeOptions {
   /** On one line; absent when no file has any. */
   readonly options?: string;
-  /** Files with options that only a shell could tell. */
+  /** Files with options that only a shell could evaluate. */
   readonly unread: readonly string[];
 }
 
 /**
- * The kernel options of a tree: those of the first of the files that has any, then those that the boot entry of
- * the kernel `image` has besides.
+ * The kernel options of a tree: those in the first file that has any, then additional ones in the boot entry of
+ * the kernel `image`.
  */
 export function treeOptions(texts: BootTexts, nodes: Nodes, kernel?: KernelNames): TreeOptions {
   const unread: string[] = [];
@@ -101,7 +101,7 @@ export function treeOptions(texts: BootTexts, nodes: Nodes, kernel?: KernelNames
   return { options: base === undefined ? more.join(" ") : [oneLine(base), ...more].join(" ").trim(), unread };
 }
 
-/** `/etc/cmdline.d/*.conf`, in which lines may be comments. */
+/** `/etc/cmdline.d/*.conf`, which may have comment lines. */
 function fragments(texts: BootTexts): string | undefined {
   const found = textsIn(texts, "/etc/cmdline.d").map(([, text]) => text.replace(/^#.*/gm, ""));
   return found.length ? found.join(" ") : undefined;
@@ -130,7 +130,7 @@ function ubootOptions(texts: BootTexts, unread: string[]): string | undefined {
     : variables([["/etc/default/u-boot", text]], ["U_BOOT_PARAMETERS"], unread);
 }
 
-/** The values of variables after all of these scripts; `undefined` when all are empty. */
+/** The values of the variables after all of these scripts; `undefined` if all are empty. */
 function variables(
   scripts: readonly [path: string, text: string][],
   names: readonly string[],
@@ -145,7 +145,7 @@ function variables(
   return names.map((name) => values.get(name)).filter(Boolean).join(" ") || undefined;
 }
 
-/** What a kernel can be known by. */
+/** What identifies a kernel. */
 interface KernelNames {
   readonly version: string;
   readonly image: string;
@@ -160,7 +160,7 @@ interface BootEntry {
   readonly devicetree?: string;
 }
 
-/** The boot entry that the tree has for a kernel. */
+/** The tree's boot entry for a kernel. */
 export function findEntry(texts: BootTexts, nodes: Nodes, kernel: KernelNames): BootEntry | undefined {
   const entries = textsIn(texts, "/boot/loader/entries").map(([path, text]) => ({
     path,
@@ -174,7 +174,7 @@ export function findEntry(texts: BootTexts, nodes: Nodes, kernel: KernelNames): 
     ["/boot/grub2/grubenv", "/boot/grub/grubenv"].flatMap((path) => texts.get(path)?.split("\n") ?? [])
       .map((line): [string, string] => [line.split("=")[0]!, line.slice(line.indexOf("=") + 1)]),
   );
-  // GRUB puts variables of its environment in: `$kernelopts`.
+  // GRUB substitutes variables of its environment: `$kernelopts`.
   const options = (found.fields.get("options") ?? []).join(" ")
     .replace(/\$\{?(\w+)\}?/g, (_, name) => environment.get(name) ?? "");
   const devicetree = found.fields.get("devicetree")?.[0];
@@ -186,7 +186,7 @@ export function findEntry(texts: BootTexts, nodes: Nodes, kernel: KernelNames): 
   };
 }
 
-/** The lines of a boot entry by their keys. */
+/** The lines of a boot entry by key. */
 function fieldsOf(text: string): Map<string, string[]> {
   const fields = new Map<string, string[]>();
   for (const line of text.split("\n")) {
@@ -205,7 +205,7 @@ function inBoot(nodes: Nodes, path: string): string | undefined {
 }
 
 /**
- * The device tree for a kernel, as a path in the tree: what its boot entry says, else the one that
+ * The device tree for a kernel, as a path in the tree: from its boot entry, else the one that
  * `/etc/kernel/devicetree` names, where kernel-install looks for it.
  */
 export function findDevicetree(texts: BootTexts, nodes: Nodes, kernel: KernelNames): string | undefined {
@@ -218,6 +218,6 @@ export function findDevicetree(texts: BootTexts, nodes: Nodes, kernel: KernelNam
   const path = name &&
     places.map((place) => `${place}/${name}`).find((path) => fileAt(nodes, path) !== undefined);
   const found = findEntry(texts, nodes, kernel)?.devicetree ?? (path && pathOf(nodes, lookup(nodes, path)!));
-  // It will stand in a boot entry.
+  // It becomes part of a boot entry.
   return found && /^[\w/.,+~-]+$/.test(found) ? found : undefined;
 }

@@ -1,10 +1,10 @@
 /**
- * The programs for UEFI in a tree: what each is, as its own bytes say it.
+ * The UEFI programs in a tree, identified by their contents.
  *
  * - systemd-boot and its stub name themselves in `.sdmagic`, which `bootctl` reads:
  *   https://www.freedesktop.org/software/systemd/man/latest/bootctl.html
  * - UKI: https://uapi-group.org/specifications/specs/unified_kernel_image/
- * - GRUB: `include/grub/kernel.h` says how what grub-mkimage adds lies in the section `mods`
+ * - GRUB: `include/grub/kernel.h` has the layout of the section `mods`, which grub-mkimage adds
  *
  * @module
  */
@@ -14,54 +14,54 @@ import { KiB, MiB } from "../core/units.ts";
 import { children, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { directoryAt, entriesIn } from "./query.ts";
 
-/** What a program for UEFI says of itself. */
+/** The facts about a UEFI program. */
 export interface EfiProgram {
   readonly architecture: ArchitectureName;
   readonly kind: "systemd-boot" | "grub" | "shim" | "uki" | "unknown";
-  /** Whether it has a signature, whosever. */
+  /** Whether it has any signature. */
   readonly signed: boolean;
-  /** Of a UKI: its kernel options. */
+  /** The kernel options of a UKI. */
   readonly options?: string;
-  /** Of shim: the name of what it starts, if it is not the usual `grub<arch>.efi`. */
+  /** The name of what shim starts, unless it is the usual `grub<arch>.efi`. */
   readonly starts?: string;
   readonly grub?: GrubImage;
 }
 
 /** What is built into a GRUB. */
 interface GrubImage {
-  /** Where it looks for `grub.cfg`; empty: beside itself. */
+  /** The directory of `grub.cfg`; empty: that of the program. */
   readonly prefix: string;
   /** Commands that run before that. */
   readonly script?: string;
-  /** Whether it has the command `linux`, not only `linuxefi`. */
+  /** Whether it has the command `linux`, and not only `linuxefi`. */
   readonly hasLinux: boolean;
   /** Whether it reads boot entries (`blscfg`). */
   readonly readsEntries: boolean;
 }
 
-/** Programs by their paths in the tree, without symlinks. */
+/** Programs by path in the tree, without symlinks. */
 export type EfiPrograms = ReadonlyMap<string, EfiProgram>;
 
-/** Reads up to `length` bytes of a file from its beginning. */
+/** Reads up to `length` bytes from the beginning of a file. */
 export type ReadHead = (node: number, length: number) => Uint8Array<ArrayBuffer>;
 
-/** Where programs are looked for, with all below it. */
+/** Directories to search, with everything below. */
 const PLACES = [
   ...["/boot/efi", "/efi", "/usr/lib/shim", "/usr/share/efi", "/usr/lib64/efi", "/usr/lib/efi"],
   ...["/usr/lib/grub", "/usr/share/grub2", "/usr/lib/grub2", "/usr/lib64/grub", "/usr/lib64/grub2"],
   ...["/usr/lib/bootupd/updates", "/usr/lib/ostree-boot/efi"],
 ];
 
-/** At most this many programs are looked at. */
+/** At most this many programs are examined. */
 const MAX_PROGRAMS = 500;
 
 /** The section table lies within it. */
 const HEAD = 4 * KiB;
 
-/** Loaders are smaller; what lies behind it in a file is not looked at. */
+/** Loaders are smaller; anything beyond this is ignored. */
 const LOADER = 16 * MiB;
 
-/** Looks at the programs of a tree. */
+/** Examines the programs of a tree. */
 export function findPrograms(nodes: Nodes, read: ReadHead): EfiPrograms {
   const programs = new Map<string, EfiProgram>();
   // The ESP may be /boot itself.
@@ -87,7 +87,7 @@ interface Section {
   readonly size: number;
 }
 
-/** What a program is; `undefined`: none for UEFI. */
+/** What a program is; `undefined`: not for UEFI. */
 export function readProgram(read: (length: number) => Uint8Array<ArrayBuffer>): EfiProgram | undefined {
   const head = read(HEAD);
   const architecture = peArchitecture(head);
@@ -130,7 +130,7 @@ function viewOf(bytes: Uint8Array<ArrayBuffer>): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** The sections of a PE file by their names. https://learn.microsoft.com/windows/win32/debug/pe-format */
+/** The sections of a PE file by name. https://learn.microsoft.com/windows/win32/debug/pe-format */
 function readSections(head: Uint8Array<ArrayBuffer>): Map<string, Section> | undefined {
   const view = viewOf(head);
   try {
@@ -149,7 +149,7 @@ function readSections(head: Uint8Array<ArrayBuffer>): Map<string, Section> | und
   }
 }
 
-/** Whether the data directory has a row for certificates that is not empty. */
+/** Whether the data directory has a certificate table that is not empty. */
 function hasSignature(head: Uint8Array<ArrayBuffer>): boolean {
   const view = viewOf(head);
   const optional = view.getUint32(0x3c, true) + 24;
@@ -160,11 +160,11 @@ function hasSignature(head: Uint8Array<ArrayBuffer>): boolean {
 /** `GRUB_MODULE_MAGIC`, and the types of what follows. */
 const MODULES = { magic: 0x676d696d, config: 2, prefix: 3 } as const;
 
-/** Reads what grub-mkimage added; `undefined`: it was not grub-mkimage. */
+/** Reads what grub-mkimage added; `undefined` if nothing was. */
 function readGrub(mods: Uint8Array<ArrayBuffer>): GrubImage | undefined {
   const view = viewOf(mods);
   if (mods.length < 24 || view.getUint32(0, true) !== MODULES.magic) return undefined;
-  // The magic is padded on machines of 64 bits, on which offset and size have eight bytes.
+  // On 64-bit machines, the magic is padded, and offset and size have eight bytes.
   const is64 = view.getUint32(4, true) === 0;
   const start = view.getUint32(is64 ? 8 : 4, true), size = view.getUint32(is64 ? 16 : 8, true);
   const end = Math.min(mods.length, size);

@@ -23,35 +23,35 @@ import { newWalkNotes, walk, type WalkNotes } from "./walk.ts";
 
 /** The facts about an OS tree. */
 export interface Tree {
-  /** Where the tree is, for messages. */
+  /** The path of the tree, for messages. */
   readonly path: string;
   readonly nodes: Nodes;
   readonly osRelease: OsRelease;
-  /** Of the programs in the tree; absent when it holds none that is known. */
+  /** The architecture of the programs in the tree; absent when there are none that we know. */
   readonly architecture?: ArchitectureName;
-  /** The one to boot first, see {@link findKernels}. */
+  /** The default kernel comes first, see {@link findKernels}. */
   readonly kernels: readonly Kernel[];
-  /** The kernel options that the tree is configured with, on one line; absent when no file has any. */
+  /** The kernel options in the tree's configuration, on one line; absent when no file has any. */
   readonly kernelOptions?: string;
   /** Small files that say how the tree boots. */
   readonly bootTexts: BootTexts;
-  /** The boot loaders in the tree, and other programs for UEFI. */
+  /** The boot loaders and other UEFI programs in the tree. */
   readonly programs: EfiPrograms;
-  /** What `/etc/machine-id` says; absent when there is no such file. */
+  /** The contents of `/etc/machine-id`; absent when there is no such file. */
   readonly machineId?: string;
-  /** `/etc/fstab`, or nothing. */
+  /** `/etc/fstab`, or an empty text. */
   readonly fstab: string;
-  /** What `modules.builtin` of the kernels says, by their versions. */
+  /** `modules.builtin` of each kernel version. */
   readonly builtinModules: Readonly<Record<string, string>>;
-  /** Rows of files that macOS made, not the tree's maker. */
+  /** Rows of files that macOS created. */
   readonly appleDouble: readonly number[];
-  /** Rows of network configuration that is for the MAC addresses of one machine. */
+  /** Rows of network configuration for the MAC addresses of one machine. */
   readonly networkByMac: readonly number[];
   /** The newest mtime in the tree that is not in the future, in seconds since 1970, rounded up. */
   readonly newest: number;
-  /** What a person should know about the tree. */
+  /** Findings about the tree. */
   readonly findings: readonly Finding[];
-  /** What a person should know about its kernels, where they are to be started. */
+  /** Findings about its kernels, which matter only if the image must boot them. */
   readonly kernelFindings: readonly Finding[];
 }
 
@@ -62,22 +62,22 @@ const CONFIGURATION_LIMIT = 64 * KiB;
 const HEADER_SIZE = 4 * KiB;
 
 /**
- * Programs whose architecture is the tree's. The init first: an i386 tree may hold an amd64 kernel's
- * tools, but what starts it decides.
+ * Programs that tell the tree's architecture. The init first: an i386 tree may contain an amd64 kernel's
+ * tools, but the init decides.
  */
 const PROGRAMS = ["/sbin/init", "/usr/lib/systemd/systemd", "/bin/sh", "/usr/bin/env", "/usr/bin/busybox"];
 
 /** An open tree: its facts, and the files behind them. */
 export interface OpenTree extends Tree {
   readonly root: Root;
-  /** When reading began: what was changed later may not be in the image. */
+  /** When reading began: later changes may not be in the image. */
   readonly began: Date;
 }
 
 /**
- * Reads the facts about the tree in the directory `path`; follows no symlink out of it, runs nothing of it.
+ * Reads the facts about the tree in the directory `path`. Follows no symlinks out of it, and runs nothing from it.
  *
- * @param began when reading began, if the tree was unpacked before; files that are much newer do not count for `newest`.
+ * @param began when reading began, if the tree was unpacked first; files that are much newer do not count for `newest`.
  * @throws {BuildError} when `path` is no directory, or something in it cannot be read.
  */
 export async function inspectTree(path: string, began: Date = new Date()): Promise<OpenTree> {
@@ -116,7 +116,7 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     root,
     began,
     nodes,
-    // It stands in JSON, too.
+    // It is also part of JSON.
     osRelease: parseOsRelease(
       (readText(root, nodes, "/etc/os-release") ?? readText(root, nodes, "/usr/lib/os-release") ?? "")
         .toWellFormed(),
@@ -137,7 +137,7 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
   };
 }
 
-/** Reads a small text file, which may be no UTF-8; `undefined` when there is none. */
+/** Reads a small text file, not necessarily UTF-8; `undefined` when there is none. */
 function readText(root: Root, nodes: Nodes, path: string): string | undefined {
   const node = lookup(nodes, path);
   if (node === undefined) return undefined;
@@ -153,10 +153,10 @@ function readText(root: Root, nodes: Nodes, path: string): string | undefined {
   return decodeText(readFile(root, nodes, node, { limit: CONFIGURATION_LIMIT }));
 }
 
-/** How far ahead of time a clock may be: files from another time zone are taken for today's. */
+/** How far ahead clocks may be: covers files from another time zone. */
 const CLOCK_SKEW = 24 * 3600;
 
-/** The newest time that counts, and the rows that are later; when all are, the clock of this machine is wrong. */
+/** The newest time that counts, and the rows that are later; if all are, this machine's clock is wrong. */
 function newestTime(nodes: Nodes, now: number): { newest: number; late: number[] } {
   let newest = 0, latest = 0;
   const late: number[] = [];
@@ -183,7 +183,7 @@ function isoDate(seconds: number): string {
   return new Date(seconds * 1000).toISOString().slice(0, 10);
 }
 
-/** What was noticed while the tree was read. */
+/** Findings from reading the tree. */
 function* describeNotes(nodes: Nodes, { mounted, swapFiles, foreignXattrs }: WalkNotes): Iterable<Finding> {
   const paths = (rows: readonly number[]) => rows.map((node) => pathOf(nodes, node));
   if (mounted.length) {
@@ -204,7 +204,7 @@ function* describeNotes(nodes: Nodes, { mounted, swapFiles, foreignXattrs }: Wal
   }
 }
 
-/** Takes the labels of the build host out of the tree, and says so. */
+/** Removes the build host's SELinux labels from the tree, and reports it. */
 function* describeLabels(nodes: NodesBuilder): Iterable<Finding> {
   const { dropped, hasPolicy } = dropHostLabels(nodes);
   if (dropped.length === 0) return;
@@ -233,7 +233,7 @@ type Head = (node: number) => Uint8Array;
 function findArchitecture(nodes: Nodes, head: Head): ArchitectureName | undefined {
   for (const path of PROGRAMS) {
     const node = fileAt(nodes, path);
-    // A script says nothing: elfArchitecture() of it is undefined, and the next program is asked.
+    // A script tells nothing: elfArchitecture() returns undefined, and the next program counts.
     const found = node !== undefined && elfArchitecture(head(node));
     if (found) return found;
   }

@@ -1,5 +1,5 @@
 /**
- * What a file that is named like a kernel is: for which machine, which version, and what can start it.
+ * Examines a file that is named like a kernel: its architecture, its version, and what can start it.
  *
  * - x86: https://docs.kernel.org/arch/x86/boot.html
  * - arm64: https://docs.kernel.org/arch/arm64/booting.html
@@ -14,32 +14,32 @@ import { constants, gunzipSync } from "node:zlib";
 import { type ArchitectureName, peArchitecture } from "../core/dps.ts";
 import { KiB, MiB } from "../core/units.ts";
 
-/** What a kernel's file says of itself. */
+/** The facts in a kernel's file. */
 export interface KernelImage {
   readonly architecture: ArchitectureName;
-  /** As in `uname -r`; absent where the format has no place for it. */
+  /** As in `uname -r`; absent if the format does not record it. */
   readonly release?: string;
-  /** Present for a UKI: the kernel command line in it. */
+  /** The kernel command line in a UKI; absent for other kernels. */
   readonly unified?: { readonly options: string };
   /** It has no EFI stub: only a boot loader for BIOS starts it. */
   readonly biosOnly?: true;
-  /** Bytes of the kernel that this file is the gzip of. */
+  /** Unpacked size in bytes of a gzip'd kernel. */
   readonly unpackedSize?: number;
 }
 
-/** Reads up to `length` bytes from `offset` on. */
+/** Reads up to `length` bytes at `offset`. */
 export type ReadAt = (offset: number, length: number) => Uint8Array<ArrayBuffer>;
 
 /** Headers lie within it: x86's setup header ends at 0x270, PE's section table within the first KiB. */
 const HEAD = 4 * KiB;
 
-/** `uname -r` has room for 64 bytes with the NUL. */
+/** `uname -r` has room for 64 bytes, including the NUL. */
 export const MAX_RELEASE = 63;
 
-/** No kernel is larger; what claims to be is not unpacked. */
+/** No kernel is larger; files that claim to be are not unpacked. */
 const LARGEST = 512 * MiB;
 
-/** What is said of a file that nothing can start. */
+/** The reason given for a file that nothing can start. */
 const PROBLEMS: readonly (readonly [magic: string, problem: string])[] = [
   ["27051956", "it is an image for U-Boot (uImage), which UEFI cannot start"],
   ["d00dfeed", "it is an image for U-Boot (FIT), which UEFI cannot start"],
@@ -47,7 +47,7 @@ const PROBLEMS: readonly (readonly [magic: string, problem: string])[] = [
   ["28b52ffd", "it is compressed with zstd, and only gzip is unpacked"],
 ];
 
-/** What a file of `size` bytes is, or why it is no kernel that could be started. */
+/** The facts about a file of `size` bytes, or the reason why it cannot be started. */
 export function readKernelImage(read: ReadAt, size: number): KernelImage | string {
   const head = read(0, HEAD);
   if (head[0] === 0x1f && head[1] === 0x8b) return readGzip(read, size);
@@ -66,10 +66,10 @@ const DAMAGED = "its gzip data is damaged";
 /** A kernel that arm64's and riscv64's `make install` compresses: GRUB unpacks it, firmware does not. */
 function readGzip(read: ReadAt, size: number): KernelImage | string {
   let head: Uint8Array<ArrayBuffer>;
-  // Less than a header and a trailer.
+  // Smaller than a header and a trailer.
   if (size < 18) return DAMAGED;
   try {
-    // The beginning of the stream is enough, so its end is not missed.
+    // Only the beginning of the stream was read: an error about its end is expected.
     head = new Uint8Array(gunzipSync(read(0, 64 * KiB), { finishFlush: constants.Z_SYNC_FLUSH }));
   } catch {
     return DAMAGED;
@@ -83,7 +83,7 @@ function readGzip(read: ReadAt, size: number): KernelImage | string {
   return { architecture, unpackedSize };
 }
 
-/** The header of x86's boot protocol: where the version is, and whether it is a 64-bit kernel. */
+/** The x86 boot protocol header: where the version is, and whether the kernel is 64-bit. */
 function readSetupHeader(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
   const isKernel = head.length >= 0x270 && view.getUint32(0x202, true) === 0x53726448; // "HdrS"
@@ -99,7 +99,7 @@ function readSetupHeader(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
   };
 }
 
-/** A program's sections of these names; each as text of at most `limit` bytes. */
+/** The sections of a program with these names, as text of at most `limit` bytes each. */
 function readUnified(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
   const limit = 4 * KiB;
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
@@ -125,7 +125,7 @@ function readUnified(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
   };
 }
 
-/** Whether a text can be the version of a kernel, and stand in a boot entry. */
+/** Whether a text can be a kernel version in a boot entry. */
 export function isRelease(text: string): boolean {
   return /^[\w.+~-]+$/.test(text) && text.length <= MAX_RELEASE;
 }

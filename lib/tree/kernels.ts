@@ -1,7 +1,7 @@
 /**
- * The kernels of a tree, each once and with its initrds: one table of names for all places.
+ * The kernels of a tree, each once and with its initrds: one table of names for all locations.
  *
- * What writes them, and where that is told:
+ * What writes them, and where that is documented:
  *
  * - GRUB looks for them with `10_linux`: https://git.savannah.gnu.org/cgit/grub.git/tree/util/grub.d/10_linux.in
  * - kernel-install: https://www.freedesktop.org/software/systemd/man/latest/kernel-install.html
@@ -26,20 +26,20 @@ import { compareVersions } from "./versions.ts";
 
 /** A Linux kernel that firmware or a boot loader can start. */
 export interface Kernel {
-  /** As in `uname -r`, with the mark of a backup: names it in menus. Tells it apart from the tree's other kernels. */
+  /** As in `uname -r`, with the mark of a backup: names it in menus. Unique among the tree's kernels. */
   readonly version: string;
-  /** Path in the tree, without a symlink in it. */
+  /** Path in the tree, without symlinks. */
   readonly image: string;
-  /** Paths in the tree, in the order in which they are loaded; empty for a kernel that has none. */
+  /** Paths in the tree, in loading order; empty if there are none. */
   readonly initrds: readonly string[];
   readonly architecture: ArchitectureName;
-  /** Present for a UKI, which has initrd and options in itself: the options. */
+  /** The options built into a UKI; absent for other kernels. */
   readonly unified?: { readonly options: string };
   /** It has no EFI stub: only a boot loader for BIOS starts it. */
   readonly biosOnly?: true;
-  /** Bytes of the kernel that the image is the gzip of; firmware takes only what is unpacked. */
+  /** Unpacked size in bytes of a gzip'd kernel, which firmware cannot start as it is. */
   readonly unpackedSize?: number;
-  /** Its modules; absent when the tree has none for it. */
+  /** Its modules; absent if the tree has none for it. */
   readonly modules?: KernelModules;
 }
 
@@ -47,17 +47,17 @@ export interface Kernel {
 interface KernelModules {
   /** Their directory. */
   readonly path: string;
-  /** The names of those that are built into the kernel, with `_` for `-`; absent when the tree does not say. */
+  /** The names of those built into the kernel, with `_` for `-`; absent if the tree does not say. */
   readonly builtin?: readonly string[];
 }
 
-/** How the walk's files are read. */
+/** How to read files of the walk. */
 export interface KernelFiles {
   readonly nodes: Nodes;
   readonly read: (node: number, offset: number, length: number) => Uint8Array<ArrayBuffer>;
 }
 
-/** Names of kernels; what may follow is {@link KERNEL_NAME}. Those of U-Boot are known so that they are reported. */
+/** Names of kernels; {@link KERNEL_NAME} is what may follow. U-Boot's are listed so that they can be reported. */
 const KERNELS = [
   "vmlinuz", // most distributions
   "vmlinux", // riscv64, ppc64el and s390x of some
@@ -70,22 +70,22 @@ const KERNELS = [
   "fitImage",
 ];
 
-/** `-VERSION`, a compressed kernel's suffix, and the mark of a backup, as `make install` and people make them. */
+/** `-VERSION`, a compressed kernel's suffix, and a backup suffix, as `make install` and people create them. */
 const KERNEL_NAME = new RegExp(
   `^(?<base>${KERNELS.join("|")})(?:-(?:genkernel-\\w+-)?(?<name>.+?))?(?<gzip>\\.gz)?(?:\\.efi)?` +
     "(?<backup>\\.(?:old|bak|orig|prev)|~)?$",
   "s",
 );
 
-/** What lies beside kernels and is none; the first three as GRUB's `grub_file_is_not_garbage`. */
+/** Files beside kernels that are not kernels; the first three as in GRUB's `grub_file_is_not_garbage`. */
 const GARBAGE = /\.(?:dpkg-\w+|rpm\w+|sig|hmac|sha\w+|sum|txt|config|dtb)$/;
 
-/** Names that are reported when they are no kernel: `kernel-…`, `linux-…` may be anything. */
+/** Names that are reported if they are not kernels: `kernel-…`, `linux-…` may be anything. */
 const SURELY_KERNEL = /^(?:vmlinu[xz]|bzImage|zImage|Image|uImage|fitImage)/;
 
 /**
- * Names of initrds, the better one first, with `{}` for a version, a flavour (`lts`) or what `pkgbase` says (`linux`).
- * Where a kernel is named without a version, its initrd is, too: then `-{}` is left out.
+ * Names of initrds, best first, with `{}` for a version, a flavour (`lts`) or the contents of `pkgbase` (`linux`).
+ * If a kernel's name has no version, neither has its initrd's: then `-{}` is left out.
  */
 const INITRDS = [
   "initrd.img-{}", // initramfs-tools, tiny-initramfs
@@ -101,55 +101,55 @@ const INITRDS = [
   "initramfs-{}-fallback.img", // mkinitcpio's with all drivers
 ];
 
-/** What may follow the name of an initrd; Slackware's is `initrd.gz`. */
+/** Suffixes of initrds; Slackware's is `initrd.gz`. */
 const COMPRESSED = ["", ".gz", ".xz", ".zst", ".lz4", ".bz2", ".lzma"];
 
-/** What the processor takes before the kernel starts: GRUB_EARLY_INITRD_LINUX_STOCK, in GRUB's order. */
+/** Microcode, loaded before the kernel starts: GRUB_EARLY_INITRD_LINUX_STOCK, in GRUB's order. */
 const MICROCODE = [
   ...["intel-uc.img", "intel-ucode.img", "amd-uc.img", "amd-ucode.img", "early_ucode.cpio", "microcode.cpio"],
 ];
 
-/** Where an ESP may be, beside `/boot` itself. */
+/** Where an ESP may be, besides `/boot` itself. */
 const ESPS = ["/efi", "/boot/efi"];
 
 const MODULES = ["/usr/lib/modules", "/lib/modules"];
 
-/** A directory that is looked through. */
+/** A directory to search. */
 interface Place {
   readonly path: string;
-  /** The version of all that is in it. */
+  /** The version of everything in it. */
   readonly release?: string;
-  /** Whether each file that begins with `initrd` is to be loaded. */
+  /** Whether to load every file whose name begins with `initrd`. */
   readonly entry?: true;
 }
 
 interface Candidate {
   readonly place: Place;
   readonly node: number;
-  /** What the file is called after the kernel's name: a version, a flavour. */
+  /** What follows the kernel's name in the file name: a version, a flavour. */
   readonly name?: string;
-  /** The mark of a backup. */
+  /** The suffix of a backup. */
   readonly backup?: string;
-  /** Whether it is none unless it is a UKI. */
+  /** Whether it counts only if it is a UKI. */
   readonly unified?: true;
 }
 
-/** A kernel, and all names under which it was found. */
+/** A kernel and all its names. */
 interface Found {
   version: string;
   release: string;
   readonly node: number;
   readonly image: KernelImage;
-  /** Whether the release is no more than a guess. */
+  /** Whether the release is only a guess. */
   readonly guessed: boolean;
   readonly candidates: Candidate[];
 }
 
 /**
- * The kernels, the one to boot first: versions are compared as kernel-install and systemd-boot do, backups and release
- * candidates come behind their release, and a kernel without an initrd behind all that have one.
+ * The kernels, the default first: versions are compared as in kernel-install and systemd-boot, backups and release
+ * candidates come after their release, and kernels without an initrd after all that have one.
  *
- * @param findings gets one for each file that is left out.
+ * @param findings receives one for each file that is left out.
  */
 export function findKernels(files: KernelFiles, findings: Finding[]): Kernel[] {
   const { nodes } = files;
@@ -159,7 +159,7 @@ export function findKernels(files: KernelFiles, findings: Finding[]): Kernel[] {
   const seen = new Map<number, Found | undefined>();
   for (const candidate of candidates(nodes)) {
     if (seen.has(candidate.node)) {
-      // A link is another name, after which its initrd may be called.
+      // A symlink is another name, and its initrd may be named after it.
       seen.get(candidate.node)?.candidates.push(candidate);
       continue;
     }
@@ -191,25 +191,25 @@ export function findKernels(files: KernelFiles, findings: Finding[]): Kernel[] {
   return sortKernels(kernels);
 }
 
-/** The order of a menu. */
+/** The menu order. */
 function sortKernels(kernels: readonly Kernel[]): Kernel[] {
   return [...kernels].sort((a, b) =>
     Number(lacksInitrd(a)) - Number(lacksInitrd(b)) ||
     compareVersions(comparableVersion(b.version), comparableVersion(a.version)) ||
-    // The one that has more of the tree in it.
+    // The one with more of the tree.
     Number(b.unified !== undefined) - Number(a.unified !== undefined)
   );
 }
 
-/** Whether a kernel has to find the root by itself. */
+/** Whether a kernel must find the root without an initrd. */
 export function lacksInitrd({ initrds, unified }: Pick<Kernel, "initrds"> & Partial<Kernel>): boolean {
   return initrds.length === 0 && unified === undefined;
 }
 
 /**
- * A kernel's version as the UAPI group's specification of versions wants it, where `~` marks what comes before a
- * release: `6.12-rc1`, backups (GRUB's `10_linux` sorts them behind what they are a backup of), and kernels for
- * rescue and for debugging, which no distribution starts by itself.
+ * A kernel's version in the form of the UAPI group's version format, where `~` marks what comes before a
+ * release: `6.12-rc1`, backups (GRUB's `10_linux` sorts them after the original), and kernels for
+ * rescue and debugging, which no distribution starts by default.
  */
 export function comparableVersion(version: string): string {
   return version
@@ -228,7 +228,7 @@ function addFound(
   const known = image.release ?? place.release ?? releaseNamed(files, name, modules);
   const release = known ?? name ?? (modules.size === 1 ? [...modules.keys()][0]! : "linux");
   const guessed = known === undefined && !/^\d/.test(withoutWords(name ?? ""));
-  // A rescue kernel is one of the others with another initrd.
+  // A rescue kernel is a copy of another kernel with its own initrd.
   const isOther = name !== undefined && /rescue/.test(name);
   const version = (isOther || isNamedElse(name, release) ? name! : release) + (backup && ".old");
   const isUnified = image.unified !== undefined;
@@ -236,7 +236,7 @@ function addFound(
   const same =
     alike.find((other) => other.version === version && !isUnified && belongs(name, release, other)) ??
       alike.find((other) =>
-        // Names that say different versions are believed.
+        // Names with different versions are trusted.
         !isOther && (guessed || other.guessed || backup || isUnified) && isSame(files, other.node, node)
       );
   if (same) {
@@ -258,19 +258,19 @@ function addFound(
   return added;
 }
 
-/** Whether a name says a version that is not the kernel's own: somebody tells them apart by it. */
+/** Whether a name has a version that is not the kernel's own: somebody tells kernels apart by it. */
 function isNamedElse(name: string | undefined, release: string): boolean {
   const said = withoutWords(name ?? "");
   return /^\d/.test(said) && !release.startsWith(said);
 }
 
-/** Whether a file of the same version is the same kernel by its name: unless both are called something else. */
+/** Whether a file of the same version is the same kernel by name: unless their names say otherwise. */
 function belongs(name: string | undefined, release: string, { candidates }: Found): boolean {
   const names = [name, ...candidates.map(({ name }) => name)].filter((each) => each && each !== release);
   return new Set(names).size < 2;
 }
 
-/** The release whose modules belong to a name: itself, its end, or what a package is called or ends with. */
+/** The release whose modules belong to a name: the name, its end, or the name of a package or its end. */
 function releaseNamed(
   { nodes, read }: KernelFiles,
   name: string | undefined,
@@ -287,12 +287,12 @@ function releaseNamed(
   return named.length === 1 ? named[0]![0] : undefined;
 }
 
-/** The version in `generic-6.1.2`, as `10_linux` finds it. */
+/** The version in `generic-6.1.2`, extracted as in `10_linux`. */
 function withoutWords(name: string): string {
   return name.replace(/^\D*-(?=\d)/, "");
 }
 
-/** What is compared at once. */
+/** Bytes to compare at a time. */
 const PIECE = 4 * MiB;
 
 /** Whether two files have the same contents. */
@@ -306,7 +306,7 @@ function isSame({ nodes, read }: KernelFiles, a: number, b: number): boolean {
   return true;
 }
 
-/** A kernel with its initrds and modules; none when a boot entry could not name it. */
+/** A kernel with its initrds and modules, unless a boot entry could not name it. */
 function describe(
   files: KernelFiles,
   found: Found,
@@ -333,18 +333,18 @@ function notBootable(path: string, odd: string): Finding {
   return finding("kernel-name", message, { path });
 }
 
-/** Whether a boot entry can hold it as it is; no distribution makes other names. */
+/** Whether a boot entry can contain it unescaped; no distribution uses other names. */
 function isPlain(text: string): boolean {
   return /^[\w/.+~-]+$/.test(text);
 }
 
-/** The files that may be kernels by their names, the better place and name first. */
+/** The files that may be kernels by name, the best location and name first. */
 function* candidates(nodes: Nodes): Generator<Candidate> {
   yield* unifiedKernels(nodes);
   for (const place of places(nodes)) {
     const names = namesIn(nodes, place.path).map((name) => ({ name, parts: KERNEL_NAME.exec(name)?.groups }));
     const kernels = names.filter(({ name, parts }) => parts && !GARBAGE.test(name))
-      // A name with a version tells more than one without, which is mostly a link to it; unpacked needs no work.
+      // A name with a version says more than one without, which is usually a symlink to it; unpacked files need no work.
       .sort((a, b) => rank(a.parts!) - rank(b.parts!));
     for (const { name, parts } of kernels) {
       const node = lookup(nodes, `${place.path}/${name}`);
@@ -363,7 +363,7 @@ function rank({ name, gzip, backup }: Readonly<Record<string, string | undefined
   return (backup ? 8 : 0) + (name === undefined ? 4 : /\d/.test(name) ? 0 : 2) + (gzip ? 1 : 0);
 }
 
-/** UKIs: those of packages beside their modules, and what kernel-install and others leave for systemd-boot. */
+/** UKIs: beside their modules, from packages, and where kernel-install and others put them for systemd-boot. */
 function* unifiedKernels(nodes: Nodes): Generator<Candidate> {
   const directories: Place[] = [
     ...["/boot", ...ESPS].flatMap((path) => unifiedDirectories(nodes, path).map((path) => ({ path }))),
@@ -402,7 +402,7 @@ function places(nodes: Nodes): Place[] {
     ...entries,
     ...ESPS.map((path) => ({ path })),
     ...modulePlaces(nodes),
-    // Links of Debian, and the kernels of some.
+    // Debian's symlinks, and the kernels of some distributions.
     { path: "" },
   ];
 }
@@ -413,12 +413,12 @@ function modulePlaces(nodes: Nodes): Place[] {
   );
 }
 
-/** The initrds of a kernel: microcode, then the first name of the table that is there. */
+/** The initrds of a kernel: microcode, then the first name in the table that exists. */
 function findInitrds(files: KernelFiles, found: Found, isOnly: boolean, findings: Finding[]): string[] {
   const { nodes } = files;
   const { release, image: { architecture }, candidates } = found;
   const arch = architecture === "x86-64" ? "x86_64" : architecture;
-  // The one that it was found by first: only then is the kernel a backup.
+  // The name by which it was found first: only that one can make it a backup.
   const backups = candidates[0]!.backup ? [candidates[0]!.backup] : [];
   const versions = [
     ...backups.map((backup) => `${candidates[0]!.name ?? release}${backup}`),
@@ -463,7 +463,7 @@ function findInitrds(files: KernelFiles, found: Found, isOnly: boolean, findings
   return isOnly ? findOnlyInitrd(nodes) : [];
 }
 
-/** The initrd of a tree with one kernel, if there is one that is called after no version: Arch Linux ARM's. */
+/** The initrd without a version in its name, in a tree with one kernel: Arch Linux ARM's. */
 function findOnlyInitrd(nodes: Nodes): string[] {
   const patterns = INITRDS.filter((name) => !name.includes("fallback")).map((name) => {
     const [before, after] = name.replace("{arch}", "").split("{}").map(RegExp.escape);
@@ -490,7 +490,7 @@ function findMicrocode(nodes: Nodes, place: Place): string[] {
   return [];
 }
 
-/** The directories of modules by their version. */
+/** The module directories by version. */
 function findModules({ nodes, read }: KernelFiles): Map<string, KernelModules> {
   const found = new Map<string, KernelModules>();
   for (const { path, release } of modulePlaces(nodes)) {

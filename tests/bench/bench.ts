@@ -1,9 +1,9 @@
 /**
- * `deno task bench`: how the builders compare with what their users would otherwise use, and with the limits
+ * `deno task bench`: how the builders compare with the usual alternatives, and with the limits
  * of the machine.
  *
- * Everything runs in one session, all contenders in turn, and only ratios of neighbours count: on a machine
- * that others use, too, times alone say nothing.
+ * Everything runs in one session, all contenders in turn, and only ratios of adjacent runs count: on a shared machine,
+ * absolute times say nothing.
  *
  * @module
  */
@@ -66,7 +66,7 @@ interface Heat {
 const FILL = ["part-image ext4", "our ext4", REFERENCE] as const;
 const FAST = ["disk-image", ...FILL, "loop", "read", "write"] as const;
 
-/** What is run without further flags. */
+/** What runs without further flags. */
 const FULL: readonly Heat[] = [
   { input: "debian", rounds: 9 },
   { input: "debian", rounds: 5, cache: "cold", who: FILL },
@@ -137,7 +137,7 @@ async function main(): Promise<void> {
   if (values.chart) await Deno.writeTextFile(values.chart, renderChart(results));
 }
 
-/** Who can take part here, and why the others cannot. */
+/** Contenders that can take part here, and the reasons why others cannot. */
 function presentContenders(quick: boolean): { present: string[]; absent: Record<string, string> } {
   const absent: Record<string, string> = {};
   const present = Object.entries(CONTENDERS).flatMap(([name, contender]) => {
@@ -153,7 +153,7 @@ function ownInput(tree: string): Input {
   return { summary: tree, make: () => Deno.realPath(tree) };
 }
 
-/** Runs all contenders in turn, round after round, each round in another order. */
+/** Runs all contenders in turn, round after round, each round in a different order. */
 async function run(
   { input, summary, rounds, cache }: Heat & { readonly summary: string },
   tree: string,
@@ -168,7 +168,7 @@ async function run(
   const samples: Record<string, Sample[]> = Object.fromEntries(names.map((name) => [name, []]));
   try {
     const layout = await inspectLayout(tree, directory);
-    // Everything is in memory from the first round on, as far as it fits.
+    // From the first round on, everything is in memory, if it fits.
     if (!cache) {
       await measure(await CONTENDERS["read all files"]!.command({ ...NO_WORK, tree, layout }), directory);
     }
@@ -188,7 +188,7 @@ async function run(
         try {
           done.push(await measure(command, directory));
         } catch (error) {
-          // That another program cannot do it is no reason not to measure ours.
+          // If another program fails, ours are still measured.
           if (contender.ours || name === REFERENCE) throw error;
           failed.add(name);
           log.warn((error as Error).message);
@@ -201,7 +201,7 @@ async function run(
     const { entries, contents: bytes } = layout;
     return { input, summary, entries, bytes, cache: cache ?? "warm", samples };
   } catch (error) {
-    // In somebody else's kernel, as in most containers, there is no cold cache.
+    // Most containers may not drop the kernel's caches, so there is no cold cache.
     if (cache !== "cold" || !(error instanceof Deno.errors.PermissionDenied)) throw error;
     log.warn(`${input}: cannot drop caches, so there are no rounds with a cold one`);
   } finally {

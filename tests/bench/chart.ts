@@ -9,7 +9,7 @@ import { type Race, ratio, type Results } from "./results.ts";
 
 const WIDTH = 720, NAME_WIDTH = 190, VALUE_WIDTH = 60, BAR = 16, GAP = 8, TOP = 52;
 
-/** Readable on white and on black: an image in a README does not know where it stands. */
+/** Readable on white and on black: an image in a README does not know its background. */
 const STYLE = `
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .title { font-weight: 600; font-size: 15px }

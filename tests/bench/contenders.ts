@@ -1,6 +1,6 @@
 /**
- * Who takes part in the benchmark: the builders, what their users would otherwise use, and the limits of the
- * machine. All make the same layout from the same tree, as far as they can.
+ * The contenders of the benchmark: the builders, the usual alternatives, and the limits of the
+ * machine. All make the same layout from the same tree, as far as possible.
  *
  * - https://www.freedesktop.org/software/systemd/man/latest/repart.d.html
  * - https://github.com/pengutronix/genimage
@@ -18,12 +18,12 @@ import { isInstalled } from "../../lib/system/programs.ts";
 import { builderCommand } from "../lab/builds.ts";
 import { debianTree, unpack } from "../lab/trees.ts";
 
-/** What a contender is given. */
+/** The input of a contender. */
 export interface Work {
   readonly tree: string;
-  /** The image to write; there is no such file. */
+  /** The image to write; it does not exist yet. */
   readonly image: string;
-  /** An empty directory on the same filesystem, for what a contender needs besides. */
+  /** An empty directory on the same filesystem, for anything else a contender needs. */
   readonly directory: string;
   readonly layout: Layout;
 }
@@ -47,11 +47,11 @@ export interface Contender {
   readonly absent?: () => string | undefined;
   /** Whether it is one of ours. */
   readonly ours?: true;
-  /** Some take so long that a few rounds must do. */
+  /** Takes so long that a few rounds must do. */
   readonly rounds?: number;
   /** Takes too long for a quick look. */
   readonly minutes?: true;
-  /** Makes ready what is not measured, and returns the command that is. */
+  /** Does the preparation, which is not measured, and returns the command to measure. */
   readonly command: (work: Work) => Promise<readonly string[]>;
 }
 

@@ -25,7 +25,7 @@ export async function boot(dir: string, args: readonly string[]) {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["task", "--quiet", "--config", `${PROJECT}deno.json`, "boot", ...args],
     cwd: dir,
-    // A task within a task keeps the directory in which the outer one was started.
+    // A task inside a task keeps the directory in which the outer one was started.
     env: { PATH: `${dir}/bin:${Deno.env.get("PATH")}`, NO_COLOR: "1", INIT_CWD: dir },
     stdin: "null",
   }).output();

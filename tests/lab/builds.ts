@@ -29,7 +29,7 @@ export async function builderCommand(builder: string): Promise<string[]> {
   return [Deno.execPath(), "run", ...flags.split(" "), script];
 }
 
-/** Starts a builder with no settings in its environment but those given. */
+/** Starts a builder with only the given settings in its environment. */
 export async function startBuilder(
   builder: string,
   { args = [], env = {}, cwd = ROOT }: BuildOptions = {},
@@ -50,7 +50,7 @@ export async function startBuilder(
   }).spawn();
 }
 
-/** Runs a builder and returns what it said, whatever its exit code. */
+/** Runs a builder and returns its output, whatever its exit code. */
 export async function runBuilder(builder: string, options: BuildOptions = {}): Promise<BuildResult> {
   const { code, stdout, stderr } = await (await startBuilder(builder, options)).output();
   const decoder = new TextDecoder();

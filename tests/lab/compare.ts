@@ -1,5 +1,5 @@
 /**
- * Compares two directory trees entry by entry, with eyes other than the builder's own: names, types, modes,
+ * Compares two directory trees entry by entry, with programs other than the builder: names, types, modes,
  * owners, sizes, times, link targets and hard links as `find` prints them, device numbers as `stat` does,
  * xattrs and ACLs as `getfattr` does; then contents and holes.
  *
@@ -11,31 +11,31 @@ import * as posix from "../../lib/system/posix.ts";
 import { bytesOf } from "./libc.ts";
 
 export interface CompareOptions {
-  /** Paths (Latin-1, without a slash at their start) that are left out on both sides, with all below them. */
+  /** Paths (Latin-1, without a slash at their start) to leave out on both sides, with everything below. */
   readonly omit?: readonly string[];
-  /** What the filesystem makes of a time, whose fraction is what follows the point. Default: it keeps it. */
+  /** How the filesystem stores a time, with its fraction after the point. Default: unchanged. */
   readonly time?: (seconds: number, fraction: string) => string;
   /** Whether sockets are left out on both sides. */
   readonly noSockets?: boolean;
-  /** Files of which only the contents count: zeros may stand for holes, and holes for zeros. */
+  /** Files where only the contents count: holes may have become zeros, or zeros holes. */
   readonly anyHoles?: boolean;
 }
 
-/** What read-only filesystems make of a time: whole seconds from 1970 on, or whole seconds only before. */
+/** How read-only filesystems store times: whole seconds from 1970 on, or whole seconds only before 1970. */
 export const KEPT_TIMES = {
   squashfs: (seconds, _) => String(Math.max(0, seconds)),
   erofs: (seconds, fraction) => seconds < 0 ? String(seconds) : `${seconds}.${fraction}`,
 } as const satisfies Record<string, NonNullable<CompareOptions["time"]>>;
 
-/** What `find` says about one entry. */
+/** One entry as `find` shows it. */
 interface Listed {
   readonly path: string;
   readonly type: string;
-  /** Everything that has to be equal, for people to read in a difference. */
+  /** Everything that must be equal, readable in a difference. */
   readonly facts: string;
 }
 
-/** @throws when the trees differ, with the differences. */
+/** @throws with the differences when the trees differ. */
 export function assertEqualTrees(
   expected: string,
   actual: string,
@@ -110,9 +110,9 @@ function list(root: string, { skips, noSockets, time: kept }: ListOptions): List
   const firstOf = new Map<string, string>();
   return rows.map(([path, type, mode, uid, gid, size, time, target, links, inode]) => {
     if (!firstOf.has(inode!)) firstOf.set(inode!, path!);
-    // The size of a directory is the filesystem's affair; so is its link count when there are over 65000.
+    // The size of a directory depends on the filesystem, and so does its link count above 65000.
     const own = type === "d" ? [] : [size, target, links, `= ${firstOf.get(inode!)}`];
-    // find prints -1.5 as -2.5: both parts as the inode has them.
+    // find prints -1.5 as -2.5: both parts as in the inode.
     const [seconds, fraction] = time!.split(".");
     const shown = kept ? kept(Number(seconds), fraction!) : time;
     return { path: path!, type: type!, facts: [path, type, mode, uid, gid, shown, ...own].join("|") };
@@ -139,13 +139,13 @@ function xattrs(root: string, skips: (path: string) => boolean, tests: readonly 
   return dump.split("\n\n").map((record) => record.split("\n").filter(isOurs).sort().join("\n"));
 }
 
-/** Contents and holes: where one file has data, the other has the same data, and nowhere else. */
+/** Contents and holes: both files have the same data in the same places, and nowhere else. */
 function assertEqualFiles(expected: string, actual: string, anyHoles: boolean): void {
   const [left, right] = [openFile(expected), openFile(actual)];
   try {
     const ranges = dataOf(left);
     if (!anyHoles) assert.deepEqual({ of: expected, data: dataOf(right) }, { of: expected, data: ranges });
-    // Reading a hole gives zeros. Up to here equal sizes were found.
+    // Reading a hole gives zeros. The sizes are known to be equal.
     for (const [start, end] of anyHoles ? dataOf(right) : []) {
       if (!ranges.some(([from, to]) => from <= start && end <= to)) ranges.push([start, end]);
     }

@@ -1,8 +1,8 @@
 /**
- * podman for the tests, with a storage of its own, and the image that the Containerfile describes.
+ * podman for the tests, with its own storage, and the image of the Containerfile.
  *
- * No registry is asked: what the Containerfile starts from is made here, a minimal Debian with mmdebstrap,
- * and an image of nothing but the Deno that runs the tests.
+ * No registry is used: the base images of the Containerfile are made here, a minimal Debian with mmdebstrap,
+ * and an image with only the Deno that runs the tests.
  *
  * @module
  */
@@ -16,7 +16,7 @@ const ROOT = new URL("../..", import.meta.url).pathname;
 /** The image of the Containerfile. */
 export const IMAGE = "localhost/raptor-builders";
 
-/** For where crun may not raise limits and no systemd runs: the same everywhere. */
+/** Works where crun may not raise limits, and without systemd. */
 const CONFIG = `[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 [engine]
@@ -91,7 +91,7 @@ async function must(args: readonly string[]): Promise<string> {
   return out;
 }
 
-/** Where the network signs with a CA of its own, npm needs its certificates while the image is built. */
+/** If the network uses its own CA, npm needs its certificates while the image is built. */
 function certificates(): string[] {
   const bundle = Deno.env.get("NODE_EXTRA_CA_CERTS");
   if (!bundle) return [];
@@ -104,7 +104,7 @@ let built: Promise<string> | undefined;
 /** Builds the image of the Containerfile, once, and returns its name. */
 export function builderImage(): Promise<string> {
   return built ??= exclusively("podman", async () => {
-    // Images that earlier versions of the code left.
+    // Images left by earlier versions of the code.
     await must(["image", "prune", "--force"]);
     const debian = "docker.io/library/debian:trixie-slim";
     const deno = `docker.io/denoland/deno:bin-${Deno.version.deno}`;
@@ -117,7 +117,7 @@ export function builderImage(): Promise<string> {
   });
 }
 
-/** Debian 13 with what is essential and apt, as a tree and as an archive: no package is there by chance. */
+/** Debian 13 with only the essential packages and apt, as a tree and as an archive. */
 export async function minimalDebian(): Promise<string> {
   return await cached("debian-trixie-minbase", { version: 1 }, async (dir) => {
     await quiet`mmdebstrap --quiet --variant=minbase --mode=root trixie ${dir}/tree.tar`;
@@ -138,7 +138,7 @@ async function importDeno(name: string): Promise<void> {
   }
 }
 
-/** Imports a tree as the image `name`, as it would come from a registry. */
+/** Imports a tree as the image `name`, as if it came from a registry. */
 export async function importTree(tree: string, name: string): Promise<string> {
   const dir = await Deno.makeTempDir({ dir: await home() });
   try {
@@ -150,7 +150,7 @@ export async function importTree(tree: string, name: string): Promise<string> {
   }
 }
 
-/** A podman without root, of a user that exists only for it. */
+/** A rootless podman, run by a user that exists only for it. */
 export interface Rootless extends AsyncDisposable {
   readonly podman: (args: readonly string[]) => Promise<Outcome>;
   /** A directory of the user's own. */
@@ -159,7 +159,7 @@ export interface Rootless extends AsyncDisposable {
 }
 
 /**
- * Starts a rootless podman that has the builders' image and the images named.
+ * Starts a rootless podman that has the builders' image and the named ones.
  *
  * The user is made up: a copy of /etc that knows it lies over the machine's in a mount namespace of its own.
  */
@@ -200,7 +200,7 @@ export async function rootless(images: readonly string[]): Promise<Rootless> {
     });
   };
   const remove = async () => {
-    // Files of subordinate ids can be removed by root, which the tests are; this ends the helper process.
+    // The tests run as root and can remove files of subordinate ids; this ends the helper process.
     await run(["system", "migrate"]);
     for (const path of [dir, runtime]) await Deno.remove(path, { recursive: true });
   };

@@ -31,7 +31,7 @@ export async function findDifference(a: string, b: string, format: FormatName): 
   });
 }
 
-/** What a byte of a raw image belongs to. */
+/** The structure that a byte of a raw image belongs to. */
 export async function placeIn(image: string, at: number): Promise<string> {
   const size = imageSize(image);
   const isDisk = text(image, 512, 8) === "EFI PART";

@@ -1,6 +1,6 @@
 /**
  * Trees with the names of distributions that cannot be installed here: a tiny tree whose kernel and initrd lie where the
- * distribution has them. Its kernel finds a virtio disk only with the initrd, which says at boot which one it is.
+ * distribution has them. Its kernel finds a virtio disk only with the initrd, which prints at boot which one it is.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { dirname } from "node:path";
 import { quiet, stubProgram, tempDir } from "./helpers.ts";
 import { copyTree, tinyTree, tinyUnpacked } from "./trees.ts";
 
-/** What an initrd here does: loads the driver, and mounts what the command line says with the means of busybox. */
+/** The script of these initrds: loads the driver, and mounts the root of the command line with busybox. */
 const INIT = `#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox --install -s /bin
@@ -32,13 +32,13 @@ mount -t $type -o $mode$flags "$root" /new || poweroff -f
 exec switch_root /new /sbin/init
 `;
 
-/** What files of a distribution's tree are made of. */
+/** The contents of files in a distribution's tree. */
 type Content =
   /** The kernel. */
   | "kernel"
-  /** An initrd that says at boot that it is this one. */
+  /** An initrd that prints this name at boot. */
   | { readonly initrd: string }
-  /** Early microcode: an archive of nothing. */
+  /** Early microcode: an empty archive. */
   | "microcode"
   | { readonly link: string }
   | { readonly text: string };
@@ -48,13 +48,13 @@ export interface Distribution {
   readonly name: string;
   readonly id: string;
   readonly files: Readonly<Record<string, Content>>;
-  /** What the command line of the menu's first entry names, as the firmware's paths. */
+  /** The files of the menu's first entry, as paths of the firmware. */
   readonly loads: readonly string[];
 }
 
 const beside = "/usr/lib/modules/VERSION";
 
-/** The initrd that is to be loaded says `right`. */
+/** The initrd that must be loaded prints `right`. */
 const right: Content = { initrd: "right" };
 const wrong: Content = { initrd: "wrong" };
 

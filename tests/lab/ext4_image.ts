@@ -44,7 +44,7 @@ export async function makeImage(tree: string, path: string, options: ImageOption
   }
 }
 
-/** Fails unless e2fsck has nothing to say but its passes and its summary. */
+/** Fails unless e2fsck prints only its passes and its summary. */
 export async function assertClean(image: string, offset = 0): Promise<void> {
   const output = await quiet`e2fsck -fn ${offset === 0 ? image : `${image}?offset=${offset}`}`;
   const remarks = output.split("\n").filter((line) =>

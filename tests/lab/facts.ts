@@ -1,5 +1,5 @@
 /**
- * Trees that exist nowhere: the facts that `inspectTree` would find, for tests of what is decided from them.
+ * Imaginary trees: the facts that `inspectTree` would find, for tests of decisions.
  *
  * @module
  */
@@ -29,7 +29,7 @@ export const LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
 export const SYSTEMD = "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so";
 
-/** What a small Debian tree with a kernel and systemd-boot holds. */
+/** The contents of a small Debian tree with a kernel and systemd-boot. */
 export const DEBIAN: readonly NodeInput[] = [
   { path: "/boot/vmlinuz-6.12.48", size: 12_000_000 },
   { path: "/boot/initrd.img-6.12.48", size: 40_000_000 },
@@ -47,7 +47,7 @@ export const DEBIAN: readonly NodeInput[] = [
   { path: LOADER, size: 120_000 },
 ];
 
-/** What `inspectTree` would find in programs for UEFI, by their paths. */
+/** The facts that `inspectTree` would find in UEFI programs, by path. */
 export function programs(
   kinds: Readonly<Record<string, EfiProgram["kind"] | Partial<EfiProgram>>>,
 ): EfiPrograms {
@@ -84,7 +84,7 @@ export function factsOf(
   };
 }
 
-/** All settings, from what stands in the environment. */
+/** All settings, from these environment variables. */
 export function settingsOf(env: Readonly<Record<string, string>> = {}): Settings {
   return readSettings(Object.keys(SETTINGS) as SettingName[], {}, env);
 }

@@ -1,5 +1,5 @@
 /**
- * FAT filesystems for tests: made of a directory, and read back by programs of others.
+ * FAT filesystems for tests: made from a directory, and read back by other programs.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { closeRoot, openRoot } from "../../lib/tree/root.ts";
 import { walk } from "../../lib/tree/walk.ts";
 
 export const SERIAL = "0123abcd";
-/** Seconds since 1970 of what is made. */
+/** The date of everything that is created, in seconds since 1970. */
 export const TIME = 1_700_000_000;
 /** Where the filesystem begins in its image. */
 export const OFFSET = 3 * MiB;
@@ -24,7 +24,7 @@ export interface MakeOptions extends FatOptions {
   /** In bytes; the smallest by default. */
   readonly size?: number;
   readonly sector?: number;
-  /** Called between the walk and the making. */
+  /** Called after the walk, before the filesystem is made. */
   readonly between?: () => void;
 }
 
@@ -54,13 +54,13 @@ export async function makeFat(
   }
 }
 
-/** What fsck.vfat says of the filesystem. It finds nothing wrong, or this throws. */
+/** The output of fsck.vfat. @throws when it finds anything wrong. */
 export async function checkFat(dir: string, image: string): Promise<string> {
   await $`dd ${`if=${image}`} ${`of=${dir}/cut`} ${`skip=${OFFSET / MiB}`} bs=1M status=none conv=sparse`;
   return await $`fsck.vfat -n -v ${dir}/cut`.text();
 }
 
-/** Runs mtools, which read what is there and no configuration. */
+/** Runs mtools without their configuration. */
 export function mtools(...line: Parameters<typeof $>): Promise<string> {
   return $(...line).quiet().env({ MTOOLSRC: "/dev/null", MTOOLS_SKIP_CHECK: "1" }).text();
 }

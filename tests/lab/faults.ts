@@ -1,5 +1,5 @@
 /**
- * Builds that go wrong on purpose: programs that fail in every way they can, and what must hold afterwards.
+ * Builds that fail on purpose: programs that fail in every possible way, and checks for what is left.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { searchPath } from "../../lib/system/programs.ts";
 import { startBuilder } from "./builds.ts";
 import { stubProgram } from "./helpers.ts";
 
-/** The ways in which a program goes wrong. `$real` is the program itself; `state` changes when it writes. */
+/** The ways in which a program fails. `$real` is the program itself; `state` changes when it writes. */
 export const FAULTS = {
   "fails at once": "exit 9",
   "fails after half its work": `before=$(state); "$real" "$@" & id=$!
@@ -26,12 +26,12 @@ export type FaultName = keyof typeof FAULTS;
 /** The time of an image that was built before, in milliseconds since 1970. */
 export const OLD = Date.UTC(2001, 0, 1);
 
-/** A place for one build: its output, which holds an older and larger image, scratch, and stand-ins. */
+/** A place for one build: its output, which contains an older and larger image, scratch space, and stand-ins. */
 export interface Place {
   readonly output: string;
   readonly scratch: string;
   readonly stubs: string;
-  /** Made by a stand-in when it is called. */
+  /** Created by a stand-in when it is called. */
   readonly called: string;
 }
 
@@ -49,7 +49,7 @@ export async function makePlace(dir: string): Promise<Place> {
   return place;
 }
 
-/** Puts a stand-in before a program. Asked for its version, it answers as the program does. */
+/** Puts a stand-in before a program. For its version, it runs the program. */
 export async function addStub(
   { stubs, called, output, scratch }: Place,
   program: string,
@@ -88,7 +88,7 @@ export function start(
   });
 }
 
-/** Whether the output is what a failed build leaves: empty, and dated 1970. */
+/** Whether the output is as after a failed build: empty, and dated 1970. */
 export async function isDiscarded({ output }: Place): Promise<boolean> {
   const { size, mtime } = await Deno.stat(output);
   return size === 0 && mtime?.getTime() === 0;
@@ -120,13 +120,13 @@ async function processesOf({ stubs }: Place): Promise<string[]> {
         found.push(await Deno.readTextFile(`/proc/${name}/cmdline`));
       }
     } catch {
-      // It ended, or is not ours.
+      // It has ended, or is not ours.
     }
   }
   return found.filter(Boolean);
 }
 
-/** Waits until `condition` holds, for ten minutes at most: machines may be busy. */
+/** Waits until `condition` is true, at most ten minutes: machines may be busy. */
 export async function waitFor(condition: () => Promise<boolean>): Promise<boolean> {
   for (const end = performance.now() + 600_000; performance.now() < end;) {
     if (await condition()) return true;

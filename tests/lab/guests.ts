@@ -1,5 +1,5 @@
 /**
- * Guests of the tests: images booted in QEMU and systemd-nspawn, and looked into.
+ * Guests: images booted or inspected with QEMU and systemd-nspawn.
  *
  * Works as root on a machine without systemd as process 1, without vfat in the kernel, and without KVM.
  *
@@ -18,23 +18,23 @@ import {
 import { quiet, tempDir } from "./helpers.ts";
 import { unpack } from "./trees.ts";
 
-/** The lines between which the init of every tree of trees.ts reports. */
+/** The lines around the report of the init in every tree of trees.ts. */
 const BEGIN = "=== begin";
 const END = "=== end";
 
 export interface QemuOptions {
-  /** Of the image; both are found from its content by default. */
+  /** Format and architecture of the image; by default, both are detected. */
   readonly format?: string;
   readonly architecture?: BootableName;
   readonly disk?: DiskName;
   readonly firmware?: FirmwareName;
   /** In MiB. */
   readonly memory?: number;
-  /** Whether what the guest writes is thrown away (default). */
+  /** Whether to discard what the guest writes (default). */
   readonly snapshot?: boolean;
 }
 
-/** What a console shows when its guest will never report. */
+/** Console output of a guest that will never report. */
 const DEAD = [
   /Kernel panic/,
   /in emergency mode/,
@@ -44,17 +44,17 @@ const DEAD = [
   /No bootable (option or )?device/,
 ];
 
-/** Processor seconds for a guest: what the clock says depends on what else the machine does. */
+/** CPU seconds for a guest: wall-clock time depends on what else the machine does. */
 const CPU_SECONDS = 1200;
 
-/** A guest that waits for something takes no processor time; seconds by the clock. */
+/** Wall-clock limit in seconds, for a guest that waits and takes no CPU time. */
 const PATIENCE = 1800;
 
 /**
  * Boots a disk image until the guest powers off, and returns what it wrote on the serial console, without
  * control codes.
  *
- * @throws when the guest's report is not complete; the message has the last lines of its console.
+ * @throws when the guest's report is incomplete; the message has the last lines of its console.
  */
 export async function bootQemu(image: string, options: QemuOptions = {}): Promise<string> {
   const { disk = "nvme", firmware = "uefi", memory = 1024, snapshot = true } = options;
@@ -79,7 +79,7 @@ export async function bootQemu(image: string, options: QemuOptions = {}): Promis
   });
 }
 
-/** Runs QEMU until the guest powers off, is dead, or has had its time; returns its console. */
+/** Runs QEMU until the guest powers off, is dead, or runs out of time; returns its console. */
 async function runGuest(command: readonly string[]): Promise<string> {
   const child = new Deno.Command("prlimit", {
     args: [`--cpu=${CPU_SECONDS}`, ...command],
@@ -91,7 +91,7 @@ async function runGuest(command: readonly string[]): Promise<string> {
     try {
       child.kill("SIGKILL");
     } catch {
-      // It has ended already.
+      // It has already ended.
     }
   };
   const timer = setTimeout(stop, PATIENCE * 1000);
@@ -133,8 +133,8 @@ export interface NspawnOptions {
 }
 
 /**
- * What systemd-nspawn needs where systemd is not process 1: a /run of its own, a udev that seems to run
- * (nspawn connects to it and reads whose namespace it is in), and the unified cgroup hierarchy.
+ * What systemd-nspawn needs where systemd is not process 1: its own /run, a udev that seems to run
+ * (nspawn connects to it and checks its namespace), and the unified cgroup hierarchy.
  * Everything is mounted in a namespace that ends with the script. `$@` is the command.
  */
 export const NSPAWN = `set -eu
@@ -152,7 +152,7 @@ mount -t cgroup2 cgroup /sys/fs/cgroup
  * Boots an image of either kind, or a directory, as a container, and returns what it wrote on its console.
  * Without `readOnly` or `volatile` the container writes into the image.
  *
- * Where the kernel has no vfat a newer systemd-nspawn runs it, which can leave out the ESP and a FAT boot
+ * If the kernel has no vfat, a newer systemd-nspawn runs it, which can leave out the ESP and a FAT boot
  * partition; Debian 12's cannot.
  *
  * @throws {BuildError} when the container cannot be started or its init fails.
@@ -191,7 +191,7 @@ async function hasVfat(): Promise<boolean> {
 
 /**
  * The command for a program of Debian 13's systemd (257), run from its unpacked packages by their own
- * dynamic loader: what Debian 12's does not know yet (`--image-policy`, `--validate`) can be asked there.
+ * dynamic loader: for options that Debian 12's does not have yet (`--image-policy`, `--validate`).
  */
 export async function newerSystemd(program: string): Promise<string[]> {
   const dir = await unpack("trixie", "amd64", [

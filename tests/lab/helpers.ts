@@ -1,5 +1,5 @@
 /**
- * What the tests share: which tools are there, scratch directories, stand-ins for programs, checksums.
+ * What the tests share: checks for tools, scratch directories, stand-ins for programs, checksums.
  *
  * @module
  */
@@ -9,21 +9,21 @@ import { cpuUsage } from "node:process";
 import { isInstalled } from "../../lib/system/programs.ts";
 import { $ } from "../../lib/system/sh.ts";
 
-/** Under CI nothing is skipped: a tool that is missing there has to fail loudly. */
+/** Nothing is skipped in CI: a missing tool must fail loudly. */
 const CI = Boolean(Deno.env.get("CI"));
 
-/** For `ignore:` of a test: whether one of the programs (or files, by absolute path) is missing. Never under CI. */
+/** For `ignore:` of a test: whether one of the programs (or files, by absolute path) is missing. Never in CI. */
 export function missing(...programs: string[]): boolean {
   return !CI && !programs.every(isInstalled);
 }
 
-/** For `ignore:` of a test that needs root: whether it would run without. Never under CI. */
+/** For `ignore:` of a test that needs root: whether it would run without. Never in CI. */
 export function unprivileged(): boolean {
   return !CI && Deno.uid() !== 0;
 }
 
 /**
- * Gives `fn` a directory of its own and removes it afterwards. It lies in `TMPDIR` or `/var/tmp`, because
+ * Gives `fn` its own directory and removes it afterwards. It is in `TMPDIR` or `/var/tmp`, because
  * images are large and `/tmp` is often kept in memory.
  */
 export async function tempDir<T>(fn: (dir: string) => T | Promise<T>): Promise<T> {
@@ -35,7 +35,7 @@ export async function tempDir<T>(fn: (dir: string) => T | Promise<T>): Promise<T
   }
 }
 
-/** Runs a program without a word in the log, and returns what it wrote to stdout. */
+/** Runs a program without logging anything, and returns its stdout. */
 export function quiet(...line: Parameters<typeof $>): Promise<string> {
   return $(...line).quiet().text();
 }
@@ -44,7 +44,7 @@ export function quiet(...line: Parameters<typeof $>): Promise<string> {
 export async function stubProgram(dir: string, name: string, script: string): Promise<string> {
   const path = `${dir}/${name}`;
   await Deno.writeTextFile(path, script.startsWith("#!") ? script : `#!/bin/sh\n${script}\n`);
-  // The umask takes bits from writeTextFile's own mode.
+  // The umask removes bits from writeTextFile's own mode.
   await Deno.chmod(path, 0o755);
   return path;
 }
@@ -60,7 +60,7 @@ export async function sha256(path: string): Promise<string> {
 const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
 
 /**
- * Runs a script in a process of its own, for what a test must not do to the others: signals, environment,
+ * Runs a script in its own process, for things that would disturb other tests: signals, environment,
  * output. In it `module` of lib/ is imported as `lib`.
  */
 export async function evaluate(
@@ -79,8 +79,8 @@ export async function evaluate(
 }
 
 /**
- * How much more processor time `fn` takes for four times as many of something: 4 if it is linear, 16 if quadratic.
- * Time by the clock depends on what else the machine does. What takes less than 20 ms counts as 20 ms.
+ * How much more CPU time `fn` takes for four times as many of something: 4 if linear, 16 if quadratic.
+ * Wall-clock time depends on what else the machine does. Less than 20 ms counts as 20 ms.
  */
 export function growth(count: number, fn: (count: number) => void): number {
   const cost = (count: number) => {
@@ -88,7 +88,7 @@ export function growth(count: number, fn: (count: number) => void): number {
     fn(count);
     return Math.max(20_000, cpuUsage(before).user);
   };
-  // The first time it is compiled, too.
+  // The first run includes compiling.
   cost(count);
   return cost(4 * count) / cost(count);
 }

@@ -1,5 +1,5 @@
 /**
- * Trees that mean harm, and what is outside of them.
+ * Malicious trees, and files outside of them.
  *
  * @module
  */
@@ -12,15 +12,15 @@ import { settingsOf } from "./facts.ts";
 import { quiet } from "./helpers.ts";
 import { elf, pe } from "./program_heads.ts";
 
-/** What must never be in an image: it stands in the files outside the tree. */
+/** Text in the files outside the tree, which must never be in an image. */
 export const SECRET = "stolen from outside the tree";
 
 export const LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 
-/** Files by their paths; a value that starts with "->" is a link, and a list is a command that makes it. */
+/** Files by path; a value that starts with "->" is a symlink, and a list is a command that creates the file. */
 export type Files = Readonly<Record<string, string | Uint8Array | readonly string[]>>;
 
-/** A tree that boots, as far as a builder looks at it. */
+/** A tree that looks bootable to a builder. */
 export const GOOD: Files = {
   "/usr/sbin/init": elf("x86-64"),
   "/sbin": "->usr/sbin",
@@ -46,7 +46,7 @@ export async function makeTree(tree: string, files: Files): Promise<string> {
   return tree;
 }
 
-/** What is outside of the tree, with everything that a link might lead to. */
+/** The files outside of the tree, with everything that a link might lead to. */
 export function makeOutside(dir: string): Promise<string> {
   const kernel = new Uint8Array(4096);
   kernel.set(pe("x86-64"));
@@ -75,7 +75,7 @@ export async function planOf(tree: string, env: Record<string, string> = {}): Pr
   }
 }
 
-/** Where a link stands, and what outside it would lead to. */
+/** The path of a link, and the file outside to which it would lead. */
 export const LINKS = {
   "/boot": "/boot",
   "/boot/vmlinuz-9": "/boot/vmlinuz-9",

@@ -8,7 +8,7 @@
 import { quiet, stubProgram, tempDir } from "./helpers.ts";
 import { tinyUnpacked, unpack } from "./trees.ts";
 
-/** With what they depend on before them. */
+/** Modules, after the ones they depend on. */
 const MODULES = [
   ...["lib/libcrc32c", "fs/squashfs/squashfs", "fs/erofs/erofs"],
   ...["lib/reed_solomon/reed_solomon", "drivers/md/dm-mod", "drivers/md/dm-bufio", "drivers/md/dm-verity"],
@@ -56,7 +56,7 @@ export async function addInitrd(tree: string): Promise<void> {
       for (const module of MODULES) {
         const file = module.split("/").at(-1)!;
         const from = `${packages}/usr/lib/modules/${name}/kernel/${module}.ko.xz`;
-        // Some kernels have it built in.
+        // It is built into some kernels.
         if (!await Deno.stat(from).catch(() => undefined)) continue;
         await Deno.copyFile(from, `${root}/${file}.ko.xz`);
         await quiet`xz --decompress ${root}/${file}.ko.xz`;
@@ -70,7 +70,7 @@ export async function addInitrd(tree: string): Promise<void> {
   }
 }
 
-/** A program with the libraries that it loads, at the paths where they are looked for. */
+/** A program with the libraries that it loads, at their usual paths. */
 async function addProgram(from: string, program: string, to: string): Promise<void> {
   const library = "usr/lib/x86_64-linux-gnu", loader = "usr/lib64/ld-linux-x86-64.so.2";
   const listed = await quiet`${from}/${loader} --library-path ${from}/${library} --list ${from}/${program}`;

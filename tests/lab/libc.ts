@@ -1,5 +1,5 @@
 /**
- * Makes files that Deno's own calls cannot make: names of any bytes, devices, sockets, xattrs, late dates.
+ * Creates files that Deno's own calls cannot create: names of any bytes, devices, sockets, xattrs, late dates.
  * Paths and names are Latin-1 strings here: one character for each byte.
  *
  * @module
@@ -38,7 +38,7 @@ function check(result: number, what: string): number {
   throw new Error(`${what}: ${errorText(errno)}`);
 }
 
-/** Writes a file of `size` bytes with pieces of data; what is between them is a hole. */
+/** Writes a file of `size` bytes with pieces of data and holes between them. */
 export function writeSparse(
   path: string,
   size: number,

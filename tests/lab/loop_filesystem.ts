@@ -1,5 +1,5 @@
 /**
- * Trees on other filesystems than the machine's: what a walk finds there differs, from holes to the sizes of xattrs.
+ * Trees on other filesystems than the machine's, where a walk finds differences, from holes to the sizes of xattrs.
  *
  * @module
  */
@@ -10,17 +10,17 @@ import type { RandomTreeOptions } from "./random_tree.ts";
 
 export interface LoopFilesystemRow {
   readonly make: (image: string) => Promise<string>;
-  /** What a tree on it cannot have. */
+  /** What it cannot store. */
   readonly limits: RandomTreeOptions;
-  /** Whether what is a hole depends on what was read: XFS takes room that it keeps ready for data, once it is cached. */
+  /** Whether holes depend on what was read: on XFS, cached preallocated space counts as data. */
   readonly anyHoles?: boolean;
 }
 
-/** How each is made, in a file. Their programs are in PROGRAMS. */
+/** How to make each in a file. Their programs are in PROGRAMS. */
 export const LOOP_FILESYSTEMS = {
   "xfs": {
     make: (image: string) => quiet`mkfs.xfs -q -f ${image}`,
-    // It encodes devices as System V does.
+    // It encodes device numbers as in System V.
     limits: { maxMajor: 511, maxMinor: 2 ** 18 - 1, longestTarget: 1023 },
     anyHoles: true,
   },

@@ -1,5 +1,5 @@
 /**
- * The heads of programs: as much of an ELF or PE file as says which machine it is for.
+ * The heads of programs: enough of an ELF or PE file to tell its machine.
  *
  * @module
  */
@@ -28,7 +28,10 @@ export function pe(architecture: ArchitectureName): Uint8Array {
   return bytes;
 }
 
-/** The head of an x86 kernel of this version, after the kernel's boot protocol; `build` makes it another of the same version. */
+/**
+ * The head of an x86 kernel of this version, after the kernel's boot protocol; `build` makes it a different kernel of the
+ * same version.
+ */
 export function bzImage(
   release: string,
   { stub = true, build = "#1" }: { readonly stub?: boolean; readonly build?: string } = {},
@@ -44,7 +47,7 @@ export function bzImage(
   return bytes;
 }
 
-/** A UKI's headers and the sections that say what is in it. */
+/** A UKI's headers and the sections that describe it. */
 export function uki(sections: Readonly<Record<string, string>>): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(0x1000);
   bytes.set(pe("x86-64"));

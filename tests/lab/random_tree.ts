@@ -1,5 +1,5 @@
 /**
- * Random trees with everything that an OS tree can hold, mixed: the same seed makes the same tree.
+ * Random trees with a mix of everything that an OS tree can contain: the same seed makes the same tree.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import {
 
 /** Numbers from a seed (mulberry32). */
 export interface Random {
-  /** An integer from 0 to below `limit`. */
+  /** An integer from 0 up to, but not including, `limit`. */
   readonly below: (limit: number) => number;
   readonly pick: <T>(list: readonly T[]) => T;
   /** True in `percent` of all cases. */
@@ -28,7 +28,7 @@ export interface Random {
 }
 
 /**
- * The seed of a test, which is always the same: the variable `name` gives another one, and `random` one that nobody
+ * The fixed seed of a test: the environment variable `name` sets another one, or `random` one that nobody
  * has tried yet.
  */
 export function seedFrom(name: string): number {
@@ -63,16 +63,16 @@ interface Entry {
   readonly type: "directory" | "file" | "symlink" | "special";
 }
 
-/** What a random tree must not have, since the filesystem that it lies on or becomes has no place for it. */
+/** Limits of a random tree, set by the filesystem that it is on or becomes. */
 export interface RandomTreeOptions {
   /** The largest file, in bytes; default: 15 TiB of hole. */
   readonly largest?: number;
-  /** The largest numbers of a device; default: what Linux has. */
+  /** The largest device numbers; default: those of Linux. */
   readonly maxMajor?: number;
   readonly maxMinor?: number;
-  /** Bytes of the longest target of a symlink; default: what Linux has. */
+  /** Bytes of the longest symlink target; default: that of Linux. */
   readonly longestTarget?: number;
-  /** Whether the root directory keeps the owner, mode and xattrs that it has. */
+  /** Whether the root directory keeps its owner, mode and xattrs. */
   readonly plainRoot?: boolean;
 }
 
@@ -89,7 +89,7 @@ export function makeRandomTree(
   const pool = [newContents(random, 4), newContents(random, 1), newContents(random, 0)];
   const directories = [root];
   const taken = new Set<string>();
-  // One directory gets a third of all, so that it is indexed; a chain of others is deep.
+  // One directory gets a third of all entries, so that it is indexed; a chain of others is deep.
   const large = `${root}/large`;
   makeDirectory(large);
   entries.push({ path: large, type: "directory" });
@@ -222,7 +222,7 @@ function randomTarget(random: Random): string {
   );
 }
 
-/** Blocks of 128 KiB, as squashfs compares them, and what is behind the last. */
+/** Blocks of 128 KiB, as squashfs compares them, and the rest after the last one. */
 function newContents(random: Random, blocks: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(blocks * BLOCK + 1 + random.below(BLOCK - 1));
   for (let at = 0; at < bytes.length; at += BLOCK) {
@@ -238,7 +238,7 @@ function makeRandomFile(
   pool: readonly Uint8Array<ArrayBuffer>[],
 ): void {
   if (random.chance(15)) {
-    // Files that begin or end like others, with and without an end of their own.
+    // Files that begin or end like others, with and without their own end.
     const whole = random.pick(pool), end = random.pick(pool);
     const cut = Math.floor(whole.length / BLOCK) * BLOCK;
     const [from, to] = random.pick([[0, whole.length], [0, cut], [cut, whole.length]]);
@@ -280,7 +280,7 @@ function randomizeAttributes(random: Random, { path, type }: Entry): void {
   changeOwner(path, random.pick(IDS), random.pick(IDS));
   if (type !== "symlink") changeMode(path, random.chance(50) ? 0o755 : random.below(0o10000));
   if (random.chance(25)) randomizeXattrs(random, path, type);
-  // From 1901 to 2446, which is all that ext4 can say; most of it around now.
+  // From 1901 to 2446, the whole range of ext4; mostly around now.
   const seconds = random.chance(70) ? 1.7e9 + random.below(1e8) : random.pick([
     -(2 ** 31),
     -1,
@@ -327,7 +327,7 @@ function tryXattr(path: string, name: string, value: Uint8Array<ArrayBuffer>): v
   }
 }
 
-/** An access control list as the system call takes it: include/uapi/linux/posix_acl_xattr.h. */
+/** An access control list in the form of the system call: include/uapi/linux/posix_acl_xattr.h. */
 function randomAcl(random: Random): Uint8Array<ArrayBuffer> {
   const USER_OBJ = 0x01,
     USER = 0x02,

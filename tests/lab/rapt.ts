@@ -1,8 +1,8 @@
 /**
  * An interpreter of Raptor's build files, with which the tests make the container that Raptor would.
  *
- * It has the real lexer and grammar and knows what counts at the top level, what is hashed, and what is dated;
- * raptor_cases.ts has what the real program accepts and refuses. Where it differs it is stricter: no templates,
+ * It follows the real lexer and grammar, and knows what is allowed at the top level, what is hashed, and what is dated;
+ * raptor_cases.ts lists what the real program accepts and refuses. It is stricter in some ways: no templates,
  * one FROM, and COPY of one file.
  *
  * - https://chrivers.github.io/raptor/grammar.html
@@ -35,17 +35,17 @@ export interface Mount {
   readonly path: string;
 }
 
-/** A `.rapt` file with all that it includes and is based on. */
+/** A `.rapt` file with everything it includes and is based on. */
 export interface Program {
   readonly file: string;
   /** What follows `docker://` at the root of the chain. */
   readonly image: string;
-  /** What is executed, from the base upwards. */
+  /** The statements to execute, from the base upwards. */
   readonly steps: readonly Statement[];
   readonly mounts: readonly Mount[];
   readonly entrypoint: readonly string[];
   readonly cmd: readonly string[];
-  /** Of the layer: Raptor takes two files with the same one for the same layer. */
+  /** The hash of the layer: to Raptor, two files with the same hash are the same layer. */
   readonly hash: string;
   /** The files that an image must be newer than to be up to date. */
   readonly dated: readonly string[];
@@ -64,7 +64,7 @@ type TokenType =
 
 interface Token {
   readonly type: TokenType;
-  /** As written; of a string its value. */
+  /** As written; for a string, its value. */
   readonly text: string;
 }
 
@@ -187,7 +187,7 @@ class Parser {
     return name + parts.join(".") + (this.accept("mark", "@") ? `@${this.path()}` : "");
   }
 
-  /** The rest of the line as words: a string is one of its own, and comes before what it is glued to. */
+  /** The rest of the line as words: a string is its own word, and comes before adjacent text. */
   private line(): string[] {
     this.trim();
     const words: string[] = [];
@@ -201,7 +201,7 @@ class Parser {
         if (token?.type !== "space") break;
       } else word += token.text;
     }
-    // Raptor takes such a line, and crashes when it comes to it.
+    // Raptor accepts such a line, and crashes when it executes it.
     if (!words.length) throw new Error("expected words");
     return words;
   }
@@ -259,7 +259,7 @@ class Parser {
       this.endOfLine();
       return statement;
     };
-    // These look at the rest of the line for themselves.
+    // These parse the rest of the line themselves.
     if (["RUN", "ENTRYPOINT", "CMD"].includes(instruction)) return make(this.line());
     this.trim();
     switch (instruction) {
@@ -305,7 +305,7 @@ class Parser {
         const options = this.fileOptions();
         const paths: string[] = [];
         while (!this.is("newline")) paths.push(this.path());
-        // Raptor takes several sources, and copies the first.
+        // Raptor accepts several sources, and copies the first.
         if (paths.length !== 2) throw new Error(`COPY has ${paths.length} paths`);
         return ended(make(paths, options));
       }
@@ -324,7 +324,7 @@ class Parser {
   }
 }
 
-/** Parses a text. @throws {Error} on what Raptor would refuse, or would take for a template. */
+/** Parses a text. @throws {Error} on anything that Raptor would refuse, or treat as a template. */
 export function parseText(text: string, file = "inline.rapt"): Statement[] {
   if (/\{[{%#]/.test(text)) throw new Error(`${file}: minijinja would take this for a template`);
   try {
@@ -380,7 +380,7 @@ export async function loadRapt(file: string): Promise<Program> {
   };
 }
 
-/** Puts the statements of included files behind INCLUDE. */
+/** Inserts the statements of included files after INCLUDE. */
 export async function expand(statements: readonly Statement[]): Promise<Statement[]> {
   const flat: Statement[] = [];
   for (const statement of statements) {
@@ -409,7 +409,7 @@ export function show({ instruction, args, options }: Statement): string {
   ];
   switch (instruction) {
     case "FROM":
-      // The mark of an instance is printed twice.
+      // Raptor prints the mark of an instance twice.
       return `FROM ${args[0]!.startsWith("docker:") ? args[0] : args[0]!.replace("@", "@@")}`;
     case "ENV":
       return ["ENV", ...args.map((arg) => arg.replace(/=(.*)$/s, (_, value) => `=${JSON.stringify(value)}`))]

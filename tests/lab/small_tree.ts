@@ -9,7 +9,7 @@ import { inspectTree, type OpenTree } from "../../lib/tree/inspect.ts";
 import { closeRoot } from "../../lib/tree/root.ts";
 import { tempDir } from "./helpers.ts";
 
-/** Contents of files by path; a text that starts with `->` is the target of a link. */
+/** Contents of files by path; a text that starts with `->` is a symlink's target. */
 export type Files = Readonly<Record<string, string | Uint8Array>>;
 
 /** Makes a tree and runs `fn` on its facts. */

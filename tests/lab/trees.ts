@@ -3,7 +3,7 @@
  * `RAPTOR_BUILDERS_TREES`, or `raptor-builders-trees` in `TMPDIR` or `/var/tmp`; remove it at will).
  *
  * A tree is made under a temporary name and renamed when complete, and its name holds a checksum of its
- * recipe, so that neither an interrupted nor an outdated one is ever used. Tests share the trees and must
+ * recipe, so an incomplete or outdated one is never used. Tests share the trees and must
  * not change them: {@link copyTree} first.
  *
  * @module
@@ -15,12 +15,12 @@ import { quiet } from "./helpers.ts";
 const ROOT = Deno.env.get("RAPTOR_BUILDERS_TREES") ??
   `${Deno.env.get("TMPDIR") ?? "/var/tmp"}/raptor-builders-trees`;
 
-// Trees have ordinary modes, whatever the umask of the person who runs the tests.
+// Trees have ordinary modes, whatever the umask of whoever runs the tests.
 Deno.umask(0o022);
 
 /**
- * The directory `name` of the cache, made by `make` unless it is there. Whatever decides its content and
- * is data belongs into `recipe`; what `make` does is covered by `version` in it.
+ * The directory `name` of the cache, created by `make` if it does not exist. Data that determines its contents
+ * belongs in `recipe`; a change of `make` itself needs a new `version` there.
  */
 export async function cached(
   name: string,
@@ -58,11 +58,11 @@ export async function copyTree(from: string, to: string): Promise<string> {
 
 export type Suite = "bullseye" | "bookworm" | "trixie";
 
-/** Debian's architectures, as the kernel's console and systemd's boot loader name them. */
+/** Debian's architectures, with the kernel's console and the name of systemd's boot loader. */
 const ARCHITECTURES = {
   "amd64": { console: "ttyS0", efi: "x64", kernel: "linux-image-cloud-amd64" },
   "arm64": { console: "ttyAMA0", efi: "aa64", kernel: "linux-image-cloud-arm64" },
-  // Its kernel is not made for virtual machines: what others have built in comes with an initrd.
+  // Its kernel is not made for virtual machines: drivers that others have built in come with an initrd.
   "riscv64": { console: "ttyS0", efi: "riscv64", kernel: "linux-image-riscv64" },
 } as const;
 
@@ -78,7 +78,7 @@ const MMDEBSTRAP = [
 ] as const;
 
 /**
- * Packages and what they depend on, unpacked but not configured: nothing of them is run, so they may be of
+ * Packages with their dependencies, unpacked but not configured: nothing in them is run, so they may be for
  * any architecture (Debian's name for it).
  */
 export function unpack(suite: Suite, architecture: string, packages: readonly string[]): Promise<string> {
@@ -89,7 +89,7 @@ export function unpack(suite: Suite, architecture: string, packages: readonly st
 }
 
 /**
- * Single packages without what they depend on, unpacked into directories named as in `packages`, which
+ * Single packages without dependencies, unpacked into directories named as in `packages`, which
  * names them with their architecture: `hostname:riscv64`.
  */
 export function download(suite: Suite, name: string, packages: readonly string[]): Promise<string> {
@@ -98,7 +98,7 @@ export function download(suite: Suite, name: string, packages: readonly string[]
     const architectures = new Set(packages.map((each) => each.split(":")[1]));
     const script = String.raw`mkdir "$1/debs" && cd "$1/debs" &&
       APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download ${packages.join(" ")}`;
-    // Nothing of the packages is run.
+    // Nothing in the packages is run.
     await quiet`mmdebstrap ${MMDEBSTRAP} --skip=check/qemu --variant=custom --architectures=${
       [...architectures].join(",")
     }
@@ -187,7 +187,7 @@ export async function tinyTree(
       'ID=tiny\nNAME="Tiny"\nPRETTY_NAME="Tiny 1.0 (for tests)"\nVERSION_ID=1.0\n',
     );
     await Deno.symlink("../usr/lib/os-release", `${dir}/etc/os-release`);
-    // An empty one says that the system has no identity yet.
+    // An empty file means that the system has no identity yet.
     await text(`${dir}/etc/machine-id`, "");
     await text(`${dir}/etc/hostname`, "tiny\n");
     await text(`${dir}/etc/resolv.conf`, "");
@@ -265,7 +265,7 @@ async function copyKernel(debian: string, dir: string): Promise<void> {
   await text(`${dir}/etc/modules`, paths.map((path) => `${path}\n`).join(""));
 }
 
-/** What a Debian tree of the tests needs for booting as a virtual machine and as a container. */
+/** Packages that a Debian test tree needs to boot as a virtual machine and as a container. */
 const DEBIAN_PACKAGES = ["systemd-sysv", "udev", "dbus", "kmod", "e2fsprogs", "initramfs-tools"] as const;
 
 /** What the drivers of a virtual machine's disk need beyond the kernel's own, for an initrd that loads fast. */
@@ -279,14 +279,14 @@ const INITRD_MODULES = [
   "usb_storage",
 ] as const;
 
-/** Units that wait for a person, or do what takes time in an emulated machine and nobody looks at. */
+/** Units that wait for a person, or take time in an emulated machine for nothing that a test checks. */
 const MASKED_UNITS = [
   ...["getty@.service", "serial-getty@.service", "console-getty.service", "systemd-firstboot.service"],
   ...["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer"],
   ...["e2scrub_reap.service", "fstrim.timer", "systemd-hwdb-update.service"],
 ] as const;
 
-/** What depends on nothing here, and yet is on every Debian: only a tree that is not configured has to name it. */
+/** On every Debian, although nothing here depends on it: only a tree that is not configured must name it. */
 const ESSENTIAL_PACKAGES = [
   ...["base-files", "base-passwd", "bash", "coreutils", "dash", "findutils", "grep", "gzip", "hostname"],
   ...["libc-bin", "login", "mawk", "mount", "passwd", "sed", "tar", "util-linux"],
@@ -296,7 +296,7 @@ export interface DebianOptions {
   readonly suite: Suite;
   /** For another than amd64 the tree is made without running anything of it, and has no initrd. */
   readonly architecture?: DebianArchitecture;
-  /** Packages besides the usual ones. */
+  /** Additional packages. */
   readonly include?: readonly string[];
 }
 
@@ -348,8 +348,8 @@ export async function debianTree(
 }
 
 /**
- * What the packages' scripts would have done, as far as booting needs it: users, an identity to be made,
- * and the list of the kernel's modules. Other users are made by systemd-sysusers at boot.
+ * What the packages' scripts would have done, as far as needed to boot: users, a machine ID to be created,
+ * and the list of kernel modules. systemd-sysusers creates other users at boot.
  */
 async function configure(dir: string): Promise<void> {
   for (const name of ["passwd", "group"]) {
@@ -361,7 +361,7 @@ async function configure(dir: string): Promise<void> {
   }
 }
 
-/** Makes a Debian tree report what it sees when it has booted. */
+/** Makes a Debian tree report its state after booting. */
 async function addReport(
   dir: string,
   { report, service, patience, console }: Record<"report" | "service" | "patience" | "console", string>,
@@ -374,14 +374,14 @@ async function addReport(
   await Deno.symlink("../report.service", `${units}/multi-user.target.wants/report.service`);
   for (const unit of MASKED_UNITS) await Deno.symlink("/dev/null", `${units}/${unit}`);
   await text(`${dir}/etc/hostname`, "debian\n");
-  // On a slow machine a disk may take longer than usual to be found.
+  // On a slow machine, finding a disk may take longer than usual.
   await Deno.mkdir(`${dir}/etc/systemd/system.conf.d`, { recursive: true });
   await text(`${dir}/etc/systemd/system.conf.d/patience.conf`, patience);
   await Deno.mkdir(`${dir}/etc/kernel`, { recursive: true });
   await text(`${dir}/etc/kernel/cmdline`, `console=${console} panic=-1 quiet systemd.show_status=false\n`);
 }
 
-/** A script that runs in a tree. */
+/** Reads a script that runs in a tree. */
 function script(name: string): Promise<string> {
   return Deno.readTextFile(new URL(`./trees/${name}`, import.meta.url));
 }
