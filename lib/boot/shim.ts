@@ -15,10 +15,9 @@ import { copy, type EfiNames, programAt } from "./loader.ts";
 export interface Shim {
   readonly path: string;
   /**
-   * The files of a directory on the ESP where shim, named `first`, starts `second`. Shim looks for it
-   * as `grub<arch>.efi` (SUSE's: `grub.efi`) beside itself, whatever it is. The fallback program (`fb<arch>.efi`)
-   * is left out: shim
-   * would run it first, and it restarts the machine.
+   * The files of a directory on the ESP where shim, named `first`, starts `second`. Shim looks for it as
+   * `grub<arch>.efi` (SUSE's: `grub.efi`) beside itself, whatever it is. The fallback program (`fb<arch>.efi`) is left
+   * out: shim would run it first, and it restarts the machine.
    */
   readonly files: (directory: string, first: string, second: string) => ExtraFile[];
 }
