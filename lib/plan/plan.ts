@@ -87,7 +87,7 @@ interface CommonPlan {
   readonly verity?: VerityPlan;
   /** What is left out of all filesystems, because no image should have it. */
   readonly leftovers: Leftovers["found"];
-  /** What a person should know. */
+  /** Findings about the tree and the settings. */
   readonly findings: readonly Finding[];
 }
 

@@ -55,7 +55,7 @@ const PLACES = [
 /** At most this many programs are examined. */
 const MAX_PROGRAMS = 500;
 
-/** The section table lies within it. */
+/** The section table is within this. */
 const HEAD = 4 * KiB;
 
 /** Loaders are smaller; anything beyond this is ignored. */

@@ -58,7 +58,7 @@ export interface Tree {
 /** Configuration files are small; a larger one is a mistake or an attack. */
 const CONFIGURATION_LIMIT = 64 * KiB;
 
-/** The header of an ELF or PE program lies within its first KiB. */
+/** The header of an ELF or PE program is within its first KiB. */
 const HEADER_SIZE = 4 * KiB;
 
 /**
@@ -67,7 +67,7 @@ const HEADER_SIZE = 4 * KiB;
  */
 const PROGRAMS = ["/sbin/init", "/usr/lib/systemd/systemd", "/bin/sh", "/usr/bin/env", "/usr/bin/busybox"];
 
-/** An open tree: its facts, and the files behind them. */
+/** An open tree: its facts and its files. */
 export interface OpenTree extends Tree {
   readonly root: Root;
   /** When reading began: later changes may not be in the image. */
@@ -215,7 +215,7 @@ function* describeLabels(nodes: NodesBuilder): Iterable<Finding> {
   );
 }
 
-/** modules.builtin has some ten KiB. */
+/** modules.builtin has tens of KiB. */
 const BUILTIN_LIMIT = 1024 * KiB;
 
 function readBuiltinModules(root: Root, nodes: Nodes): Record<string, string> {

@@ -30,7 +30,7 @@ export interface KernelImage {
 /** Reads up to `length` bytes at `offset`. */
 export type ReadAt = (offset: number, length: number) => Uint8Array<ArrayBuffer>;
 
-/** Headers lie within it: x86's setup header ends at 0x270, PE's section table within the first KiB. */
+/** Headers are within this: x86's setup header ends at 0x270, PE's section table within the first KiB. */
 const HEAD = 4 * KiB;
 
 /** `uname -r` has room for 64 bytes, including the NUL. */

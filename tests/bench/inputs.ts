@@ -1,6 +1,6 @@
 /**
- * The trees of the benchmark: one from Debian's packages, the others shaped to be hard on one part of a
- * builder each. They are made once and kept with the other trees of the tests.
+ * The trees of the benchmark: one from Debian's packages, the others designed to stress one part of a
+ * builder each. They are made once and kept with the tests' other trees.
  *
  * @module
  */
@@ -11,11 +11,11 @@ import { cached, debianTree } from "../lab/trees.ts";
 
 export interface Input {
   readonly summary: string;
-  /** Makes the tree, unless it is there, and returns its directory. */
+  /** Makes the tree unless it exists, and returns its directory. */
   readonly make: () => Promise<string>;
 }
 
-/** Changes with what the makers below do: trees of another version are not used. */
+/** Must change with the makers below: trees of another version are not used. */
 const VERSION = 1;
 
 export const INPUTS = {
@@ -47,7 +47,7 @@ export const INPUTS = {
 
 export type InputName = keyof typeof INPUTS;
 
-/** Sizes in bytes of files; 22.9 kB on average. */
+/** File sizes in bytes; 22.9 kB on average. */
 const LARGE = [500, 2_000, 4_000, 8_000, 16_000, 30_000, 100_000] as const;
 
 /** 0.9 kB on average. */
@@ -65,14 +65,14 @@ function scale<N extends number>(n: N): { [K in `files-${N}`]: Input } {
 
 async function synthetic(name: string, fill: (tree: string) => void): Promise<string> {
   return await cached(`bench-${name}`, { version: VERSION }, async (tree) => {
-    // A program of the machine: a disk image needs to know an architecture.
+    // A program of this machine: a disk image needs an architecture.
     await Deno.mkdir(`${tree}/sbin`);
     await Deno.copyFile("/bin/sh", `${tree}/sbin/init`);
     fill(tree);
   });
 }
 
-/** Files of sizes from `sizes` in turn, `perDirectory` in each directory, with contents that do not compress. */
+/** Files with the sizes of `sizes` in turn, `perDirectory` in each directory, with incompressible contents. */
 function files(tree: string, count: number, sizes: readonly number[], perDirectory = 200): void {
   const random = newRandom(1);
   const pool = random.bytes(MiB);
@@ -85,7 +85,7 @@ function files(tree: string, count: number, sizes: readonly number[], perDirecto
   }
 }
 
-/** Eight disks of a virtual machine, half a GiB in all, and what a package cache with hard links looks like. */
+/** Eight disks of a virtual machine, half a GiB in all, and files like a package cache with hard links. */
 function sparseAndLinked(tree: string): void {
   const random = newRandom(2);
   const pool = random.bytes(MiB);

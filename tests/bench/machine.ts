@@ -1,5 +1,5 @@
 /**
- * On what the benchmark ran: the machine and the versions of all programs.
+ * Where the benchmark ran: the machine and the versions of all programs.
  *
  * @module
  */
@@ -31,13 +31,13 @@ const PROGRAMS = {
   "tar": ["tar", "--version"],
 } as const;
 
-/** The first line in which each program says its version. */
+/** The first line of each program's version output. */
 export async function inspectVersions(): Promise<Record<string, string>> {
   const versions: Record<string, string> = { "raptor-builders": VERSION, "deno": Deno.version.deno };
   for (const [name, command] of Object.entries(PROGRAMS)) {
     if (isInstalled(command[0])) versions[name] = firstLine(await quiet`${[...command]}`);
   }
-  // It speaks on stderr.
+  // It prints to stderr.
   const { stderr } = await new Deno.Command("mke2fs", { args: ["-V"], stdout: "null", stderr: "piped" })
     .output();
   versions["mke2fs"] = firstLine(new TextDecoder().decode(stderr));

@@ -1,28 +1,28 @@
 /**
- * Runs a program and says what it cost: wall time by our own clock, CPU time and memory by what the kernel
- * charged to the program and all that it started and waited for (`wait4`, through GNU time).
+ * Runs a program and measures its cost: wall time by our own clock, CPU time and memory as the kernel
+ * accounts them for the program and its children (`wait4`, through GNU time).
  *
  * @module
  */
 
 import { searchPath } from "../../lib/system/programs.ts";
 
-/** What one run cost. */
+/** The cost of one run. */
 export interface Sample {
   /** Seconds from start to end. */
   readonly wall: number;
-  /** Seconds of all processors, user and system. */
+  /** CPU seconds, user and system. */
   readonly cpu: number;
-  /** Resident MiB of the largest of its processes, at its peak. */
+  /** Peak resident MiB of its largest process. */
   readonly peak: number;
 }
 
-/** What takes longer hangs. */
+/** Seconds after which a program counts as hanging. */
 const MOST_SECONDS = 900;
 
 /**
- * @param directory for a small file of the measurement.
- * @throws with the last lines that the program wrote when it fails.
+ * @param directory for a small temporary file.
+ * @throws with the program's last lines of output when it fails.
  */
 export async function measure(command: readonly string[], directory: string): Promise<Sample> {
   const report = `${directory}/cost`;
@@ -46,7 +46,7 @@ export async function measure(command: readonly string[], directory: string): Pr
   return { wall: round(wall), cpu: round(user + system), peak: Math.round(kilobytes / 1024) };
 }
 
-/** To a millisecond: more is noise. */
+/** Rounds to milliseconds: more digits are noise. */
 function round(seconds: number): number {
   return Math.round(seconds * 1000) / 1000;
 }
@@ -70,22 +70,22 @@ export async function timeToFirstLine(command: readonly string[]): Promise<numbe
   return round(seconds);
 }
 
-/** The middle value. */
+/** The median. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** Has written to the disk what is pending, so that nobody is slowed down by what others wrote before. */
+/** Flushes pending writes to the disk, so that nobody is slowed down by earlier writes of others. */
 export async function writeOut(): Promise<void> {
   await new Deno.Command("sync").output();
 }
 
 /**
- * Forgets all that was read from disks.
+ * Drops the kernel's caches of everything read from disks.
  *
- * @throws when not root, or where the kernel belongs to somebody else.
+ * @throws when not root, or in a container that may not do it.
  */
 export async function dropCaches(): Promise<void> {
   await Deno.writeTextFile("/proc/sys/vm/drop_caches", "3");

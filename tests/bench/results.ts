@@ -1,5 +1,5 @@
 /**
- * What a benchmark found, as data, and what follows from it: ratios, targets, tables.
+ * The results of a benchmark as data, and what is derived from them: ratios, targets, tables.
  *
  * @module
  */
@@ -8,13 +8,13 @@ import { renderTable } from "../../lib/core/table.ts";
 import { REFERENCE } from "./contenders.ts";
 import { median, type Sample } from "./measure.ts";
 
-/** Everything that a run of the benchmark found. */
+/** The results of one benchmark run. */
 export interface Results {
   /** The machine, as far as it matters. */
   readonly machine: Readonly<Record<string, string | number>>;
   /** First lines of `PROGRAM --version`. */
   readonly versions: Readonly<Record<string, string>>;
-  /** Who did not take part, and why. */
+  /** Contenders that did not take part, and why. */
   readonly absent: Readonly<Record<string, string>>;
   readonly races: readonly Race[];
   /** Seconds until a builder logs its first line, one per round. */
@@ -28,14 +28,14 @@ export interface Race {
   readonly entries: number;
   /** Bytes of contents. */
   readonly bytes: number;
-  /** `cold`: nothing of the tree was in memory when a contender started. */
+  /** `cold`: nothing of the tree was cached when a contender started. */
   readonly cache: "warm" | "cold";
-  /** By contender; the n-th samples of all are neighbours in time. */
+  /** By contender; the n-th samples of all were taken next to each other. */
   readonly samples: Readonly<Record<string, readonly Sample[]>>;
 }
 
 /**
- * The median of the ratios of wall times round by round: on a machine that others use, too, only neighbours
+ * The median of the ratios of wall times round by round: on a shared machine, only adjacent runs
  * can be compared. `undefined` when one of them did not take part.
  */
 export function ratio({ samples }: Race, name: string, to: string = REFERENCE): number | undefined {
@@ -47,7 +47,7 @@ function ratiosOf(one: readonly Sample[] = [], other: readonly Sample[] = []): n
   return one.flatMap(({ wall }, round) => other[round] ? [wall / other[round].wall] : []);
 }
 
-/** A promise about ratios: what is measured may be at most `most` (or at least `least`). */
+/** A target for ratios: the measured one may be at most `most` (or at least `least`). */
 export interface Target {
   readonly what: string;
   readonly input: string;
@@ -87,10 +87,10 @@ export const TARGETS: readonly Target[] = [
 /** Seconds until the first step, and MiB of the largest process of a build. */
 const MOST_START = 0.3, MOST_PEAK = 400;
 
-/** How many times longer a further file may take among a million than among ten thousand, to count as constant. */
+/** How many times longer an additional file may take among a million than among ten thousand to count as constant. */
 const MOST_GROWTH = 1.25;
 
-/** One line per target that was measured: what, found, wanted, and whether it was reached. */
+/** One line per measured target: what, measured, wanted, and whether it was met. */
 export function renderTargets(results: Results): string[] {
   const rows = TARGETS.flatMap(({ what, input, cache = "warm", of, to, most, least }) => {
     const race = results.races.find((race) => race.input === input && race.cache === cache);
@@ -121,8 +121,8 @@ function row(what: string, found: string, wanted: string, reached: boolean): str
 }
 
 /**
- * How many times longer a further file takes among a million than among ten thousand. Differences between inputs are
- * compared, so that what a build takes to start does not count.
+ * How many times longer an additional file takes among a million than among ten thousand. Differences between inputs are
+ * compared, so the start of a build does not count.
  */
 function timePerFileGrowth({ races }: Results): number | undefined {
   const perFile = (less: string, more: string) => {
@@ -137,7 +137,7 @@ function timePerFileGrowth({ races }: Results): number | undefined {
   return few && many && many / few;
 }
 
-/** A race as a table: who, time, ratio with its range, processor time, memory. */
+/** A race as a table: contender, time, ratio with its range, CPU time, memory. */
 export function renderRace(race: Race): string[] {
   const { input, summary, entries, bytes, cache, samples } = race;
   const rows = Object.entries(samples).map(([name, list]) => {
@@ -160,7 +160,7 @@ export function renderRace(race: Race): string[] {
   ];
 }
 
-/** What the README shows of each contender, in the order of the ratios of its table. */
+/** The README's figures of each contender, in the order of its table's ratios. */
 export function benchmarkTable({ races }: Results): string[][] {
   const race = races.find(({ input, cache }) => input === "debian" && cache === "warm")!;
   const large = races.find(({ input, cache }) => input === "large" && cache === "warm");

@@ -1,9 +1,9 @@
 /**
- * Fuzzing of everything that parses input from outside: each target gets mutated examples and says what must
- * hold for any of them.
+ * Fuzzes everything that parses input from outside: each target gets mutated examples and checks what must
+ * be true for all of them.
  *
  * `deno task fuzz` runs all targets for a minute each, `deno task fuzz 600 fstab` one of them for ten minutes.
- * What fails is printed with the seed; `FUZZ_SEED=…` begins with it.
+ * Failures are printed with their seed; `FUZZ_SEED=…` starts with that one.
  *
  * @module
  */
@@ -47,7 +47,7 @@ import { quiet, tempDir } from "../lab/helpers.ts";
 import { elf, pe } from "../lab/program_heads.ts";
 import { newRandom, type Random, seedFrom } from "../lab/random_tree.ts";
 
-/** Pieces that have a meaning somewhere. */
+/** Fragments with a special meaning somewhere. */
 const TOKENS = [
   ..."\n\r\t \0\"'`$\\;#=[]{}()<>|&*?~!%,:./-_@^+".split(""),
   ..."\u001b[2J \u0085 \u2028 \u202e \ufeff \ud800 é 😀 __proto__ constructor PARTUUID= root= rw ro".split(
@@ -103,13 +103,13 @@ function mutateBytes(random: Random, bytes: Uint8Array<ArrayBuffer>): Uint8Array
   return changed;
 }
 
-/** Runs `fn`; an expected failure is fine if its message shows nothing that a terminal would obey. */
+/** Runs `fn`; an expected failure is fine if its message has no terminal control codes. */
 async function expectBuildError(fn: () => unknown): Promise<void> {
   try {
     await fn();
   } catch (error) {
     assert(error instanceof BuildError, error instanceof Error ? error.stack : String(error));
-    // The command line of a program that failed stands on a line of its own.
+    // The command line of a program that failed is on its own line.
     const [message, command = ""] = error.message.split(/\n(?=\S+ .*$)/);
     for (const text of [message!, command, error.hint ?? ""]) assertPrintable(text);
   }
@@ -160,7 +160,7 @@ const SETTING_TEXTS = [
   "1700000000",
 ];
 
-/** What is fuzzed: each takes one random case and throws when something does not hold. */
+/** The targets: each takes one random case and throws when something is wrong. */
 export const TARGETS = {
   "settings": async (random: Random) => {
     const names = Object.keys(SETTINGS) as SettingName[];
@@ -268,7 +268,7 @@ export const TARGETS = {
         assert(entry.type === "file");
         assert.match(entry.path, /^\/loader\/entries\/[\w.+-]+\.conf$/);
         const keys = entry.text.trimEnd().split("\n").map((line) => line.split(/\s/)[0]!);
-        // One line per key, and no key that the tree brought in.
+        // One line per key, and no key from the tree.
         assert.deepEqual(keys.filter((key) => ["linux", "options"].includes(key)).sort(), [
           "linux",
           "options",
@@ -302,7 +302,7 @@ export const TARGETS = {
         [`usr/lib/modules/6.1/${name("vmlinuz")}`]: new Uint8Array(pe("x86-64")),
       };
       for (const [path, contents] of Object.entries(files)) {
-        // Two may have one name, or that of a directory.
+        // Two may have the same name, or that of a directory.
         if (path !== "boot/." && path !== "boot/..") {
           await Deno.writeFile(`${tree}/${path}`, contents).catch(() => {});
         }
@@ -339,7 +339,7 @@ export const TARGETS = {
         const [size, address, rawSize, raw] = [8, 12, 16, 20].map((at) => view.getUint32(row + at, true));
         assert.deepEqual(bytes.subarray(raw!, raw! + contents.length), contents);
         assert(size === Math.max(contents.length, memory) && rawSize! >= contents.length);
-        // In memory nothing lies over another. A stub may end anywhere, as that of Debian 12 does.
+        // Nothing overlaps in memory. A stub may end anywhere, as Debian 12's does.
         assert(
           address! >= free && (i === 0 || address! % after.sectionAlignment === 0),
           `${address} ${free}`,
@@ -409,7 +409,7 @@ export const TARGETS = {
 
   "GRUB's words": (random: Random) => {
     for (const word of splitOptions(mutate(random, 'quiet a="b c" root=/dev/sda1'))) {
-      // As a shell reads it, which quotes alike.
+      // As a shell reads it: it has the same quoting.
       const read = quoteGrub(word).replaceAll("'\\''", "\0").replace(/^'([^']*)'$/, "$1").replaceAll(
         "\0",
         "'",
@@ -456,7 +456,7 @@ export const TARGETS = {
           new Map(own),
           new Map(kept.map(({ name, value }) => [`SCHILY.xattr.${name}`, value])),
         );
-        // Without an ACL nobody gets more than with it.
+        // Nobody may get more permissions without the ACL than with it.
         assert.equal(found.mode & ~nodes.mode[1]!, 0);
       }
     }
@@ -498,7 +498,7 @@ export const TARGETS = {
       const isSame = changed.every((byte, index) => byte === bytes[index]);
       await expectBuildError(async () => {
         await verifyTable(image, TABLE);
-        // The boot code of the MBR is nobody's business.
+        // The boot code of the MBR does not matter.
         assert(isSame || at === 0, "a damaged table was taken for a sound one");
       });
     }),
@@ -531,12 +531,12 @@ const TABLE = {
   })),
 };
 
-/** The words of a kernel command line: within double quotes a blank ends none (lib/cmdline.c of Linux). */
+/** The words of a kernel command line: blanks in double quotes do not end a word (lib/cmdline.c of Linux). */
 function words(options: string): string[] {
   return options.match(/(?:"[^"]*"?|[^\s"])+/g) ?? [];
 }
 
-/** A program for UEFI with one section, and room for more in its headers. */
+/** A UEFI program with one section, and room for more in its headers. */
 const PROGRAM = (() => {
   const bytes = new Uint8Array(0x600);
   const view = new DataView(bytes.buffer);
@@ -606,7 +606,7 @@ function readHeaders(bytes: Uint8Array) {
       const key = String.fromCharCode(...contents.subarray(space + 1, equals));
       records.set(key, contents.slice(equals + 1, from + length - 1));
       from += length;
-      // Some readers need a NUL behind the last record.
+      // Some readers need a NUL after the last record.
       assert(from < size || size % 512 !== 0);
     }
     at += 512 + Math.ceil(size / 512) * 512;
@@ -615,7 +615,7 @@ function readHeaders(bytes: Uint8Array) {
 
 let gpt: Uint8Array<ArrayBuffer> | undefined;
 
-/** An image with a sound table. */
+/** An image with a valid table. */
 async function writeGpt(image: string): Promise<void> {
   if (gpt) return await Deno.writeFile(image, gpt);
   assert(sfdiskScript(TABLE));
@@ -627,7 +627,7 @@ async function writeGpt(image: string): Promise<void> {
 
 let archive: Uint8Array<ArrayBuffer> | undefined;
 
-/** A small archive with files, links, an ACL, and names that need headers of their own. */
+/** A small archive with files, links, an ACL, and names that need their own headers. */
 async function tarExample(): Promise<Uint8Array<ArrayBuffer>> {
   return archive ??= await tempDir(async (dir) => {
     await Deno.mkdir(`${dir}/tree/etc`, { recursive: true });
@@ -642,7 +642,7 @@ async function tarExample(): Promise<Uint8Array<ArrayBuffer>> {
   });
 }
 
-/** Tries cases one after the other, each with a seed of its own, until `isDone`. @returns how many. */
+/** Tries cases one after the other, each with its own seed, until `isDone`. @returns how many. */
 export async function fuzz(
   target: keyof typeof TARGETS,
   seed: number,
@@ -659,7 +659,7 @@ export async function fuzz(
 }
 
 if (import.meta.main) {
-  // What the builders say of thousands of broken inputs is not worth reading.
+  // Nobody wants to read the log of thousands of broken inputs.
   Deno.stderr.writeSync = (bytes) => bytes.length;
   const [seconds = "60", ...names] = Deno.args;
   const seed = Deno.env.has("FUZZ_SEED")

@@ -1,5 +1,5 @@
 /**
- * The same few cases for each parser; `deno task fuzz` takes longer and tries new ones.
+ * A few fixed cases for each parser; `deno task fuzz` takes longer and tries new ones.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { seedFrom } from "../lab/random_tree.ts";
 import { missing, unprivileged } from "../lab/helpers.ts";
 import { fuzz, TARGETS } from "./fuzz.ts";
 
-/** Targets that run a program for each case get fewer, and those that found something late more. */
+/** Targets that run a program for each case get fewer cases, those that took long to find something get more. */
 const PROGRAMS: Readonly<Record<string, { ignore: boolean; cases: number }>> = {
   "GPT read-back": { ignore: missing("sfdisk"), cases: 25 },
   "trees": { ignore: false, cases: 100 },

@@ -183,7 +183,7 @@ function dataOf(fd: number): [number, number][] {
     if (start < 0) return ranges;
     at = posix.seek(fd, start, "hole");
     const [from, to] = [Math.floor(start / 4096) * 4096, Math.ceil(at / 4096) * 4096];
-    // Where blocks are smaller, two pieces can lie in one of 4 KiB.
+    // With smaller blocks, two pieces can be in one of 4 KiB.
     if (ranges.length > 0 && ranges.at(-1)![1] >= from) ranges.at(-1)![1] = to;
     else ranges.push([from, to]);
   }

@@ -161,7 +161,7 @@ export interface Rootless extends AsyncDisposable {
 /**
  * Starts a rootless podman that has the builders' image and the named ones.
  *
- * The user is made up: a copy of /etc that knows it lies over the machine's in a mount namespace of its own.
+ * The user is made up: in a separate mount namespace, a copy of /etc that knows it is mounted over the machine's.
  */
 export async function rootless(images: readonly string[]): Promise<Rootless> {
   const dir = await Deno.makeTempDir({

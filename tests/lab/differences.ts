@@ -1,5 +1,5 @@
 /**
- * Says where two images differ: the first offset, the partition it lies in, and the structure.
+ * Finds where two images differ: the first offset, its partition, and the structure there.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * Trees with the names of distributions that cannot be installed here: a tiny tree whose kernel and initrd lie where the
- * distribution has them. Its kernel finds a virtio disk only with the initrd, which prints at boot which one it is.
+ * Trees with the names of distributions that cannot be installed here: a tiny tree whose kernel and initrd are where the
+ * distribution puts them. Its kernel finds a virtio disk only with the initrd, which prints at boot which one it is.
  *
  * @module
  */

@@ -456,7 +456,7 @@ exec chroot "$root" env -i --chdir="$directory" PATH="$PATH" "$@"
 /**
  * Executes the steps in a root directory that already holds the image.
  *
- * @param env for the programs that RUN starts, besides what ENV sets.
+ * @param env for the programs that RUN starts, in addition to ENV.
  */
 export async function buildRapt(
   program: Pick<Program, "steps">,

@@ -3,7 +3,7 @@
  * `raptor build --no-act` prints of them, or `null` where it fails. Taken from running it at commit feaa90d; with
  * `RAPTOR` set, raptor_test.ts compares them with the program again.
  *
- * The files `a` and `b` and {@link INCLUDED} as `inc.rinc` lie beside it.
+ * The files `a` and `b` and {@link INCLUDED} as `inc.rinc` are beside it.
  *
  * @module
  */
