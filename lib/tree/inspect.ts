@@ -215,7 +215,7 @@ function* describeLabels(nodes: NodesBuilder): Iterable<Finding> {
   );
 }
 
-/** modules.builtin has tens of KiB. */
+/** modules.builtin usually has about ten KiB. */
 const BUILTIN_LIMIT = 1024 * KiB;
 
 function readBuiltinModules(root: Root, nodes: Nodes): Record<string, string> {
