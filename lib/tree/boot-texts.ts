@@ -35,12 +35,12 @@ const FILES = [
 /** At most this many files of a directory are read. */
 const MAX_FILES = 256;
 
-/** Reads those that exist. */
+/** Reads those that exist. `read` returns `undefined` for the others. */
 export function readBootTexts(nodes: Nodes, read: (path: string) => string | undefined): BootTexts {
   const texts = new Map<string, string>();
   for (const pattern of FILES) {
     for (const path of expand(nodes, pattern)) {
-      const text = fileAt(nodes, path) === undefined ? undefined : read(path);
+      const text = read(path);
       if (text !== undefined) texts.set(path, text);
     }
   }
@@ -51,8 +51,10 @@ function expand(nodes: Nodes, pattern: string): string[] {
   const [directory, ending] = pattern.split("/*");
   if (ending === undefined) return [pattern];
   return entriesIn(nodes, directory!).map(({ name }) => name)
-    .filter((name) => name.endsWith(ending) && !name.startsWith(".")).slice(0, MAX_FILES)
-    .map((name) => `${directory}/${name}`);
+    .filter((name) => name.endsWith(ending) && !name.startsWith("."))
+    .map((name) => `${directory}/${name}`)
+    // A file can be masked with a link to /dev/null.
+    .filter((path) => fileAt(nodes, path) !== undefined).slice(0, MAX_FILES);
 }
 
 /** The texts of a directory's files, in order of their names. */

@@ -77,7 +77,7 @@ Deno.test("readSigner() refuses what cannot sign", { ignore }, () =>
         assert.doesNotMatch(error.message, /BEGIN/);
         return true;
       });
-    refused(own.keyText, other.certificateText, /another key/);
+    refused(own.keyText, other.certificateText, /a different key/);
     refused(curve.keyText, curve.certificateText, /not RSA/);
     refused(own.keyText, "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----", /not PEM/);
     refused(own.keyText, "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----", /./);
