@@ -207,7 +207,7 @@ Deno.test("The container stops when it is told to, and leaves nothing that looks
       `${await tinyTree()}:/input:ro`,
       `${dir}/part.img:/output/part.img`,
     ].map((volume) => `--volume=${volume}`);
-    const run = podman(["run", "--rm", "--name", name, ...volumes, IMAGE, "part-image"]);
+    const run = podman(["run", "--rm", "--name", name, ...volumes, IMAGE, "part-image", "--verbose"]);
     try {
       for (let tries = 0; !(await podman(["logs", name])).err.includes(marker); tries++) {
         assert.ok(tries < 6000, "it never came to mke2fs");
