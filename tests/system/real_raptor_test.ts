@@ -68,6 +68,7 @@ async function documented(): Promise<string> {
 const REPORTING = `
 COPY --chmod 0755 report.sh /usr/local/sbin/report
 COPY --chmod 0644 report.service /etc/systemd/system/report.service
+RUN mkdir --parents /etc/systemd/system.conf.d
 COPY --chmod 0644 patience.conf /etc/systemd/system.conf.d/patience.conf
 RUN systemctl enable report.service
 RUN systemctl mask serial-getty@.service console-getty.service systemd-firstboot.service
