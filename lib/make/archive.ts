@@ -219,7 +219,7 @@ export async function unpackArchive(
     found.push(
       finding(
         "devices",
-        `Leaving out ${devices.length} device nodes such as ${
+        `Leaving out ${devices.length} device node${devices.length === 1 ? "" : "s"} such as ${
           quote(devices[0]!)
         }: this process may not make any`,
         { path: devices[0]! },

@@ -357,7 +357,7 @@ Deno.test("openInput() says which capability is missing, and loses nothing witho
     await t.step("CAP_MKNOD: device nodes are left out with a warning", async () => {
       const { stdout, stderr } = await openWithout("mknod", `${dir}/device`, dir);
       assert.equal(stdout, '["ping"]');
-      assert.match(stderr, /^devices: Leaving out 1 device nodes such as /m);
+      assert.match(stderr, /^devices: Leaving out 1 device node such as /m);
     });
   });
 });
