@@ -109,7 +109,10 @@ Deno.test(
       assert.equal(second.get("state"), "running");
       assert.match(second.get("kernel")!, new RegExp(`^${version!.replaceAll("+", "\\+")} `));
       // The menu that update-grub made has the options of the image, and not those of Debian alone.
-      assert.match(second.get("cmdline")!, /root=\S+ ro .*\brw rootfstype=ext4 console=ttyS0 .*net\.ifnames=0/);
+      assert.match(
+        second.get("cmdline")!,
+        /root=\S+ ro .*\brw rootfstype=ext4 console=ttyS0 .*net\.ifnames=0/,
+      );
       assert.match(JSON.parse(second.get("findmnt /")!).filesystems[0].options, /^rw,/);
     });
   },
