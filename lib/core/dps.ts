@@ -9,6 +9,8 @@
  * @module
  */
 
+import { viewOf } from "./bytes.ts";
+
 interface Architecture {
   /** `e_machine` values of the ELF header; class (bits) and byte order tell apart those that share one. */
   readonly elf: readonly number[];
@@ -297,7 +299,7 @@ export function elfArchitecture(header: Uint8Array): ArchitectureName | undefine
  */
 export function peArchitecture(head: Uint8Array): ArchitectureName | undefined {
   if (head.length < 0x40 || head[0] !== 0x4d || head[1] !== 0x5a) return;
-  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  const view = viewOf(head);
   const pe = view.getUint32(0x3c, true);
   if (pe + 6 > head.length || view.getUint32(pe, true) !== 0x4550) return;
   const machine = view.getUint16(pe + 4, true);

@@ -10,10 +10,10 @@
 
 import { Buffer } from "node:buffer";
 import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
-import { fromHex } from "../core/bytes.ts";
+import { fromHex, viewOf } from "../core/bytes.ts";
 import { BuildError } from "../core/error.ts";
 import { alignUp } from "../core/units.ts";
-import { readPe, viewOf } from "./pe.ts";
+import { readPe } from "./pe.ts";
 
 /** A key and its certificate. */
 export interface Signer {

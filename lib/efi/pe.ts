@@ -6,8 +6,10 @@
  * @module
  */
 
+import { viewOf } from "../core/bytes.ts";
 import { BuildError } from "../core/error.ts";
 import { alignUp } from "../core/units.ts";
+import { peOffsets, SECTION } from "../tree/pe.ts";
 
 /** Positions are in bytes from the start of the file. */
 export interface PeHeaders {
@@ -24,31 +26,22 @@ export interface PeHeaders {
   readonly imageSize: number;
 }
 
-/** Offsets in a row of the section table, which starts with a name of 8 bytes. Relocations are unused in images. */
-export const SECTION = { size: 40, virtualSize: 8, address: 12, rawSize: 16, raw: 20, flags: 36 } as const;
-
 /** Offsets in the optional header. */
 export const OPTIONAL = { imageSize: 56, checksum: 64 } as const;
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
 
 /** Reads the headers. @throws {BuildError} naming `path` when it is not a PE file, or a broken one. */
 export function readPe(bytes: Uint8Array, path: string): PeHeaders {
   try {
     const view = viewOf(bytes);
-    const pe = view.getUint32(0x3c, true);
-    if (view.getUint16(0, true) !== 0x5a4d || view.getUint32(pe, true) !== 0x4550) throw new RangeError();
-    const optional = pe + 24;
-    // PE32+ has wider addresses than PE32, which shifts the data directory.
-    const directory = optional + (view.getUint16(optional, true) === 0x20b ? 112 : 96);
-    if (view.getUint32(directory - 4, true) < 5) throw new RangeError();
+    const { signature, optional, directories, certificates, sections, count } = peOffsets(view);
+    if (view.getUint16(0, true) !== 0x5a4d || view.getUint32(signature, true) !== 0x4550 || directories < 5) {
+      throw new RangeError();
+    }
     const headers = {
       optional,
-      certificates: directory + 4 * 8,
-      sections: optional + view.getUint16(pe + 20, true),
-      count: view.getUint16(pe + 6, true),
+      certificates,
+      sections,
+      count,
       sectionAlignment: view.getUint32(optional + 32, true),
       fileAlignment: view.getUint32(optional + 36, true),
       headersSize: view.getUint32(optional + 60, true),
@@ -61,14 +54,6 @@ export function readPe(bytes: Uint8Array, path: string): PeHeaders {
   } catch (cause) {
     throw new BuildError(`Cannot read ${path}: it is not a UEFI program`, { cause });
   }
-}
-
-/** The names of the sections, e.g. `.linux`. */
-export function sectionNames(bytes: Uint8Array, { sections, count }: PeHeaders): string[] {
-  return Array.from({ length: count }, (_, i) => {
-    const at = sections + i * SECTION.size;
-    return new TextDecoder().decode(bytes.subarray(at, at + 8)).replace(/\0+$/, "");
-  });
 }
 
 /** A section to append. */

@@ -9,10 +9,13 @@
  * @module
  */
 
+import { latin1, viewOf } from "../core/bytes.ts";
 import { type ArchitectureName, peArchitecture } from "../core/dps.ts";
 import { KiB, MiB } from "../core/units.ts";
-import { children, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
+import { children, nameText, pathOf, typeOf } from "./nodes.ts";
+import { peOffsets, type ReadAt, readSections, textOf } from "./pe.ts";
 import { directoryAt, entriesIn } from "./query.ts";
+import type { TreeFiles } from "./root.ts";
 
 /** The facts about a UEFI program. */
 export interface EfiProgram {
@@ -42,9 +45,6 @@ interface GrubImage {
 /** Programs by path in the tree, without symlinks. */
 export type EfiPrograms = ReadonlyMap<string, EfiProgram>;
 
-/** Reads up to `length` bytes from the beginning of a file. */
-export type ReadHead = (node: number, length: number) => Uint8Array<ArrayBuffer>;
-
 /** Directories to search, with everything below. */
 const PLACES = [
   ...["/boot/efi", "/efi", "/usr/lib/shim", "/usr/share/efi", "/usr/lib64/efi", "/usr/lib/efi"],
@@ -62,7 +62,7 @@ const HEAD = 4 * KiB;
 const LOADER = 16 * MiB;
 
 /** Examines the programs of a tree. */
-export function findPrograms(nodes: Nodes, read: ReadHead): EfiPrograms {
+export function findPrograms({ nodes, read }: TreeFiles): EfiPrograms {
   const programs = new Map<string, EfiProgram>();
   // The ESP may be /boot itself.
   const own = entriesIn(nodes, "/boot").filter(({ name }) => name.toUpperCase() === "EFI").map(({ node }) =>
@@ -76,38 +76,33 @@ export function findPrograms(nodes: Nodes, read: ReadHead): EfiPrograms {
     if (
       typeOf(nodes, node) !== "file" || !/\.efi(\.signed)?(\.latest)?$/i.test(nameText(nodes, node) ?? "")
     ) continue;
-    const program = readProgram((length) => read(node, length));
+    const program = readProgram((offset, length) => read(node, offset, length));
     if (program) programs.set(pathOf(nodes, node), program);
   }
   return programs;
 }
 
-interface Section {
-  readonly offset: number;
-  readonly size: number;
-}
-
 /** What a program is; `undefined`: not for UEFI. */
-export function readProgram(read: (length: number) => Uint8Array<ArrayBuffer>): EfiProgram | undefined {
-  const head = read(HEAD);
+export function readProgram(read: ReadAt): EfiProgram | undefined {
+  const head = read(0, HEAD);
   const architecture = peArchitecture(head);
-  const sections = architecture && readSections(head);
-  if (!sections) return undefined;
+  const found = architecture && readSections(head);
+  if (!found) return undefined;
+  const sections = new Map(found.map((section) => [section.name, section]));
   const signed = hasSignature(head);
-  const section = ({ offset, size }: Section) => read(offset + size).subarray(offset);
   if (sections.has(".linux")) {
     const options = sections.get(".cmdline");
     return {
       architecture,
       kind: "uki",
       signed,
-      ...options && { options: textOf(section({ ...options, size: Math.min(options.size, HEAD) })) },
+      ...options && { options: textOf(read(options.offset, Math.min(options.size, HEAD))) },
     };
   }
   const mods = sections.get("mods");
-  const grub = mods && readGrub(section({ ...mods, size: Math.min(mods.size, LOADER) }));
+  const grub = mods && readGrub(read(mods.offset, Math.min(mods.size, LOADER)));
   if (grub) return { architecture, kind: "grub", signed, grub };
-  const bytes = new TextDecoder("latin1").decode(read(LOADER));
+  const bytes = latin1(read(0, LOADER));
   if (bytes.includes("#### LoaderInfo: systemd-boot ")) return { architecture, kind: "systemd-boot", signed };
   if (/UEFI SHIM\n\$Version/.test(bytes)) {
     // SUSE's: https://github.com/rhboot/shim/blob/main/BUILDING (DEFAULT_LOADER)
@@ -122,39 +117,11 @@ function wide(text: string): string {
   return [...text].map((char) => `${char}\0`).join("");
 }
 
-function textOf(bytes: Uint8Array): string {
-  return new TextDecoder().decode(bytes).replace(/\0.*$/s, "").trim();
-}
-
-function viewOf(bytes: Uint8Array<ArrayBuffer>): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** The sections of a PE file by name. https://learn.microsoft.com/windows/win32/debug/pe-format */
-function readSections(head: Uint8Array<ArrayBuffer>): Map<string, Section> | undefined {
-  const view = viewOf(head);
-  try {
-    const pe = view.getUint32(0x3c, true);
-    const table = pe + 24 + view.getUint16(pe + 20, true);
-    return new Map(
-      Array.from({ length: Math.min(96, view.getUint16(pe + 6, true)) }, (_, i) => {
-        const row = table + i * 40;
-        const size = Math.min(view.getUint32(row + 8, true), view.getUint32(row + 16, true));
-        return [textOf(head.subarray(row, row + 8)), { offset: view.getUint32(row + 20, true), size }];
-      }),
-    );
-  } catch (error) {
-    if (error instanceof RangeError) return undefined;
-    throw error;
-  }
-}
-
 /** Whether the data directory has a certificate table that is not empty. */
 function hasSignature(head: Uint8Array<ArrayBuffer>): boolean {
   const view = viewOf(head);
-  const optional = view.getUint32(0x3c, true) + 24;
-  const directory = optional + (view.getUint16(optional, true) === 0x20b ? 112 : 96);
-  return view.getUint32(directory - 4, true) > 4 && view.getUint32(directory + 4 * 8 + 4, true) > 0;
+  const { directories, certificates } = peOffsets(view);
+  return directories > 4 && view.getUint32(certificates + 4, true) > 0;
 }
 
 /** `GRUB_MODULE_MAGIC`, and the types of what follows. */
@@ -177,7 +144,7 @@ function readGrub(mods: Uint8Array<ArrayBuffer>): GrubImage | undefined {
     }
     at += length;
   }
-  const text = new TextDecoder("latin1").decode(mods);
+  const text = latin1(mods);
   const script = found.get(MODULES.config);
   return {
     prefix: found.get(MODULES.prefix) ?? "",

@@ -18,7 +18,7 @@ import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
 import { fileAt, namesIn } from "./query.ts";
 import { findAppleDouble, findNetworkByMac } from "./remarks.ts";
-import { openRoot, readFile, type Root } from "./root.ts";
+import { openRoot, readFile, type Root, type TreeFiles } from "./root.ts";
 import { newWalkNotes, walk, type WalkNotes } from "./walk.ts";
 
 /** The facts about an OS tree. */
@@ -100,10 +100,11 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
   const head = (node: number) => readFile(root, nodes, node, { limit: HEADER_SIZE });
   const architecture = findArchitecture(nodes, head);
   const bootTexts = readBootTexts(nodes, (path) => readText(root, nodes, path));
-  const kernels = findKernels({
+  const files: TreeFiles = {
     nodes,
-    read: (node, offset, limit) => readFile(root, nodes, node, { limit, offset }),
-  }, kernelFindings);
+    read: (node, offset, length) => readFile(root, nodes, node, { limit: length, offset }),
+  };
+  const kernels = findKernels(files, kernelFindings);
   const { options, unread } = treeOptions(bootTexts, nodes, kernels[0]);
   kernelFindings.push(
     ...unread.map((path) =>
@@ -125,7 +126,7 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     kernels,
     ...options !== undefined && { kernelOptions: options },
     bootTexts,
-    programs: findPrograms(nodes, (node, limit) => readFile(root, nodes, node, { limit })),
+    programs: findPrograms(files),
     ...machineId !== undefined && { machineId },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
     builtinModules: readBuiltinModules(root, nodes),

@@ -11,8 +11,10 @@
  */
 
 import { constants, gunzipSync } from "node:zlib";
+import { toHex, viewOf } from "../core/bytes.ts";
 import { type ArchitectureName, peArchitecture } from "../core/dps.ts";
 import { KiB, MiB } from "../core/units.ts";
+import { type ReadAt, readSections, textOf } from "./pe.ts";
 
 /** The facts in a kernel's file. */
 export interface KernelImage {
@@ -26,9 +28,6 @@ export interface KernelImage {
   /** Unpacked size in bytes of a gzip'd kernel. */
   readonly unpackedSize?: number;
 }
-
-/** Reads up to `length` bytes at `offset`. */
-export type ReadAt = (offset: number, length: number) => Uint8Array<ArrayBuffer>;
 
 /** Headers are within this: x86's setup header ends at 0x270, PE's section table within the first KiB. */
 const HEAD = 4 * KiB;
@@ -57,7 +56,7 @@ export function readKernelImage(read: ReadAt, size: number): KernelImage | strin
     return { architecture, ...x86?.release && { release: x86.release }, ...readUnified(head, read) };
   }
   if (x86) return { ...x86, biosOnly: true };
-  const magic = head.subarray(0, 4).toHex();
+  const magic = toHex(head.subarray(0, 4));
   return PROBLEMS.find(([each]) => each === magic)?.[1] ?? "it is no kernel with an EFI stub";
 }
 
@@ -85,7 +84,7 @@ function readGzip(read: ReadAt, size: number): KernelImage | string {
 
 /** The x86 boot protocol header: where the version is, and whether the kernel is 64-bit. */
 function readSetupHeader(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
-  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  const view = viewOf(head);
   const isKernel = head.length >= 0x270 && view.getUint32(0x202, true) === 0x53726448; // "HdrS"
   if (!isKernel) return undefined;
   const at = view.getUint16(0x20e, true);
@@ -99,30 +98,19 @@ function readSetupHeader(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
   };
 }
 
-/** The sections of a program with these names, as text of at most `limit` bytes each. */
+/** Of a text in a UKI, at most this many bytes are read. */
+const MAX_TEXT = 4 * KiB;
+
+/** What makes a program a UKI, and what it says of itself. */
 function readUnified(head: Uint8Array<ArrayBuffer>, read: ReadAt) {
-  const limit = 4 * KiB;
-  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
-  const pe = view.getUint32(0x3c, true);
-  if (pe + 24 > head.length) return {};
-  const table = pe + 24 + view.getUint16(pe + 20, true);
-  const sections = new Map<string, () => string>();
-  for (let i = 0; i < view.getUint16(pe + 6, true); i++) {
-    const row = table + i * 40;
-    if (row + 40 > head.length) break;
-    const name = new TextDecoder().decode(head.subarray(row, row + 8)).replace(/\0+$/, "");
-    const [size, at] = [view.getUint32(row + 8, true), view.getUint32(row + 20, true)];
-    sections.set(
-      name,
-      () => new TextDecoder().decode(read(at, Math.min(size, limit))).replace(/\0.*$/s, "").trim(),
-    );
-  }
+  const sections = new Map(readSections(head)?.map((section) => [section.name, section]));
   if (!sections.has(".linux")) return {};
-  const release = sections.get(".uname")?.() ?? "";
-  return {
-    ...isRelease(release) && { release },
-    unified: { options: sections.get(".cmdline")?.() ?? "" },
+  const text = (name: string) => {
+    const section = sections.get(name);
+    return section ? textOf(read(section.offset, Math.min(section.size, MAX_TEXT))) : "";
   };
+  const release = text(".uname");
+  return { ...isRelease(release) && { release }, unified: { options: text(".cmdline") } };
 }
 
 /** Whether a text can be a kernel version in a boot entry. */

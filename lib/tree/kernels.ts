@@ -19,9 +19,10 @@ import type { ArchitectureName } from "../core/dps.ts";
 import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { MiB } from "../core/units.ts";
-import { isRelease, type KernelImage, MAX_RELEASE, type ReadAt, readKernelImage } from "./kernel-image.ts";
+import { isRelease, type KernelImage, MAX_RELEASE, readKernelImage } from "./kernel-image.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { directoryAt, fileAt, namesIn } from "./query.ts";
+import type { TreeFiles } from "./root.ts";
 import { compareVersions } from "./versions.ts";
 
 /** A Linux kernel that firmware or a boot loader can start. */
@@ -49,12 +50,6 @@ interface KernelModules {
   readonly path: string;
   /** The names of those built into the kernel, with `_` for `-`; absent if the tree does not say. */
   readonly builtin?: readonly string[];
-}
-
-/** How to read files of the walk. */
-export interface KernelFiles {
-  readonly nodes: Nodes;
-  readonly read: (node: number, offset: number, length: number) => Uint8Array<ArrayBuffer>;
 }
 
 /** Names of kernels; {@link KERNEL_NAME} is what may follow. U-Boot's are listed so that they can be reported. */
@@ -151,7 +146,7 @@ interface Found {
  *
  * @param findings receives one for each file that is left out.
  */
-export function findKernels(files: KernelFiles, findings: Finding[]): Kernel[] {
+export function findKernels(files: TreeFiles, findings: Finding[]): Kernel[] {
   const { nodes } = files;
   const modules = findModules(files);
   const found: Found[] = [];
@@ -170,7 +165,10 @@ export function findKernels(files: KernelFiles, findings: Finding[]): Kernel[] {
       continue;
     }
     const image = typeOf(nodes, candidate.node) === "file"
-      ? readKernelImage(readerOf(files, candidate.node), nodes.size[candidate.node]!)
+      ? readKernelImage(
+        (offset, length) => files.read(candidate.node, offset, length),
+        nodes.size[candidate.node]!,
+      )
       : "it is no kernel with an EFI stub";
     if (typeof image === "string") problems.push({ candidate, problem: image });
     else if (image.unified || !candidate.unified) {
@@ -218,7 +216,7 @@ export function comparableVersion(version: string): string {
 }
 
 function addFound(
-  files: KernelFiles,
+  files: TreeFiles,
   found: Found[],
   candidate: Candidate,
   image: KernelImage,
@@ -272,7 +270,7 @@ function belongs(name: string | undefined, release: string, { candidates }: Foun
 
 /** The release whose modules belong to a name: the name, its end, or the name of a package or its end. */
 function releaseNamed(
-  { nodes, read }: KernelFiles,
+  { nodes, read }: TreeFiles,
   name: string | undefined,
   modules: ReadonlyMap<string, KernelModules>,
 ): string | undefined {
@@ -296,7 +294,7 @@ function withoutWords(name: string): string {
 const PIECE = 4 * MiB;
 
 /** Whether two files have the same contents. */
-function isSame({ nodes, read }: KernelFiles, a: number, b: number): boolean {
+function isSame({ nodes, read }: TreeFiles, a: number, b: number): boolean {
   const size = nodes.size[a]!;
   if (nodes.size[b] !== size || size > 512 * MiB) return false;
   for (let at = 0; at < size; at += PIECE) {
@@ -308,7 +306,7 @@ function isSame({ nodes, read }: KernelFiles, a: number, b: number): boolean {
 
 /** A kernel with its initrds and modules, unless a boot entry could not name it. */
 function describe(
-  files: KernelFiles,
+  files: TreeFiles,
   found: Found,
   isOnly: boolean,
   modules: ReadonlyMap<string, KernelModules>,
@@ -414,7 +412,7 @@ function modulePlaces(nodes: Nodes): Place[] {
 }
 
 /** The initrds of a kernel: microcode, then the first name in the table that exists. */
-function findInitrds(files: KernelFiles, found: Found, isOnly: boolean, findings: Finding[]): string[] {
+function findInitrds(files: TreeFiles, found: Found, isOnly: boolean, findings: Finding[]): string[] {
   const { nodes } = files;
   const { release, image: { architecture }, candidates } = found;
   const arch = architecture === "x86-64" ? "x86_64" : architecture;
@@ -491,7 +489,7 @@ function findMicrocode(nodes: Nodes, place: Place): string[] {
 }
 
 /** The module directories by version. */
-function findModules({ nodes, read }: KernelFiles): Map<string, KernelModules> {
+function findModules({ nodes, read }: TreeFiles): Map<string, KernelModules> {
   const found = new Map<string, KernelModules>();
   for (const { path, release } of modulePlaces(nodes)) {
     if (found.has(release!) || !isRelease(release!) || directoryAt(nodes, path) === undefined) continue;
@@ -508,8 +506,4 @@ function namesOfModules(text: string): string[] {
     const name = /([^/]+)\.ko$/.exec(line)?.[1];
     return name === undefined ? [] : [name.replaceAll("-", "_")];
   });
-}
-
-function readerOf({ read }: KernelFiles, node: number): ReadAt {
-  return (offset, length) => read(node, offset, length);
 }

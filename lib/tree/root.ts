@@ -137,6 +137,13 @@ export function getNumber64(view: DataView, offset: number): number {
   return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
 }
 
+/** The files of a tree, for those who look into some of them. */
+export interface TreeFiles {
+  readonly nodes: Nodes;
+  /** Reads up to `length` bytes at `offset`. */
+  readonly read: (node: number, offset: number, length: number) => Uint8Array<ArrayBuffer>;
+}
+
 /**
  * Reads `limit` bytes of a regular file from `offset` on, or as many as there are.
  *

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { latin1 } from "../core/bytes.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { FILE_TYPES } from "../core/mode.ts";
 import { MiB, STAT_BLOCK } from "../core/units.ts";
@@ -377,13 +378,4 @@ function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8A
   let at = xattrSets.get(key);
   if (at === undefined) xattrSets.set(key, at = addBytes(nodes, set));
   nodes.xattrsAt[node] = at;
-}
-
-/** Bytes as a string with one character per byte. */
-function latin1(bytes: Uint8Array): string {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 4096) {
-    text += String.fromCharCode(...bytes.subarray(at, at + 4096));
-  }
-  return text;
 }

@@ -19,7 +19,8 @@ import { BuildError } from "../../lib/core/error.ts";
 import { LineSplitter } from "../../lib/core/lines.ts";
 import { MiB } from "../../lib/core/units.ts";
 import { readSigner, signedSize, signProgram } from "../../lib/efi/authenticode.ts";
-import { appendSections, readPe, sectionNames } from "../../lib/efi/pe.ts";
+import { appendSections, readPe } from "../../lib/efi/pe.ts";
+import { readSections } from "../../lib/tree/pe.ts";
 import { nameOf, select } from "../../lib/filesystem/contents.ts";
 import { header } from "../../lib/filesystem/pax-header.ts";
 import { parseTable, sfdiskScript } from "../../lib/image/gpt.ts";
@@ -331,7 +332,10 @@ export const TARGETS = {
       const before = readPe(program, "stub");
       const bytes = appendSections(program, sections, "stub");
       const after = readPe(bytes, "result");
-      assert.deepEqual(sectionNames(bytes, after).slice(before.count), [".cmdline", ".linux"]);
+      assert.deepEqual(readSections(bytes)!.map(({ name }) => name).slice(before.count), [
+        ".cmdline",
+        ".linux",
+      ]);
       const view = new DataView(bytes.buffer);
       let free = before.imageSize;
       sections.forEach(({ contents, memory = 0 }, i) => {

@@ -59,6 +59,7 @@ export function uki(sections: Readonly<Record<string, string>>): Uint8Array<Arra
     const [row, at] = [0x98 + i * 40, 0x400 + i * 0x200];
     bytes.set(new TextEncoder().encode(name), row);
     view.setUint32(row + 8, text.length, true);
+    view.setUint32(row + 16, 0x200, true);
     view.setUint32(row + 20, at, true);
     bytes.set(new TextEncoder().encode(text), at);
   });

@@ -149,7 +149,7 @@ Deno.test("readProgram() knows real programs for what they are", { ignore }, () 
   tempDir(async (dir) => {
     const look = async (path: string) => {
       const bytes = await Deno.readFile(path);
-      return readProgram((length) => bytes.slice(0, length));
+      return readProgram((offset, length) => bytes.slice(offset, offset + length));
     };
     const debian = await packages();
     const systemd = await tinyUnpacked("amd64");

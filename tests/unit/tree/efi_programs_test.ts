@@ -3,7 +3,7 @@ import { readProgram } from "../../../lib/tree/efi-programs.ts";
 
 /** What a program's bytes are. */
 function look(bytes: Uint8Array<ArrayBuffer>) {
-  return readProgram((length) => bytes.slice(0, length));
+  return readProgram((offset, length) => bytes.slice(offset, offset + length));
 }
 
 Deno.test("readProgram() takes nothing else for a program", { permissions: "none" }, () => {
