@@ -7,6 +7,7 @@
 import { BuildError } from "../core/error.ts";
 import { SECTOR } from "../core/units.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { rowFor } from "../tree/os-release.ts";
 import { findGrub } from "./grub.ts";
 import type { FoundLoader } from "./loader.ts";
 import { findSystemdBoot } from "./systemd-boot.ts";
@@ -86,7 +87,7 @@ export function chooseLoader(
     found[0] ?? missing;
 }
 
-/** Packages that provide a boot loader, by `ID` or `ID_LIKE` of os-release; the first match counts. */
+/** Packages that provide a boot loader, see {@link rowFor}. */
 const PACKAGES: readonly { readonly ids: readonly string[]; readonly packages: string }[] = [
   { ids: ["ubuntu"], packages: "systemd-boot-efi, or grub-efi-amd64-signed with shim-signed" },
   { ids: ["debian"], packages: "systemd-boot, or grub-efi-amd64 (grub-efi-arm64 …)" },
@@ -104,8 +105,7 @@ const PACKAGES: readonly { readonly ids: readonly string[]; readonly packages: s
 
 /** What to install in a tree to give it a boot loader. */
 export function loaderAdvice({ osRelease }: Tree): string {
-  const ids = `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.toLowerCase().split(/[\s-]+/);
-  const row = ids.flatMap((id) => PACKAGES.filter((row) => row.ids.includes(id)))[0];
+  const row = rowFor(osRelease, PACKAGES);
   return row
     ? `Add a boot loader to the tree: ${row.packages}`
     : "Add a boot loader to the tree, for example /usr/lib/systemd/boot/efi/systemd-boot*.efi of systemd";

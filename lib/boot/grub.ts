@@ -15,6 +15,7 @@ import { GRUB_MKCONFIG, grubOptions, grubSettings, optionWords } from "../tree/b
 import { readAssignments } from "../tree/assignments.ts";
 import type { EfiProgram } from "../tree/efi-programs.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { distributionIds } from "../tree/os-release.ts";
 import { entriesIn, fileAt, firstFile, namesIn } from "../tree/query.ts";
 import {
   bootableKernels,
@@ -212,8 +213,9 @@ export function foreignGrub({ prefix, script = "" }: NonNullable<EfiProgram["gru
 
 /** Possible names of the directory on the ESP: the distribution's own, and those of what it derives from. */
 function vendors({ osRelease }: Tree): string[] {
-  const words = `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.split(/\s+/);
-  const names = words.filter((word) => /^[a-z0-9][a-z0-9._-]{0,30}$/.test(word) && word !== "boot");
+  const names = distributionIds(osRelease).filter((word) =>
+    /^[a-z0-9][a-z0-9._-]{0,30}$/.test(word) && word !== "boot"
+  );
   return [...new Set([...names, "debian"])];
 }
 

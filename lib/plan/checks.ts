@@ -9,8 +9,9 @@ import { quote } from "../core/error.ts";
 import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { PERMISSIONS_MASK } from "../core/mode.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { MODULES } from "../tree/kernels.ts";
 import { children, lookup, nameText, type Nodes, pathOf, typeOf, xattrsOf } from "../tree/nodes.ts";
-import { directoryAt, exists, firstFile, hasFileBelow, namesIn } from "../tree/query.ts";
+import { exists, firstFile, hasFileBelow, namesIn } from "../tree/query.ts";
 
 /** What a check needs to know about the image. */
 export interface CheckContext {
@@ -175,29 +176,20 @@ function* init({ nodes }: Tree, { kernelOptions }: CheckContext): Iterable<Findi
   );
 }
 
-/** Where the modules of kernels are. */
-const MODULES = ["/usr/lib/modules", "/lib/modules"];
-
 /** A kernel without the filesystem of /boot and the ESP. */
-function* modules(
-  { nodes, kernels, builtinModules }: Tree,
-  { kernelOptions }: CheckContext,
-): Iterable<Finding> {
+function* modules({ nodes, kernels }: Tree, { kernelOptions }: CheckContext): Iterable<Finding> {
   if (kernelOptions === undefined) return;
   const hasVfat = MODULES.some((path) => hasFileBelow(nodes, path, /^vfat\.ko(\.\w+)?$/));
-  for (const { version, image } of kernels) {
+  for (const { version, image, modules } of kernels) {
     // One that is called bzImage may have everything built in.
     if (!/^\d/.test(version)) continue;
-    // The lack of all of them is told elsewhere.
-    if (!MODULES.some((path) => directoryAt(nodes, `${path}/${version}`) !== undefined)) continue;
-    if (!hasVfat && !/(^|\/)vfat\.ko$/m.test(builtinModules[version] ?? "")) {
-      yield finding(
-        "no-vfat",
-        `The kernel ${version} has no vfat, with which /boot and the ESP are mounted`,
-        {
-          path: image,
-        },
-      );
-    }
+    // The lack of all of them is reported elsewhere. Those of a backup are those of the kernel that replaced it.
+    if (!modules?.path.endsWith(`/${version}`)) continue;
+    if (hasVfat || modules.builtin?.includes("vfat")) continue;
+    yield finding(
+      "no-vfat",
+      `The kernel ${version} has no vfat, with which /boot and the ESP are mounted`,
+      { path: image },
+    );
   }
 }

@@ -8,8 +8,9 @@ import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { type Kernel, lacksInitrd } from "../tree/kernels.ts";
+import { rowFor } from "../tree/os-release.ts";
 
-/** The command that makes an initrd, by `ID` or `ID_LIKE` of os-release; the first match counts. */
+/** The command that makes an initrd, see {@link rowFor}. */
 const INITRD_MAKERS: readonly {
   readonly ids: readonly string[];
   readonly install: string;
@@ -91,10 +92,8 @@ function initrdFindings(
 }
 
 function makerOf({ osRelease }: Tree): { readonly install: string; readonly make: string } {
-  const ids = `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.split(/\s+/);
-  return INITRD_MAKERS.find((row) =>
-    ids.some((id) => row.ids.includes(id) || row.ids.includes(id.split("-")[0]!))
-  ) ?? { install: "dracut or what the distribution has for it", make: "dracut --regenerate-all" };
+  return rowFor(osRelease, INITRD_MAKERS) ??
+    { install: "dracut or what the distribution has for it", make: "dracut --regenerate-all" };
 }
 
 /** A root that is built into a UKI, and that the image does not have. */

@@ -16,7 +16,7 @@ import { findKernels, type Kernel } from "./kernels.ts";
 import { dropHostLabels } from "./labels.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
-import { fileAt, namesIn } from "./query.ts";
+import { fileAt } from "./query.ts";
 import { findAppleDouble, findNetworkByMac } from "./remarks.ts";
 import { openRoot, readFile, type Root, type TreeFiles } from "./root.ts";
 import { newWalkNotes, walk, type WalkNotes } from "./walk.ts";
@@ -41,8 +41,6 @@ export interface Tree {
   readonly machineId?: string;
   /** `/etc/fstab`, or an empty text. */
   readonly fstab: string;
-  /** `modules.builtin` of each kernel version. */
-  readonly builtinModules: Readonly<Record<string, string>>;
   /** Rows of files that macOS created. */
   readonly appleDouble: readonly number[];
   /** Rows of network configuration for the MAC addresses of one machine. */
@@ -129,7 +127,6 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     programs: findPrograms(files),
     ...machineId !== undefined && { machineId },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
-    builtinModules: readBuiltinModules(root, nodes),
     appleDouble: findAppleDouble(root, nodes),
     networkByMac: findNetworkByMac(root, nodes),
     newest,
@@ -213,19 +210,6 @@ function* describeLabels(nodes: NodesBuilder): Iterable<Finding> {
     hasPolicy ? "selinux-host" : "selinux-unused",
     `Leaving out the SELinux labels of ${dropped.length} entries: they are those of the machine that builds`,
     { path: pathOf(nodes, dropped[0]!) },
-  );
-}
-
-/** modules.builtin usually has about ten KiB. */
-const BUILTIN_LIMIT = 1024 * KiB;
-
-function readBuiltinModules(root: Root, nodes: Nodes): Record<string, string> {
-  return Object.fromEntries(
-    namesIn(nodes, "/usr/lib/modules").flatMap((version) => {
-      const node = fileAt(nodes, `/usr/lib/modules/${version}/modules.builtin`);
-      if (node === undefined) return [];
-      return [[version, new TextDecoder().decode(readFile(root, nodes, node, { limit: BUILTIN_LIMIT }))]];
-    }),
   );
 }
 

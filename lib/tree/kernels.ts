@@ -107,7 +107,8 @@ const MICROCODE = [
 /** Where an ESP may be, besides `/boot` itself. */
 const ESPS = ["/efi", "/boot/efi"];
 
-const MODULES = ["/usr/lib/modules", "/lib/modules"];
+/** Where the modules of kernels are, in a directory per version. */
+export const MODULES = ["/usr/lib/modules", "/lib/modules"];
 
 /** A directory to search. */
 interface Place {

@@ -27,6 +27,20 @@ export function parseOsRelease(text: string): OsRelease {
   return fields;
 }
 
+/** The IDs of a distribution and of those it derives from, the nearest first. */
+export function distributionIds(osRelease: OsRelease): string[] {
+  return `${osRelease["ID"] ?? ""} ${osRelease["ID_LIKE"] ?? ""}`.split(/\s+/).filter((id) => id !== "");
+}
+
+/** The row for the distribution, or for the nearest one that it derives from; `opensuse-leap` is also `opensuse`. */
+export function rowFor<T extends { readonly ids: readonly string[] }>(
+  osRelease: OsRelease,
+  rows: readonly T[],
+): T | undefined {
+  const words = distributionIds(osRelease).flatMap((id) => id.toLowerCase().split("-"));
+  return words.map((word) => rows.find(({ ids }) => ids.includes(word))).find((row) => row !== undefined);
+}
+
 /** Removes quotes and backslashes as a POSIX shell does, without expanding anything. */
 function unquote(value: string): string {
   let text = "";

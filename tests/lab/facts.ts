@@ -75,7 +75,6 @@ export function factsOf(
     programs: new Map(),
     fstab: "",
     newest: NEWEST,
-    builtinModules: {},
     appleDouble: [],
     networkByMac: [],
     findings: [],

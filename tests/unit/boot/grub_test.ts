@@ -25,7 +25,6 @@ function treeOf(...paths: string[]): Tree {
     )),
     fstab: "",
     newest: 0,
-    builtinModules: {},
     appleDouble: [],
     networkByMac: [],
     findings: [],

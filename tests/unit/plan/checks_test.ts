@@ -113,9 +113,12 @@ Deno.test("no-vfat: a kernel whose modules lack it", pure, () => {
     });
   const empty = FILES("/usr/lib/modules/6.12.48/modules.dep");
   assert.deepEqual(found(other(empty)), ["no-vfat /boot/vmlinuz-6.12.48"]);
-  const builtin = (text: string) => other(empty, { builtinModules: { "6.12.48": text } });
-  assert.deepEqual(found(builtin("kernel/fs/fat/fat.ko\nkernel/fs/fat/vfat.ko\n")), []);
-  assert.deepEqual(found(builtin("kernel/fs/fat/fat.ko\n")), ["no-vfat /boot/vmlinuz-6.12.48"]);
+  const builtin = (...builtin: string[]) =>
+    other(empty, {
+      kernels: [kernel("6.12.48", { modules: { path: "/usr/lib/modules/6.12.48", builtin } })],
+    });
+  assert.deepEqual(found(builtin("fat", "vfat")), []);
+  assert.deepEqual(found(builtin("fat")), ["no-vfat /boot/vmlinuz-6.12.48"]);
   // No version, and everything built in.
   const monolithic = { kernels: [kernel("linux", { image: "/boot/bzImage", initrds: [] })] };
   assert.deepEqual(found(other(FILES("/boot/bzImage"), monolithic)), []);
