@@ -7,10 +7,9 @@
 
 import { BUILDERS } from "../builders/mod.ts";
 import config from "../deno.json" with { type: "json" };
-import { FLAGS } from "../lib/cli/cli.ts";
-import type { Flag } from "../lib/cli/flags.ts";
+import { type Builder, FLAGS } from "../lib/cli/cli.ts";
+import { type Flag, flagRows, type Flags } from "../lib/cli/flags.ts";
 import { JOB_FLAGS } from "../lib/cli/suite.ts";
-import type { Builder } from "../lib/cli/cli.ts";
 import { LOG_FORMATS } from "../lib/core/log.ts";
 import type { Parser } from "../lib/plan/setting-values.ts";
 import { flagOf, type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
@@ -23,6 +22,7 @@ const WRITTEN = 'Written by "deno task generate".';
 type Described = Pick<Builder, "name" | "summary" | "settings">;
 
 const builders: readonly Described[] = Object.values(BUILDERS);
+const settingNames = Object.keys(SETTINGS) as SettingName[];
 
 /** A flag, for completion. */
 interface CompletedFlag {
@@ -47,9 +47,7 @@ function ownFlag([name, { short, value, help }]: [string, Flag]): CompletedFlag 
 
 function settingFlag(name: SettingName): CompletedFlag {
   const { value, help, parse }: { value: string; help: string; parse: Parser<unknown> } = SETTINGS[name];
-  const { words = [], pattern } = parse.schema ?? {};
-  // The pattern of a list allows commas.
-  const isList = words.length > 0 && pattern?.includes("(,") === true;
+  const { words = [], isList = false } = parse.schema ?? {};
   return { name: flagOf(name), value, help, words, isFile: isPath(value), isList };
 }
 
@@ -224,11 +222,11 @@ function paragraph(text: string): string {
 /** The man page, after man(7): https://man7.org/linux/man-pages/man7/man.7.html */
 export function manPage(): string {
   const entry = (head: string, text: string) => [".TP", head, paragraph(text)];
-  const flag = ([name, { short, value, help }]: [string, Flag]) =>
-    entry(`.B ${roff(`${short ? `-${short}, ` : ""}--${name}${value ? `=${value}` : ""}`)}`, `${help}.`);
-  const settings = settingRows(Object.keys(SETTINGS) as SettingName[]).flatMap(
+  const flags = (flags: Flags) =>
+    flagRows(flags).flatMap(([head, help]) => entry(`.B ${roff(head.trim())}`, `${help}.`));
+  const settings = settingRows(settingNames).flatMap(
     ({ flag, env, fallback, help }, i) => {
-      const name = (Object.keys(SETTINGS) as SettingName[])[i]!;
+      const name = settingNames[i]!;
       const takers = builders.filter(({ settings }) => settings.includes(name)).map(({ name }) => name);
       const only = takers.length < builders.length ? ` Only of ${takers.join(", ")}.` : "";
       return entry(`.BR ${roff(flag)} ", " ${roff(env)}`, `${help}. Default: ${fallback}.${only}`);
@@ -266,9 +264,9 @@ export function manPage(): string {
     ".SH BUILDERS",
     ...builders.flatMap(({ name, summary }) => entry(`.B ${roff(name)}`, `${summary}.`)),
     ".SH FLAGS OF A BUILDER",
-    ...Object.entries<Flag>(FLAGS).flatMap(flag),
+    ...flags(FLAGS),
     ".SH FLAGS FOR JOBS",
-    ...Object.entries<Flag>(JOB_FLAGS).flatMap(flag),
+    ...flags(JOB_FLAGS),
     ".SH SETTINGS",
     paragraph(
       "Each is a flag and an environment variable: the flag wins, an empty variable is unset. MB means MiB.",
@@ -305,17 +303,12 @@ export function manPage(): string {
 export function settingsSchema(): string {
   const properties = (names: readonly SettingName[]) =>
     Object.fromEntries(names.map((name) => [SETTINGS[name].env, { $ref: `#/$defs/${SETTINGS[name].env}` }]));
-  const defs = (Object.keys(SETTINGS) as SettingName[]).map((name) => {
-    const { env, help, parse, default: value, computed }: {
-      env: string;
-      help: string;
-      parse: Parser<unknown>;
-      default?: string;
-      computed?: string;
-    } = SETTINGS[name];
+  const defs = settingRows(settingNames).map(({ env, fallback, help }, i) => {
+    const { parse, default: value }: { parse: Parser<unknown>; default?: string } =
+      SETTINGS[settingNames[i]!];
     const { words, pattern } = parse.schema ?? {};
     return [env, {
-      description: `${help} [${value ?? computed}]`,
+      description: `${help} [${fallback}]`,
       type: "string",
       ...value !== undefined && { default: value },
       ...pattern !== undefined ? { pattern } : words && { enum: words },
@@ -328,7 +321,7 @@ export function settingsSchema(): string {
     description:
       "The env table of a job, or the environment of a builder. All values are texts, as Raptor wants them.",
     type: "object",
-    properties: properties(Object.keys(SETTINGS) as SettingName[]),
+    properties: properties(settingNames),
     additionalProperties: false,
     $defs: {
       ...Object.fromEntries(defs),

@@ -13,7 +13,7 @@ import type { Tree } from "../tree/inspect.ts";
 import { typeOf } from "../tree/nodes.ts";
 import { optionWords } from "../tree/boot-texts.ts";
 import type { EfiProgram } from "../tree/efi-programs.ts";
-import { countIn, entriesIn, fileAt, namesIn } from "../tree/query.ts";
+import { countIn, entriesIn, fileAt, pathsInAnyCase } from "../tree/query.ts";
 import { foreignGrub, grubFiles, grubStub } from "./grub.ts";
 import {
   copy,
@@ -172,18 +172,14 @@ function moved(tree: Tree): ExtraFile[] {
 
 /** The directories below `/boot` that contain it. */
 function movedDirectories(tree: Tree): string[] {
-  return namesIn(tree.nodes, "/boot").filter((name) => name.toUpperCase() === "EFI").flatMap((efi) =>
-    namesIn(tree.nodes, `/boot/${efi}`).filter((name) => name.toUpperCase() !== "LINUX").map((name) =>
-      `/${efi}/${name}`
-    )
-  );
+  return pathsInAnyCase(tree.nodes, "/boot", ["EFI", undefined])
+    .map((path) => path.slice("/boot".length)).filter((path) => !/\/linux$/i.test(path));
 }
 
 /** What on the tree's ESP would make systemd-boot start another machine's system: paths below the ESP. */
 export function foreignEntries(tree: Tree, directory: string): string[] {
-  const entries = findDirectory(tree, directory, ["loader", "entries"]).filter((path) =>
-    countIn(tree.nodes, `${directory}${path}`) > 0
-  );
+  const entries = pathsInAnyCase(tree.nodes, directory, ["loader", "entries"])
+    .filter((path) => countIn(tree.nodes, path) > 0).map((path) => path.slice(directory.length));
   const others = tree.kernels.some(({ image }) => tree.programs.get(image)?.kind !== "uki");
   const images = [...tree.programs].filter(([path, program]) =>
     others && foreignRoot(program) && isBelow(tree, directory, path) &&
@@ -192,24 +188,8 @@ export function foreignEntries(tree: Tree, directory: string): string[] {
   return [...entries.map((path) => `${path}/`), ...images];
 }
 
-function findDirectory(tree: Tree, directory: string, names: readonly string[]): string[] {
-  return paths(tree, directory, names).map((path) => path.slice(directory.length));
-}
-
-/** Paths that consist of these names in any case, as on FAT; `undefined` stands for any name. */
-function paths({ nodes }: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
-  let paths = [directory];
-  for (const wanted of names) {
-    paths = paths.flatMap((path) =>
-      namesIn(nodes, path)
-        .filter((name) => wanted === undefined || name.toLowerCase() === wanted.toLowerCase())
-        .map((name) => `${path}/${name}`)
-    );
-  }
-  return paths;
-}
-
-/** The files among {@link paths}. */
+/** The files among {@link pathsInAnyCase}. */
 function findAnyCase(tree: Tree, directory: string, names: readonly (string | undefined)[]): string[] {
-  return paths(tree, directory, names).filter((path) => fileAt(tree.nodes, path) !== undefined);
+  return pathsInAnyCase(tree.nodes, directory, names)
+    .filter((path) => fileAt(tree.nodes, path) !== undefined);
 }

@@ -19,6 +19,7 @@ import { renderTable } from "../core/table.ts";
 import { contradiction, promisedFormats } from "../image/formats.ts";
 import { dateEmptyOutputs, followOutput, refuseStream } from "../image/output.ts";
 import { openInput } from "../make/input.ts";
+import { SIDE_FILES } from "../make/manifest.ts";
 import { checkOutside, checkPlaces, type Place } from "../make/places.ts";
 import { verityFiles } from "../make/verity.ts";
 import { plainPlan, renderPlan } from "../plan/describe.ts";
@@ -285,29 +286,38 @@ function checkName(name: string, format: Settings["outputFormat"], isStrict: boo
   log.warn(hint);
 }
 
+/** The directory for hashes beside the image; `undefined` if none are written there. */
+function hashDirectory(
+  { settings: taken }: Pick<Builder, "settings">,
+  { verity, verityDirectory }: Settings,
+  output: string,
+): string | undefined {
+  return taken.includes("verityDirectory") && verity !== "none"
+    ? verityDirectory ?? dirname(output)
+    : undefined;
+}
+
 /**
  * Checks that side files will not be lost with the container, that is, that they go to a mounted directory.
  *
  * @throws {BuildError} (usage) naming the setting.
  */
 function requireKept(
-  { settings: taken }: Pick<Builder, "settings">,
-  { manifest, sbom, verity, verityDirectory }: Settings,
+  builder: Pick<Builder, "settings">,
+  settings: Settings,
   output: string,
   mounts: readonly Mount[],
 ): void {
   const isContainer = mountAt(output, mounts) ||
     mountAt("/", mounts)?.type === "overlay" && !isVolatile(output, mounts);
   if (!isContainer) return;
-  const hasHashes = taken.includes("verityDirectory") && verity !== "none";
-  const paths = {
-    manifest,
-    sbom,
-    verityDirectory: hasHashes ? verityDirectory ?? dirname(output) : undefined,
-  };
-  for (const [name, path] of Object.entries(paths)) {
+  const paths = [
+    ...SIDE_FILES.map((name) => [name, settings[name]] as const),
+    ["verityDirectory", hashDirectory(builder, settings, output)] as const,
+  ];
+  for (const [name, path] of paths) {
     if (path === undefined || !isVolatile(resolve(path), mounts)) continue;
-    const { env } = SETTINGS[name as keyof typeof paths];
+    const { env } = SETTINGS[name];
     throw new BuildError(
       `Cannot write to ${quote(path)}: it would be lost with the container`,
       {
@@ -321,19 +331,19 @@ function requireKept(
 
 /** What a build writes. */
 function writtenPlaces(
-  { settings: taken }: Pick<Builder, "settings">,
-  { manifest, sbom, verity, verityDirectory }: Settings,
+  builder: Pick<Builder, "settings">,
+  settings: Settings,
   output: string,
   name: string,
 ): Place[] {
-  const hashes = taken.includes("verityDirectory") && verity !== "none"
-    ? verityFiles(verityDirectory ?? dirname(output), name)
-    : [];
+  const hashes = hashDirectory(builder, settings, output);
   return [
     { what: "the image", path: output },
-    ...manifest === undefined ? [] : [{ what: "MANIFEST", path: manifest }],
-    ...sbom === undefined ? [] : [{ what: "SBOM", path: sbom }],
-    ...hashes.map((path) => ({ what: "the hashes", path })),
+    ...SIDE_FILES.flatMap((name) => {
+      const path = settings[name];
+      return path === undefined ? [] : [{ what: SETTINGS[name].env, path }];
+    }),
+    ...(hashes === undefined ? [] : verityFiles(hashes, name)).map((path) => ({ what: "the hashes", path })),
   ];
 }
 

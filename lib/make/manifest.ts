@@ -41,7 +41,8 @@ export async function hashImage(
 /** The paths of the requested side files. */
 type SideFiles = Pick<Settings, "manifest" | "sbom">;
 
-const SIDE_FILES = ["manifest", "sbom"] as const;
+/** Settings that name a file to write beside the image. */
+export const SIDE_FILES = ["manifest", "sbom"] as const;
 
 /**
  * Checks that the files can be written, without changing any.

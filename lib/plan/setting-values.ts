@@ -12,6 +12,8 @@ export interface Schema {
   readonly words?: readonly string[];
   /** A regular expression with the flag `u`, as JSON Schema has it. */
   readonly pattern?: string;
+  /** Whether a text may be several words, separated by commas. */
+  readonly isList?: true;
 }
 
 /** A parser of texts, which throws an {@link Error} with what is accepted. */
@@ -54,7 +56,8 @@ export function choice<T extends string>(
 /** Names separated by commas, or `all` or `none`. */
 export function listOf<T extends string>(names: readonly T[]): Parser<readonly T[]> {
   const some = `(${names.join("|")})`;
-  const schema = { words: ["all", "none", ...names], pattern: `^(all|none|${some}(,${some})*)$` };
+  const words = ["all", "none", ...names];
+  const schema: Schema = { words, pattern: `^(all|none|${some}(,${some})*)$`, isList: true };
   return described(schema, (text) => {
     if (text === "none") return [];
     if (text === "all") return names;

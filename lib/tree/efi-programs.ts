@@ -12,9 +12,9 @@
 import { latin1, viewOf } from "../core/bytes.ts";
 import { type ArchitectureName, peArchitecture } from "../core/dps.ts";
 import { KiB, MiB } from "../core/units.ts";
-import { children, nameText, pathOf, typeOf } from "./nodes.ts";
+import { children, lookup, nameText, pathOf, typeOf } from "./nodes.ts";
 import { peOffsets, type ReadAt, readSections, textOf } from "./pe.ts";
-import { directoryAt, entriesIn } from "./query.ts";
+import { directoryAt, pathsInAnyCase } from "./query.ts";
 import type { TreeFiles } from "./root.ts";
 
 /** The facts about a UEFI program. */
@@ -52,6 +52,9 @@ const PLACES = [
   ...["/usr/lib/bootupd/updates", "/usr/lib/ostree-boot/efi"],
 ];
 
+/** Names of programs, with those of Debian and Ubuntu for signed ones. */
+const PROGRAM_NAME = /\.efi(\.signed)?(\.latest)?$/i;
+
 /** At most this many programs are examined. */
 const MAX_PROGRAMS = 500;
 
@@ -65,17 +68,14 @@ const LOADER = 16 * MiB;
 export function findPrograms({ nodes, read }: TreeFiles): EfiPrograms {
   const programs = new Map<string, EfiProgram>();
   // The ESP may be /boot itself.
-  const own = entriesIn(nodes, "/boot").filter(({ name }) => name.toUpperCase() === "EFI").map(({ node }) =>
-    node
-  );
+  const own = pathsInAnyCase(nodes, "/boot", ["EFI"]).map((path) => lookup(nodes, path, { follow: false }));
   const pending = [...PLACES.map((path) => directoryAt(nodes, path)), ...own];
   while (pending.length > 0 && programs.size < MAX_PROGRAMS) {
     const node = pending.pop();
     if (node === undefined) continue;
-    if (typeOf(nodes, node) === "directory") pending.push(...children(nodes, node));
-    if (
-      typeOf(nodes, node) !== "file" || !/\.efi(\.signed)?(\.latest)?$/i.test(nameText(nodes, node) ?? "")
-    ) continue;
+    const type = typeOf(nodes, node);
+    if (type === "directory") { for (const child of children(nodes, node)) pending.push(child); }
+    if (type !== "file" || !PROGRAM_NAME.test(nameText(nodes, node) ?? "")) continue;
     const program = readProgram((offset, length) => read(node, offset, length));
     if (program) programs.set(pathOf(nodes, node), program);
   }

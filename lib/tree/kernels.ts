@@ -21,7 +21,7 @@ import { type Finding, finding } from "../core/findings.ts";
 import { MiB } from "../core/units.ts";
 import { isRelease, type KernelImage, MAX_RELEASE, readKernelImage } from "./kernel-image.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
-import { directoryAt, fileAt, namesIn } from "./query.ts";
+import { directoryAt, fileAt, namesIn, pathsInAnyCase } from "./query.ts";
 import type { TreeFiles } from "./root.ts";
 import { compareVersions } from "./versions.ts";
 
@@ -365,7 +365,9 @@ function rank({ name, gzip, backup }: Readonly<Record<string, string | undefined
 /** UKIs: beside their modules, from packages, and where kernel-install and others put them for systemd-boot. */
 function* unifiedKernels(nodes: Nodes): Generator<Candidate> {
   const directories: Place[] = [
-    ...["/boot", ...ESPS].flatMap((path) => unifiedDirectories(nodes, path).map((path) => ({ path }))),
+    ...["/boot", ...ESPS].flatMap((path) =>
+      pathsInAnyCase(nodes, path, ["EFI", "Linux"]).map((path) => ({ path }))
+    ),
     ...modulePlaces(nodes),
   ];
   for (const place of directories) {
@@ -374,17 +376,6 @@ function* unifiedKernels(nodes: Nodes): Generator<Candidate> {
       if (node !== undefined) yield { place, node, name: name.slice(0, -".efi".length), unified: true };
     }
   }
-}
-
-/** `EFI/Linux` in any case, as FAT has it. */
-function unifiedDirectories(nodes: Nodes, base: string): string[] {
-  return ["efi", "linux"].reduce(
-    (paths, wanted) =>
-      paths.flatMap((path) =>
-        namesIn(nodes, path).filter((name) => name.toLowerCase() === wanted).map((name) => `${path}/${name}`)
-      ),
-    [base],
-  );
 }
 
 function places(nodes: Nodes): Place[] {

@@ -60,6 +60,23 @@ export function namesIn(nodes: Nodes, path: string): string[] {
   return entriesIn(nodes, path).map(({ name }) => name);
 }
 
+/** Paths below a directory that consist of these names in any case, as on FAT; `undefined` stands for any name. */
+export function pathsInAnyCase(
+  nodes: Nodes,
+  directory: string,
+  names: readonly (string | undefined)[],
+): string[] {
+  let paths = [directory];
+  for (const wanted of names) {
+    paths = paths.flatMap((path) =>
+      namesIn(nodes, path)
+        .filter((name) => wanted === undefined || name.toLowerCase() === wanted.toLowerCase())
+        .map((name) => `${path}/${name}`)
+    );
+  }
+  return paths;
+}
+
 /** The entries that a path with `*` in its last name stands for; symlinks are followed, but not the last one. */
 export function matching(nodes: Nodes, path: string): number[] {
   const slash = path.lastIndexOf("/");
