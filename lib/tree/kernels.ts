@@ -271,7 +271,7 @@ function belongs(name: string | undefined, release: string, { candidates }: Foun
 
 /** The release whose modules belong to a name: the name, its end, or the name of a package or its end. */
 function releaseNamed(
-  { nodes, read }: TreeFiles,
+  files: TreeFiles,
   name: string | undefined,
   modules: ReadonlyMap<string, KernelModules>,
 ): string | undefined {
@@ -279,11 +279,16 @@ function releaseNamed(
   const exact = [name, withoutWords(name)].find((each) => modules.has(each));
   if (exact !== undefined) return exact;
   const named = [...modules].filter(([release, { path }]) => {
-    const node = fileAt(nodes, `${path}/pkgbase`);
-    const base = node !== undefined && new TextDecoder().decode(read(node, 0, 256)).trim();
+    const base = packageBase(files, path);
     return base ? base === name : release.endsWith(`-${name}`);
   });
   return named.length === 1 ? named[0]![0] : undefined;
+}
+
+/** The package of a kernel, as Arch Linux writes it beside the modules. */
+function packageBase({ nodes, read }: TreeFiles, modules: string): string | undefined {
+  const node = fileAt(nodes, `${modules}/pkgbase`);
+  return node === undefined ? undefined : new TextDecoder().decode(read(node, 0, 256)).trim();
 }
 
 /** The version in `generic-6.1.2`, extracted as in `10_linux`. */
@@ -406,51 +411,75 @@ function modulePlaces(nodes: Nodes): Place[] {
 /** The initrds of a kernel: microcode, then the first name in the table that exists. */
 function findInitrds(files: TreeFiles, found: Found, isOnly: boolean, findings: Finding[]): string[] {
   const { nodes } = files;
-  const { release, image: { architecture }, candidates } = found;
-  const arch = architecture === "x86-64" ? "x86_64" : architecture;
-  // The name by which it was found first: only that one can make it a backup.
-  const backups = candidates[0]!.backup ? [candidates[0]!.backup] : [];
-  const versions = [
-    ...backups.map((backup) => `${candidates[0]!.name ?? release}${backup}`),
-    ...candidates.flatMap(({ name }) => name ? [name, withoutWords(name)] : []),
-    release,
-    ...[...modulePlaces(nodes)].filter((place) => place.release === release).flatMap(({ path }) => {
-      const node = fileAt(nodes, `${path}/pkgbase`);
-      return node === undefined ? [] : [new TextDecoder().decode(files.read(node, 0, 256)).trim()];
-    }),
-  ];
-  const others = places(nodes).filter((place) => place.release === undefined || place.release === release);
-  const own = candidates.flatMap(({ place: { path } }) => others.filter((place) => place.path === path));
-  for (const place of new Set([...own, ...others])) {
-    const usable = (name: string) => {
-      const node = fileAt(nodes, `${place.path}/${name}`);
-      if (node === undefined || nodes.size[node]! > 0) return node;
-      const path = pathOf(nodes, node);
-      findings.push(finding("initrd-empty", `Leaving out the initrd ${quote(path)}: it is empty`, { path }));
-      return undefined;
-    };
-    const present = new Set(namesIn(nodes, place.path));
+  const versions = namesOfVersion(files, found);
+  for (const place of placesOf(nodes, found)) {
+    const usable = (name: string) => usableInitrd(nodes, `${place.path}/${name}`, findings);
+    const present = namesIn(nodes, place.path);
     if (place.entry) {
-      const all = [...present].filter((name) => /^initr/.test(name)).map(usable).filter((node) =>
-        node !== undefined
+      const all = present.filter((name) => /^initr/.test(name)).map(usable).filter((path) =>
+        path !== undefined
       );
-      if (all.length > 0) return all.map((node) => pathOf(nodes, node));
+      if (all.length > 0) return all;
       continue;
     }
-    const bare = place.release === release || isOnly ||
+    const { release, candidates } = found;
+    const isBare = place.release === release || isOnly ||
       candidates.some((each) => each.place.path === place.path && each.name === undefined);
-    const names = [
-      ...new Set(versions).values().flatMap((version) => INITRDS.map((name) => name.replace("{}", version))),
-      ...bare ? INITRDS.map((name) => name.replace("-{}", "")) : [],
-    ].map((name) => name.replace("{arch}", arch));
-    for (const name of names.flatMap((name) => [...backups.map((backup) => name + backup), name])) {
-      for (const suffix of COMPRESSED) {
-        const node = present.has(name + suffix) ? usable(name + suffix) : undefined;
-        if (node !== undefined) return [...findMicrocode(nodes, place), pathOf(nodes, node)];
-      }
+    const wanted = initrdNames(found, versions, isBare).filter((name) => present.includes(name));
+    for (const name of wanted) {
+      const path = usable(name);
+      if (path !== undefined) return [...findMicrocode(nodes, place), path];
     }
   }
   return isOnly ? findOnlyInitrd(nodes) : [];
+}
+
+/** The mark that makes a kernel a backup; only the name by which it was found first can make it one. */
+function backupOf({ candidates }: Found): string | undefined {
+  return candidates[0]!.backup;
+}
+
+/** All that a kernel's initrd may have in its name where the kernel has its version. */
+function namesOfVersion(files: TreeFiles, found: Found): string[] {
+  const { release, candidates } = found;
+  const backup = backupOf(found);
+  return [
+    ...backup ? [`${candidates[0]!.name ?? release}${backup}`] : [],
+    ...candidates.flatMap(({ name }) => name ? [name, withoutWords(name)] : []),
+    release,
+    ...modulePlaces(files.nodes).filter((place) => place.release === release)
+      .flatMap(({ path }) => packageBase(files, path) ?? []),
+  ];
+}
+
+/** Where a kernel's initrd may be: beside the kernel, then elsewhere, but not among the files of another version. */
+function placesOf(nodes: Nodes, { release, candidates }: Found): Iterable<Place> {
+  const all = places(nodes).filter((place) => place.release === undefined || place.release === release);
+  const own = candidates.flatMap(({ place: { path } }) => all.filter((place) => place.path === path));
+  return new Set([...own, ...all]);
+}
+
+/** The file names that a kernel's initrd may have, the best first. */
+function initrdNames(found: Found, versions: readonly string[], isBare: boolean): string[] {
+  const { architecture } = found.image;
+  const arch = architecture === "x86-64" ? "x86_64" : architecture;
+  const backup = backupOf(found);
+  return [
+    ...[...new Set(versions)].flatMap((version) => INITRDS.map((name) => name.replace("{}", version))),
+    ...isBare ? INITRDS.map((name) => name.replace("-{}", "")) : [],
+  ].map((name) => name.replace("{arch}", arch))
+    .flatMap((name) => backup ? [name + backup, name] : [name])
+    .flatMap((name) => COMPRESSED.map((suffix) => name + suffix));
+}
+
+/** The path of an initrd without symlinks; `undefined` if it is missing or, which is reported, empty. */
+function usableInitrd(nodes: Nodes, name: string, findings: Finding[]): string | undefined {
+  const node = fileAt(nodes, name);
+  if (node === undefined) return undefined;
+  const path = pathOf(nodes, node);
+  if (nodes.size[node]! > 0) return path;
+  findings.push(finding("initrd-empty", `Leaving out the initrd ${quote(path)}: it is empty`, { path }));
+  return undefined;
 }
 
 /** The initrd without a version in its name, in a tree with one kernel: Arch Linux ARM's. */
