@@ -12,6 +12,11 @@ import { $ } from "../../lib/system/sh.ts";
 /** Nothing is skipped in CI: a missing tool must fail loudly. */
 const CI = Boolean(Deno.env.get("CI"));
 
+/** Arguments of strace with which these system calls of a program and its children fail; the program follows. */
+export function failingCalls(calls: string, errno: string): string[] {
+  return ["-f", "-qqq", "-o", "/dev/null", "-e", `trace=${calls}`, "-e", `inject=${calls}:error=${errno}`];
+}
+
 /** For `ignore:` of a test: whether one of the programs (or files, by absolute path) is missing. Never in CI. */
 export function missing(...programs: string[]): boolean {
   return !CI && !programs.every(isInstalled);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { BuildError } from "../../lib/core/error.ts";
 import { openInput } from "../../lib/make/input.ts";
 import { $ } from "../../lib/system/sh.ts";
-import { missing, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
+import { failingCalls, missing, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 
@@ -289,17 +289,7 @@ Deno.test("openInput() loses no ACL and no context where TMPDIR cannot have them
 }, async (t) => {
   await tempDir(async (dir) => {
     // As on a filesystem without: tar only warns.
-    const calls = "setxattr,lsetxattr,fsetxattr";
-    const fails = [
-      "-f",
-      "-qqq",
-      "-o",
-      "/dev/null",
-      "-e",
-      `trace=${calls}`,
-      "-e",
-      `inject=${calls}:error=EOPNOTSUPP`,
-    ];
+    const fails = failingCalls("setxattr,lsetxattr,fsetxattr", "EOPNOTSUPP");
     const cases = [
       { name: "an ACL", option: "--acls", set: "setfacl -m u:1000:r", lost: "system.posix_acl_access" },
       {

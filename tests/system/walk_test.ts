@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
+import { failingCalls, missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 import { onFilesystem } from "../lab/loop_filesystem.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -31,16 +31,7 @@ Deno.test("walk() takes an xattr that is gone once it was listed for a change of
 }, () =>
   tempDir(async (dir) => {
     await Deno.writeTextFile(`${dir}/file`, "");
-    const fails = [
-      "-f",
-      "-qqq",
-      "-o",
-      "/dev/null",
-      "-e",
-      "trace=lgetxattr",
-      "-e",
-      "inject=lgetxattr:error=ENODATA",
-    ];
+    const fails = failingCalls("lgetxattr", "ENODATA");
     assert.equal(await walkBy("strace", fails, dir), "2");
     await quiet`setfattr -n user.a -v 1 ${dir}/file`;
     assert.equal(await walkBy("strace", fails, dir), 'Cannot read "/file": it changed during the build');

@@ -2,34 +2,23 @@ import assert from "node:assert/strict";
 import { BOOTLOADERS, chooseLoader } from "../../../lib/boot/bootloaders.ts";
 import { grubDefaults, quoteGrub, splitOptions } from "../../../lib/boot/grub.ts";
 import type { ExtraFile } from "../../../lib/filesystem/entries.ts";
-import { buildNodes } from "../../../lib/tree/builder.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
-import { programs } from "../../lab/facts.ts";
+import { factsOf, programs } from "../../lab/facts.ts";
 import { quiet } from "../../lab/helpers.ts";
 
 const pure = { permissions: "none" } as const;
 
 /** A tree with a kernel and these files. */
 function treeOf(...paths: string[]): Tree {
-  return {
-    path: "/tree",
-    nodes: buildNodes(["/boot/vmlinuz-6.1", ...paths].map((path) => ({ path, type: "file", size: 10 }))),
+  return factsOf(["/boot/vmlinuz-6.1", ...paths].map((path) => ({ path, type: "file", size: 10 })), {
     osRelease: { ID: "derived", ID_LIKE: "debian ../../x", PRETTY_NAME: "It's a $(test)" },
-    architecture: "x86-64",
     kernels: [{ version: "6.1", image: "/boot/vmlinuz-6.1", initrds: [], architecture: "x86-64" }],
-    bootTexts: new Map(),
     programs: programs(Object.fromEntries(
       paths.filter((path) => /\.efi/i.test(path)).map((
         path,
       ) => [path, path.includes("shim") ? "shim" : "unknown"]),
     )),
-    fstab: "",
-    newest: 0,
-    appleDouble: [],
-    networkByMac: [],
-    findings: [],
-    kernelFindings: [],
-  } as Tree;
+  });
 }
 
 /** The text of an addition. */
