@@ -64,7 +64,7 @@ export interface EfiNames {
   readonly path: string;
 }
 
-/** The architecture of the firmware: that of the newest kernel, which may differ from the tree's. */
+/** The firmware's architecture, taken from the newest kernel: it may differ from the tree's. */
 export function firmwareOf(tree: Tree): EfiNames | undefined {
   const architecture = tree.kernels[0]?.architecture ?? tree.architecture;
   const path = architecture && efiBootPath(architecture);

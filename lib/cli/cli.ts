@@ -135,7 +135,7 @@ function outputsIn(args: readonly string[]): string[] {
   );
 }
 
-/** The file name of an image: in a container, that of the mounted file outside. */
+/** The file name of an image; in a container, the name that the mounted file has outside. */
 function nameOf(output: string, mounts: readonly Mount[]): string {
   return nameOutside(output, mounts) ?? basename(output);
 }

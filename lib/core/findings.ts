@@ -5,7 +5,7 @@
  * To add one:
  *
  * 1. Add a row to {@link FINDINGS}. Its name is for programs and must never change.
- * 2. Return `finding("its-name", message, path)` where the fact is known:
+ * 2. Return `finding("its-name", message, { path })` where the fact is known:
  *    - for facts about the whole tree: in a function in `CHECKS` (`lib/plan/checks.ts`);
  *    - while reading the tree: in `Tree.findings`; in a boot loader: `FoundLoader.findings`; in the planner of a
  *      filesystem: `FilesystemPlan.findings`. The plan collects all of them.
@@ -104,13 +104,13 @@ export const FINDINGS = {
     notice: true,
   },
   "selinux-host": {
-    what: "SELinux labels of the machine that builds: those of containers, of home directories and the like",
+    what: "SELinux labels from the build host: for containers, home directories and the like",
     means: "they are left out; a system with SELinux has to label its files on its first boot",
     hint: "Label the tree with setfiles, or add an empty /.autorelabel to it, if its system uses SELinux",
   },
   "selinux-unused": {
     what: "SELinux labels in a tree without a policy",
-    means: "they are those of the machine that builds, and are left out",
+    means: "they come from the build host, and are left out",
     hint: "Nothing needs to be done",
     notice: true,
   },
@@ -155,7 +155,7 @@ export const FINDINGS = {
   },
   "kernel-modules": {
     what: "a kernel without its modules in `/usr/lib/modules`",
-    means: "drivers that are not built into it, such as that of `/boot`, cannot be loaded",
+    means: "drivers that are not built into it, such as the one for `/boot`, cannot be loaded",
     hint: "Install the kernel's package with its modules, or remove the kernel from the tree",
   },
   "initrd-missing": {
@@ -232,7 +232,7 @@ export const FINDINGS = {
     notice: true,
   },
   "large-directory": {
-    what: "a directory with so many entries that the filesystem's program gets slow",
+    what: "a directory with so many entries that mksquashfs or mkfs.erofs becomes slow",
     means: "the build may take minutes longer",
     hint: "Set FILESYSTEM to ext4",
     notice: true,
@@ -277,7 +277,7 @@ export interface Finding {
   readonly hint: string;
 }
 
-/** Makes a finding. `hint` replaces that of the row if more is known. */
+/** Makes a finding. `hint` replaces the row's hint, where more is known. */
 export function finding(
   name: FindingName,
   message: string,

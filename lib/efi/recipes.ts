@@ -18,7 +18,7 @@ import { sizeWithSections } from "./pe.ts";
 export type Recipe =
   /** A file from the tree, unchanged. */
   | { readonly type: "copy"; readonly from: string }
-  /** What a gzip file of the tree holds, of so many bytes. */
+  /** The contents of a gzip file in the tree; `size` is their size in bytes. */
   | { readonly type: "gunzip"; readonly from: string; readonly size: number }
   | { readonly type: "uki"; readonly stub: string; readonly sections: readonly UkiSection[] }
   /** GRUB of the tree's modules. `size` is an upper bound, up to which it is padded. */

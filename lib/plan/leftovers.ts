@@ -148,13 +148,13 @@ export const LEFTOVERS = {
   },
   "journal": {
     what: "the journal of the old machine ID",
-    why: "it is that of another machine, and no program shows it for this one",
+    why: "it belongs to another machine, and no program on this one shows it",
     paths: [],
     foreign: journals,
   },
   "lvm-devices": {
     what: "LVM's list of devices",
-    why: "LVM uses no other devices than those of the old machine in it",
+    why: "LVM would use only the old machine's devices, which it lists",
     paths: ["/etc/lvm/devices/system.devices"],
   },
   "service-keys": {

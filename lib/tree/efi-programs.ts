@@ -32,7 +32,7 @@ export interface EfiProgram {
 
 /** What is built into a GRUB. */
 interface GrubImage {
-  /** The directory of `grub.cfg`; empty: that of the program. */
+  /** The directory of `grub.cfg`; empty: the program's own directory. */
   readonly prefix: string;
   /** Commands that run before that. */
   readonly script?: string;

@@ -36,7 +36,7 @@ export interface WalkNotes {
   readonly mounted: number[];
   /** Swap files with holes, which are taken as data. */
   readonly swapFiles: number[];
-  /** Names of xattrs that no filesystem but that of the tree has, with the first row. */
+  /** Names of xattrs that only the tree's filesystem has, with the first row. */
   readonly foreignXattrs: Map<string, number>;
 }
 

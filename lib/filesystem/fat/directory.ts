@@ -32,7 +32,7 @@ export interface FatFile {
   readonly time: number;
 }
 
-/** A directory's own name, and that of its parent. */
+/** The names of a directory and of its parent. */
 const SELF: FatName = { short: ".".padEnd(11), bits: 0 };
 const PARENT: FatName = { short: "..".padEnd(11), bits: 0 };
 
