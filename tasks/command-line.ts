@@ -12,7 +12,7 @@ import { type Flag, flagRows, type Flags } from "../lib/cli/flags.ts";
 import { JOB_FLAGS } from "../lib/cli/suite.ts";
 import { LOG_FORMATS } from "../lib/core/log.ts";
 import type { Parser } from "../lib/plan/setting-values.ts";
-import { flagOf, type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
+import { flagOf, type SettingName, settingOf, settingRows, SETTINGS } from "../lib/plan/settings.ts";
 
 /** The command that `deno task install` installs. */
 export const COMMAND = "raptor-builders";
@@ -45,16 +45,16 @@ function ownFlag([name, { short, value, help }]: [string, Flag]): CompletedFlag 
   return { name, short, value, help, words, isFile: isPath(value), isList: false };
 }
 
-function settingFlag(name: SettingName): CompletedFlag {
-  const { value, help, parse }: { value: string; help: string; parse: Parser<unknown> } = SETTINGS[name];
+function settingFlag(name: SettingName, builder?: Builder["name"]): CompletedFlag {
+  const { value, help, parse } = settingOf(name, builder);
   const { words = [], isList = false } = parse.schema ?? {};
   return { name: flagOf(name), value, help, words, isFile: isPath(value), isList };
 }
 
 const jobFlags = Object.entries<Flag>(JOB_FLAGS).map(ownFlag);
 const flagsOf = (
-  { settings }: Described,
-) => [...Object.entries<Flag>(FLAGS).map(ownFlag), ...settings.map(settingFlag)];
+  { name, settings }: Described,
+) => [...Object.entries<Flag>(FLAGS).map(ownFlag), ...settings.map((setting) => settingFlag(setting, name))];
 const names = builders.map(({ name }) => name);
 
 /** Prints the names of the jobs in a Raptor.toml of the current directory. */
@@ -64,7 +64,9 @@ const LIST_JOBS = String.raw`sed -n 's/^\[run\.\([A-Za-z0-9_-]*\)\].*/\1/p' Rapt
 export function bashCompletion(): string {
   const written = (flags: readonly CompletedFlag[]) =>
     flags.map(({ name, value }) => `--${name}${value ? "=" : ""}`).join(" ");
-  const all = new Map([...jobFlags, ...builders.flatMap(flagsOf)].map((flag) => [flag.name, flag]));
+  // With the values of all builders: bash completes a value by the name of its flag.
+  const flags = [...jobFlags, ...builders.flatMap(flagsOf), ...settingNames.map((name) => settingFlag(name))];
+  const all = new Map(flags.map((flag) => [flag.name, flag]));
   const valued = [...all.values()].filter(({ value }) => value);
   const lists = valued.filter(({ isList }) => isList).map(({ name }) => `--${name}`);
   const files = valued.filter(({ isFile }) => isFile).map(({ name }) => `--${name}`);

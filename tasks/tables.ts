@@ -10,7 +10,7 @@ import { BOOTLOADERS } from "../lib/boot/bootloaders.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
 import { FINDINGS } from "../lib/core/findings.ts";
 import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
-import { FORMATS } from "../lib/image/formats.ts";
+import { formatNames, formatOf } from "../lib/image/formats.ts";
 import { MAKERS } from "../lib/make/filesystems.ts";
 import { LEFTOVERS } from "../lib/plan/leftovers.ts";
 import { type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
@@ -65,13 +65,17 @@ export const TABLES: Readonly<Record<string, () => string[][]>> = {
       }),
     ];
   },
-  formats: () => [
-    ["`OUTPUT_FORMAT`", "Also called", "Suffix", "For"],
-    ...Object.entries<{ summary: string; suffix: string; aliases?: readonly string[] }>(FORMATS)
-      .map(([name, { summary, suffix, aliases = [] }]) => [
-        ...[code(name), aliases.map(code).join(", "), code(`.${suffix}`), summary],
-      ]),
-  ],
+  formats() {
+    const names = Object.values(BUILDERS).map(({ name }) => name);
+    return [
+      ["`OUTPUT_FORMAT`", "Also called", "Suffix", ...names.map(code), "For"],
+      ...formatNames().map((format) => {
+        const { summary, suffixes, builders, aliases = [] } = formatOf(format);
+        const makers = names.map((name) => builders.includes(name) ? "yes" : "");
+        return [code(format), aliases.map(code).join(", "), code(`.${suffixes[0]}`), ...makers, summary];
+      }),
+    ];
+  },
   filesystems: () => [
     ["Filesystem", "Made with", "For"],
     ...(Object.keys(FILESYSTEMS) as FilesystemName[])

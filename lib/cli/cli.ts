@@ -16,7 +16,7 @@ import { FILE_TYPES } from "../core/mode.ts";
 import { timeStep } from "../core/progress.ts";
 import { oneOf } from "../core/suggest.ts";
 import { renderTable } from "../core/table.ts";
-import { contradiction, promisedFormats } from "../image/formats.ts";
+import { type BuilderName, contradiction, promisedFormats } from "../image/formats.ts";
 import { dateEmptyOutputs, followOutput, refuseStream } from "../image/output.ts";
 import { openInput } from "../make/input.ts";
 import { SIDE_FILES } from "../make/manifest.ts";
@@ -51,7 +51,7 @@ import { flagRows, type Flags, readFlags } from "./flags.ts";
 
 /** A kind of image. */
 export interface Builder<P extends Plan = Plan> {
-  readonly name: string;
+  readonly name: BuilderName;
   /** One line for `--help`. */
   readonly summary: string;
   /** Where the container mounts the output file. */
@@ -225,13 +225,13 @@ async function runBuilder<P extends Plan>(
   }
   // In a container, the name of a mounted output is arbitrary.
   const isNamed = !job && !mountAt(output, mounts);
-  const [promised] = isNamed ? promisedFormats(basename(output)) ?? [] : [];
+  const [promised] = isNamed ? promisedFormats(basename(output), builder.name) : [];
   const settings = readSettings(builder.settings, flags as Record<string, string>, {
     ...env,
     OUTPUT_FORMAT: env.OUTPUT_FORMAT || promised,
-  });
+  }, builder.name);
   const outputName = settings.outputName ?? nameOf(output, mounts);
-  checkName(isNamed ? basename(output) : outputName, settings.outputFormat, isNamed || settings.strict);
+  checkName(isNamed ? basename(output) : outputName, builder.name, settings, isNamed);
   for (const name of ignoredSettings(builder.settings, env)) {
     log.warn(`${name} is ignored: ${builder.name} does not support it`);
   }
@@ -277,11 +277,18 @@ async function runBuilder<P extends Plan>(
  *
  * @throws {BuildError} (usage) with both ways out, where the name is what was asked for.
  */
-function checkName(name: string, format: Settings["outputFormat"], isStrict: boolean): void {
-  const wrong = contradiction(name, format);
+function checkName(
+  name: string,
+  builder: BuilderName,
+  { outputFormat, strict }: Settings,
+  isNamed: boolean,
+): void {
+  const wrong = contradiction(name, outputFormat, builder);
   if (!wrong) return;
   const { problem, hint } = wrong;
-  if (isStrict) throw new BuildError(`Cannot write ${quote(name)}: ${problem}`, { kind: "usage", hint });
+  if (isNamed || strict) {
+    throw new BuildError(`Cannot write ${quote(name)}: ${problem}`, { kind: "usage", hint });
+  }
   log.warn(`The name ${quote(name)} does not match the format: ${problem}`);
   log.warn(hint);
 }
@@ -375,7 +382,7 @@ export async function print(text: string): Promise<void> {
 export function helpText(builder: Pick<Builder, "name" | "summary" | "output" | "settings">): string {
   const output = { ...FLAGS.output, help: `${FLAGS.output.help} [${builder.output}]` };
   const flags = flagRows({ ...FLAGS, output });
-  const settings = settingRows(builder.settings).map(({ flag, env, fallback, help }) => [
+  const settings = settingRows(builder.settings, builder.name).map(({ flag, env, fallback, help }) => [
     `  ${flag}`,
     env,
     `${help} [${fallback}]`,

@@ -10,16 +10,26 @@
  */
 type Strategy = "direct" | "wrapped" | "converted";
 
+/** Who makes images. */
+export type BuilderName = "disk-image" | "part-image";
+
+const BOTH = ["disk-image", "part-image"] as const satisfies readonly BuilderName[];
+
 interface Format {
   readonly summary: string;
+  /** The builders that make it. */
+  readonly builders: readonly BuilderName[];
   readonly strategy: Strategy;
   /** qemu-img's driver for it; `raw` also for formats that qemu-img need not know. */
   readonly driver: string;
   /** Driver options for `qemu-img -o`. */
   readonly options?: string;
   readonly aliases?: readonly string[];
-  /** The file name suffix. `.img` is used for all kinds of images, so it says nothing about the format. */
-  readonly suffix: string;
+  /**
+   * File name suffixes without their first dot, the usual one first. Several formats may share one: it then stands for
+   * the first of them. `.img` is used for all kinds of images, so it says nothing about the format.
+   */
+  readonly suffixes: readonly [string, ...string[]];
   /** Whether `qemu-img check` supports the format. */
   readonly check?: boolean;
   /** Whether we write it ourselves and qemu-img only checks it. */
@@ -33,41 +43,60 @@ interface Format {
 export const FORMATS = {
   "raw": {
     summary: "The bytes of the disk, sparse; for any use",
+    builders: BOTH,
     strategy: "direct",
     driver: "raw",
-    suffix: "raw",
+    suffixes: ["raw"],
     aliases: ["img"],
   },
   "qcow2": {
     summary: "QEMU, libvirt, Proxmox VE",
+    builders: BOTH,
     strategy: "wrapped",
     driver: "qcow2",
-    suffix: "qcow2",
+    suffixes: ["qcow2"],
     check: true,
     own: true,
   },
   "qcow2-zstd": {
     summary: "the same, compressed with zstd; QEMU 5.1 and later",
+    builders: BOTH,
     strategy: "converted",
     driver: "qcow2",
-    suffix: "qcow2",
+    suffixes: ["qcow2"],
     check: true,
     own: true,
   },
-  "vdi": { summary: "VirtualBox", strategy: "converted", driver: "vdi", suffix: "vdi", check: true },
-  "vhdx": { summary: "Hyper-V", strategy: "converted", driver: "vhdx", suffix: "vhdx", check: true },
+  "vdi": {
+    summary: "VirtualBox",
+    builders: BOTH,
+    strategy: "converted",
+    driver: "vdi",
+    suffixes: ["vdi"],
+    check: true,
+  },
+  "vhdx": {
+    summary: "Hyper-V",
+    builders: BOTH,
+    strategy: "converted",
+    driver: "vhdx",
+    suffixes: ["vhdx"],
+    check: true,
+  },
   "vmdk": {
     summary: "VMware, stream-optimized as in an OVA",
+    builders: BOTH,
     strategy: "converted",
     driver: "vmdk",
-    suffix: "vmdk",
+    suffixes: ["vmdk"],
     options: "subformat=streamOptimized,adapter_type=lsilogic",
   },
   "vpc": {
     summary: "Azure, Hyper-V: a fixed VHD",
+    builders: BOTH,
     strategy: "converted",
     driver: "vpc",
-    suffix: "vhd",
+    suffixes: ["vhd"],
     // Without force_size, the size is rounded up to a CHS geometry, which Azure rejects.
     options: "subformat=fixed,force_size=on",
     aliases: ["vhd"],
@@ -81,34 +110,66 @@ export function formatOf(format: FormatName): Format {
   return FORMATS[format];
 }
 
+const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
+
+/** The formats that a builder makes; without one, all of them. */
+export function formatNames(builder?: BuilderName): readonly FormatName[] {
+  return builder ? FORMAT_NAMES.filter((name) => formatOf(name).builders.includes(builder)) : FORMAT_NAMES;
+}
+
 /** Suffixes that mean something we do not make: compressed files, archives, and other formats. */
 const OTHER_SUFFIXES = ["bz2", "gz", "iso", "lz4", "ova", "qcow", "qed", "xz", "zip", "zst"];
 
-/** The formats that a file name's suffix stands for, the usual one first; `undefined` if it stands for none. */
-export function promisedFormats(fileName: string): readonly FormatName[] | undefined {
-  const [, suffix] = /.\.([^.]+)$/.exec(fileName.toLowerCase()) ?? [];
-  const names = Object.keys(FORMATS) as FormatName[];
-  const formats = names.filter((name) => FORMATS[name].suffix === suffix);
-  return formats.length || suffix !== undefined && OTHER_SUFFIXES.includes(suffix) ? formats : undefined;
+/** What the end of a file name stands for. */
+interface Suffix {
+  /** The suffix as it was written, without its first dot. */
+  readonly text: string;
+  /** The formats that have it, the usual one first; none if it stands for something that we do not make. */
+  readonly formats: readonly FormatName[];
+}
+
+function suffixOf(fileName: string): Suffix | undefined {
+  const [, ...parts] = fileName.replace(/^\.+/, "").split(".");
+  // The longest suffix counts: ".oci.tar" before ".tar".
+  for (let from = 0; from < parts.length; from++) {
+    const text = parts.slice(from).join(".");
+    const formats = FORMAT_NAMES.filter((name) => formatOf(name).suffixes.includes(text.toLowerCase()));
+    if (formats.length || OTHER_SUFFIXES.includes(text.toLowerCase())) return { text, formats };
+  }
+  return undefined;
+}
+
+/** The formats of a builder that a file name's suffix stands for, the usual one first. */
+export function promisedFormats(fileName: string, builder: BuilderName): readonly FormatName[] {
+  const formats = formatNames(builder);
+  return suffixOf(fileName)?.formats.filter((name) => formats.includes(name)) ?? [];
 }
 
 /** How a file name's suffix contradicts the format, and what to do; `undefined` if it does not. */
 export function contradiction(
   fileName: string,
   format: FormatName,
+  builder: BuilderName,
 ): { readonly problem: string; readonly hint: string } | undefined {
-  const promised = promisedFormats(fileName);
-  if (!promised || promised.includes(format)) return undefined;
-  const suffix = fileName.slice(fileName.lastIndexOf("."));
-  const rename = `end the name in .${FORMATS[format].suffix} or .img`;
-  const [usual] = promised;
-  return usual
-    ? {
-      problem: `${suffix} means ${usual}, not ${format}`,
-      hint: `Set OUTPUT_FORMAT to ${usual}, or ${rename}`,
-    }
-    : {
+  const found = suffixOf(fileName);
+  if (!found || found.formats.includes(format)) return undefined;
+  const suffix = `.${found.text}`;
+  const rename = `end the name in .${formatOf(format).suffixes[0]} or .img`;
+  const [usual] = found.formats;
+  if (!usual) {
+    return {
       problem: `${suffix} is not a supported format`,
       hint: `E${rename.slice(1)}, and compress or pack the finished image yourself`,
+    };
+  }
+  const own = promisedFormats(fileName, builder)[0];
+  return own
+    ? {
+      problem: `${suffix} means ${own}, not ${format}`,
+      hint: `Set OUTPUT_FORMAT to ${own}, or ${rename}`,
+    }
+    : {
+      problem: `${suffix} means ${usual}, which ${builder} does not make`,
+      hint: `Use ${formatOf(usual).builders.join(" or ")}, or ${rename}`,
     };
 }

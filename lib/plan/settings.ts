@@ -10,7 +10,7 @@ import { BuildError, quote } from "../core/error.ts";
 import { nearest } from "../core/suggest.ts";
 import { compressorNames, parseCompression } from "../filesystem/compression.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
-import { type FormatName, FORMATS } from "../image/formats.ts";
+import { type BuilderName, formatNames, formatOf } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
 import { looksLikePath, pem } from "./pem.ts";
 import {
@@ -45,17 +45,24 @@ interface Setting<T> {
    * says what is wrong with this value.
    */
   readonly parse: Parser<T>;
+  /** The values that one builder takes, and their help, where builders differ. */
+  readonly of?: (builder: BuilderName) => { readonly help: string; readonly parse: Parser<T> };
 }
 
 /** The firmware that an image boots on. */
 const FIRMWARES = ["uefi", "bios", "hybrid"] as const;
 
-const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
-const FORMAT_ALIASES = new Map(
-  FORMAT_NAMES.flatMap((name) =>
-    ((FORMATS[name] as { aliases?: readonly string[] }).aliases ?? []).map((alias) => [alias, name])
-  ),
-);
+/** The parser and the help of `OUTPUT_FORMAT`: for the formats of one builder, or for those of all. */
+function formatRow(builder?: BuilderName) {
+  const names = formatNames(builder);
+  const aliases = names.flatMap((name) =>
+    (formatOf(name).aliases ?? []).map((alias) => [alias, name] as const)
+  );
+  return {
+    help: `Format of the image: ${names.join(", ")}`,
+    parse: choice(names, new Map(aliases)),
+  };
+}
 
 const FILESYSTEM_NAMES = Object.keys(FILESYSTEMS) as FilesystemName[];
 
@@ -75,8 +82,8 @@ export const SETTINGS = {
     env: "OUTPUT_FORMAT",
     value: "FORMAT",
     default: "raw",
-    help: `Format of the image: ${FORMAT_NAMES.join(", ")}`,
-    parse: choice(FORMAT_NAMES, FORMAT_ALIASES),
+    ...formatRow(),
+    of: formatRow,
   },
   filesystem: {
     env: "FILESYSTEM",
@@ -306,6 +313,12 @@ export type Settings = {
     : Parsed<K> | undefined;
 };
 
+/** The row of a setting; with a builder, as that builder takes it. */
+export function settingOf(name: SettingName, builder?: BuilderName): Setting<unknown> {
+  const row: Setting<unknown> = SETTINGS[name];
+  return builder && row.of ? { ...row, ...row.of(builder) } : row;
+}
+
 /** The flag of a setting without dashes, e.g. `efi-mb`. */
 export function flagOf(name: SettingName): string {
   return SETTINGS[name].env.toLowerCase().replaceAll("_", "-");
@@ -316,15 +329,17 @@ export function flagOf(name: SettingName): string {
  * counts as unset: pipelines often pass on variables without knowing whether they are set.
  *
  * @param taken the settings that the builder supports; the others keep their defaults.
+ * @param builder whose values are accepted. Default: those of any.
  * @throws {BuildError} (usage) naming the flag or variable, the value and what is accepted.
  */
 export function readSettings(
   taken: readonly SettingName[],
   flags: Readonly<Record<string, string | undefined>>,
   env: Readonly<Record<string, string | undefined>>,
+  builder?: BuilderName,
 ): Settings {
   const read = (name: SettingName) => {
-    const row: Setting<unknown> = SETTINGS[name];
+    const row = settingOf(name, builder);
     const { flag, variable } = givenTexts(name, taken, flags, env);
     const text = flag ?? variable ?? row.default;
     if (text === undefined) return undefined;
@@ -356,8 +371,11 @@ function givenTexts(
 }
 
 /** The files that keys and certificates are read from, by their variables. */
-export function keyFiles(...given: Parameters<typeof readSettings>): { env: string; path: string }[] {
-  const [taken, flags, env] = given;
+export function keyFiles(
+  taken: readonly SettingName[],
+  flags: Readonly<Record<string, string | undefined>>,
+  env: Readonly<Record<string, string | undefined>>,
+): { env: string; path: string }[] {
   const names = taken.filter((name) => "secret" in SETTINGS[name]);
   return names.flatMap((name) => {
     const { flag, variable } = givenTexts(name, taken, flags, env);
@@ -401,9 +419,10 @@ export function misspelledSettings(
 /** One line per setting for `--help`: flag, environment variable, default, help. */
 export function settingRows(
   taken: readonly SettingName[],
+  builder?: BuilderName,
 ): { flag: string; env: string; fallback: string; help: string }[] {
   return taken.map((name) => {
-    const row: Setting<unknown> = SETTINGS[name];
+    const row = settingOf(name, builder);
     return {
       flag: `--${flagOf(name)}=${row.value}`,
       env: row.env,

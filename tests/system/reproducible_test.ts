@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { MiB } from "../../lib/core/units.ts";
 import { FILESYSTEMS } from "../../lib/filesystem/filesystems.ts";
-import { type FormatName, FORMATS } from "../../lib/image/formats.ts";
+import { type FormatName, formatNames } from "../../lib/image/formats.ts";
 import { isInstalled, searchPath, startedPrograms } from "../../lib/system/programs.ts";
 import { build, builderCommand, runBuilder } from "../lab/builds.ts";
 import { findDifference, placeIn } from "../lab/differences.ts";
@@ -36,7 +36,7 @@ const SMALL = { EFI_MB: "33", BOOT_MB: "48", FREE_MB: "8" };
 
 /** What is built: every format, and every filesystem that can hold a system. */
 interface Case {
-  readonly builder: string;
+  readonly builder: (typeof BUILDERS)[number];
   readonly format: FormatName;
   readonly env: Readonly<Record<string, string>>;
 }
@@ -45,7 +45,7 @@ const CASES: readonly Case[] = BUILDERS.flatMap((builder) => {
   const small = builder === "disk-image" ? SMALL : { FREE_MB: SMALL.FREE_MB };
   const filesystems = Object.entries(FILESYSTEMS).filter(([name, row]) => row.holdsSystem && name !== "ext4");
   return [
-    ...(Object.keys(FORMATS) as FormatName[]).map((format) => ({
+    ...formatNames(builder).map((format) => ({
       builder,
       format,
       env: { ...small, OUTPUT_FORMAT: format },
