@@ -11,8 +11,17 @@ import { type Builder, FLAGS } from "../lib/cli/cli.ts";
 import { type Flag, flagRows, type Flags } from "../lib/cli/flags.ts";
 import { JOB_FLAGS } from "../lib/cli/suite.ts";
 import { LOG_FORMATS } from "../lib/core/log.ts";
+import { wrapWords } from "../lib/core/table.ts";
 import type { Parser } from "../lib/plan/setting-values.ts";
-import { flagOf, type SettingName, settingOf, settingRows, SETTINGS } from "../lib/plan/settings.ts";
+import {
+  flagOf,
+  groupedSettings,
+  type SettingName,
+  settingOf,
+  settingRows,
+  SETTINGS,
+  settingTexts,
+} from "../lib/plan/settings.ts";
 
 /** The command that `deno task install` installs. */
 export const COMMAND = "raptor-builders";
@@ -213,12 +222,7 @@ function roff(text: string): string {
 
 /** A paragraph for roff, in lines of less than 80 bytes that are not requests. */
 function paragraph(text: string): string {
-  const lines = [""];
-  for (const word of roff(text).split(" ")) {
-    if (`${lines.at(-1)} ${word}`.length > 76) lines.push("");
-    lines.push(`${lines.pop()} ${word}`.trimStart());
-  }
-  return lines.map((line) => line.replace(/^[.']/, "\\&$&")).join("\n");
+  return wrapWords(roff(text), 76).map((line) => line.replace(/^[.']/, "\\&$&")).join("\n");
 }
 
 /** The man page, after man(7): https://man7.org/linux/man-pages/man7/man.7.html */
@@ -226,14 +230,19 @@ export function manPage(): string {
   const entry = (head: string, text: string) => [".TP", head, paragraph(text)];
   const flags = (flags: Flags) =>
     flagRows(flags).flatMap(([head, help]) => entry(`.B ${roff(head.trim())}`, `${help}.`));
-  const settings = settingRows(settingNames).flatMap(
-    ({ flag, env, fallback, help }, i) => {
-      const name = settingNames[i]!;
+  const settings = groupedSettings(settingNames).flatMap(({ title, names }) => [
+    `.SS ${title}`,
+    ...names.flatMap((name) => {
+      const [{ flag, env, fallback, help }] = settingRows([name]) as [ReturnType<typeof settingRows>[number]];
       const takers = builders.filter(({ settings }) => settings.includes(name)).map(({ name }) => name);
       const only = takers.length < builders.length ? ` Only of ${takers.join(", ")}.` : "";
-      return entry(`.BR ${roff(flag)} ", " ${roff(env)}`, `${help}. Default: ${fallback}.${only}`);
-    },
-  );
+      const about = settingTexts(name).about.replaceAll("`", "");
+      return entry(
+        `.BR ${roff(flag)} ", " ${roff(env)}`,
+        `${help}. ${about} Default: ${fallback}.${only}`,
+      );
+    }),
+  ]);
   return [
     `.\\" ${WRITTEN}`,
     `.TH RAPTOR\\-BUILDERS 1 "" "${COMMAND} ${config.version}" "User Commands"`,
@@ -312,6 +321,7 @@ export function settingsSchema(): string {
     return [env, {
       description: `${help} [${fallback}]`,
       type: "string",
+      examples: Object.keys(SETTINGS[settingNames[i]!].examples),
       ...value !== undefined && { default: value },
       ...pattern !== undefined ? { pattern } : words && { enum: words },
       ...pattern !== undefined && words && { examples: words },

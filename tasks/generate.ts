@@ -14,7 +14,7 @@ import * as log from "../lib/core/log.ts";
 import { packagesFor, startedPrograms } from "../lib/system/programs.ts";
 import { $ } from "../lib/system/sh.ts";
 import { bashCompletion, fishCompletion, manPage, settingsSchema, zshCompletion } from "./command-line.ts";
-import { renderTables } from "./tables.ts";
+import { renderBlocks } from "./tables.ts";
 import { print, runTask } from "./task.ts";
 
 const HELP = `Write what follows from the code: permissions, lists, tables, completion, the man page
@@ -47,10 +47,10 @@ const FILES: Readonly<Record<string, readonly Render[]>> = {
   "builders/base.rapt": [packages, deno],
   "builders/suite.rinc": [sources],
   ".ci/run": [deno],
-  "README.md": [renderTables, deno],
+  "README.md": [renderBlocks, deno],
   ...Object.fromEntries(
     ["boot", "contents", "findings", "formats", "requirements", "settings", "speed"]
-      .map((name) => [`docs/${name}.md`, [renderTables]]),
+      .map((name) => [`docs/${name}.md`, [renderBlocks]]),
   ),
   "docs/command-line.md": [deno],
   "CONTRIBUTING.md": [deno],

@@ -1,5 +1,5 @@
 /**
- * The tables in the docs, generated from the tables in the code. Each is between two comments with its name:
+ * What the docs have of the tables in the code. Each part is between two comments with its name:
  * `<!-- settings -->` and `<!-- /settings -->`.
  *
  * @module
@@ -9,11 +9,20 @@ import { BUILDERS } from "../builders/mod.ts";
 import { BOOTLOADERS } from "../lib/boot/bootloaders.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../lib/core/dps.ts";
 import { FINDINGS } from "../lib/core/findings.ts";
+import { renderTable } from "../lib/core/table.ts";
 import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.ts";
 import { formatNames, formatOf } from "../lib/image/formats.ts";
 import { MAKERS } from "../lib/make/filesystems.ts";
 import { LEFTOVERS } from "../lib/plan/leftovers.ts";
-import { type SettingName, settingRows, SETTINGS } from "../lib/plan/settings.ts";
+import {
+  groupedSettings,
+  type Setting,
+  type SettingName,
+  settingRows,
+  SETTINGS,
+  type SettingTexts,
+  settingTexts,
+} from "../lib/plan/settings.ts";
 import { packagesFor } from "../lib/system/programs.ts";
 import { XATTRS } from "../lib/tree/xattrs.ts";
 import results from "../tests/bench/bench.json" with { type: "json" };
@@ -21,14 +30,6 @@ import { benchmarkTable, type Results } from "../tests/bench/results.ts";
 
 /** The benchmark results in the docs. */
 export const RESULTS: Results = results as unknown as Results;
-
-/** The fields of {@link SETTINGS} that go into the docs. */
-interface SettingRow {
-  readonly env: string;
-  readonly help: string;
-  readonly default?: string;
-  readonly computed?: string;
-}
 
 /** The settings that the README shows. */
 const MAIN_SETTINGS = [
@@ -48,23 +49,12 @@ const MAIN_SETTINGS = [
 export const TABLES: Readonly<Record<string, () => string[][]>> = {
   "main-settings": () => [
     ["Variable", "Default", "Meaning"],
-    ...MAIN_SETTINGS.map((name) => {
-      const { env, help, default: value, computed = "" }: SettingRow = SETTINGS[name];
-      return [code(env), value === undefined ? computed : code(value), help];
-    }),
+    ...settingRows(MAIN_SETTINGS).map(({ env, fallback, help }) => [
+      `[${code(env)}](docs/settings.md#${env.toLowerCase()})`,
+      fallback,
+      help,
+    ]),
   ],
-  settings() {
-    const builders = Object.values(BUILDERS);
-    const names = Object.keys(SETTINGS) as SettingName[];
-    return [
-      ["Variable", "Default", ...builders.map(({ name }) => code(name)), "Meaning"],
-      ...settingRows(names).map(({ env, help }, i) => {
-        const { default: value, computed = "" }: SettingRow = SETTINGS[names[i]!];
-        const takes = builders.map(({ settings }) => settings.includes(names[i]!) ? "yes" : "");
-        return [code(env), value === undefined ? computed : code(value), ...takes, help];
-      }),
-    ];
-  },
   formats() {
     const names = Object.values(BUILDERS).map(({ name }) => name);
     return [
@@ -131,14 +121,51 @@ export function renderMarkdown(rows: readonly (readonly string[])[]): string {
   );
 }
 
-/** Updates the tables in a text. */
-export function renderTables(text: string): string {
-  for (const [name, rows] of Object.entries(TABLES)) {
+/** The settings with all that is known of them, a heading each. */
+function settingSections(): string {
+  const builders = Object.values(BUILDERS);
+  return groupedSettings(Object.keys(SETTINGS) as SettingName[]).map(({ title, names }) =>
+    [
+      `## ${title}`,
+      ...names.map((name) => {
+        const { facts, about, examples, docs } = settingTexts(name);
+        const { env, help, default: fixed }: Setting<unknown> = SETTINGS[name];
+        const takers = builders.filter(({ settings }) => (settings as readonly SettingName[]).includes(name));
+        const known = [...facts, ["Builders", takers.map(({ name }) => name).join(", ")] as const];
+        return [
+          `### \`${env}\``,
+          `${help}. ${about}`,
+          known.map(([what, value]) => {
+            const isCode = what !== "Default" || fixed !== undefined;
+            return `- ${what}: ${isCode ? value.split(", ").map(code).join(", ") : value}`;
+          }).join("\n"),
+          ["```sh", ...columns(examples), "```"].join("\n"),
+          ...docs ? [`More: [${docs.split("#")[0]}](${docs})`] : [],
+        ].join("\n\n");
+      }),
+    ].join("\n\n")
+  ).join("\n\n");
+}
+
+/** Lines of shell, each with a comment. */
+function columns(lines: SettingTexts["examples"]): string[] {
+  return renderTable(lines.map(([text, what]) => [text, `# ${what}`]));
+}
+
+/** All that is generated, by the name in its comments. */
+export const BLOCKS: Readonly<Record<string, () => string>> = {
+  ...Object.fromEntries(Object.entries(TABLES).map(([name, rows]) => [name, () => renderMarkdown(rows())])),
+  settings: settingSections,
+};
+
+/** Updates what is generated in a text. */
+export function renderBlocks(text: string): string {
+  for (const [name, render] of Object.entries(BLOCKS)) {
     const [begin, end] = [`<!-- ${name} -->\n`, `<!-- /${name} -->`];
     const from = text.indexOf(begin), to = text.indexOf(end);
     if (from < 0 && to < 0) continue;
-    if (to < from) throw new Error(`The closing comment of the table ${name} is missing`);
-    text = `${text.slice(0, from)}${begin}\n${renderMarkdown(rows())}\n\n${text.slice(to)}`;
+    if (to < from) throw new Error(`The closing comment of ${name} is missing`);
+    text = `${text.slice(0, from)}${begin}\n${render()}\n\n${text.slice(to)}`;
   }
   return text;
 }

@@ -15,7 +15,6 @@ import * as log from "../core/log.ts";
 import { FILE_TYPES } from "../core/mode.ts";
 import { timeStep } from "../core/progress.ts";
 import { oneOf } from "../core/suggest.ts";
-import { renderTable } from "../core/table.ts";
 import { type BuilderName, contradiction, promisedFormats } from "../image/formats.ts";
 import { dateEmptyOutputs, followOutput, refuseStream } from "../image/output.ts";
 import { openInput } from "../make/input.ts";
@@ -24,17 +23,8 @@ import { checkOutside, checkPlaces, type Place } from "../make/places.ts";
 import { verityFiles } from "../make/verity.ts";
 import { plainPlan, renderPlan } from "../plan/describe.ts";
 import type { Plan } from "../plan/plan.ts";
-import {
-  flagOf,
-  ignoredSettings,
-  keyFiles,
-  misspelledSettings,
-  readSettings,
-  type SettingName,
-  settingRows,
-  SETTINGS,
-  type Settings,
-} from "../plan/settings.ts";
+import { ignoredSettings, keyFiles, misspelledSettings, readSettings } from "../plan/read-settings.ts";
+import { flagOf, type SettingName, SETTINGS, type Settings } from "../plan/settings.ts";
 import { inspectFile } from "../system/files.ts";
 import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "../system/mounts.ts";
 import {
@@ -47,7 +37,8 @@ import {
 } from "../system/process.ts";
 import { inspectTree, type OpenTree, type Tree } from "../tree/inspect.ts";
 import { closeRoot } from "../tree/root.ts";
-import { flagRows, type Flags, readFlags } from "./flags.ts";
+import { type Flags, readFlags } from "./flags.ts";
+import { askedSetting, helpText, settingHelp } from "./help.ts";
 
 /** A kind of image. */
 export interface Builder<P extends Plan = Plan> {
@@ -85,7 +76,7 @@ export const FLAGS = {
   "json": { type: "boolean", help: "With --dry-run: show it as JSON" },
   "verbose": { type: "boolean", help: "Also log command lines and the output of programs" },
   "log": { type: "string", value: "FORMAT", help: `Format of the log: ${log.LOG_FORMATS.join(", ")} [text]` },
-  "help": { type: "boolean", help: "Show this help" },
+  "help": { type: "boolean", help: "Show this help; --help=NAME explains a setting" },
   "version": { type: "boolean", help: "Show the version" },
 } as const satisfies Flags;
 
@@ -204,8 +195,10 @@ async function runBuilder<P extends Plan>(
   mounts: readonly Mount[],
   job?: JobContext,
 ): Promise<void> {
+  const asked = askedSetting(args);
+  if (asked !== undefined) return print(settingHelp(asked, builder.settings, builder.name));
   const flags = parseFlags(builder, args);
-  if (flags.help) return print(helpText(builder));
+  if (flags.help) return print(helpText(builder, FLAGS));
   if (flags.version) return print(`${builder.name} ${VERSION}\n`);
   const given = flags.output as string | undefined ?? builder.output;
   refuseStream(given);
@@ -376,29 +369,4 @@ export function isSettingFlag(flag: string): boolean {
 export async function print(text: string): Promise<void> {
   const bytes = new TextEncoder().encode(text);
   for (let done = 0; done < bytes.length;) done += await Deno.stdout.write(bytes.subarray(done));
-}
-
-/** The text of `--help`. */
-export function helpText(builder: Pick<Builder, "name" | "summary" | "output" | "settings">): string {
-  const output = { ...FLAGS.output, help: `${FLAGS.output.help} [${builder.output}]` };
-  const flags = flagRows({ ...FLAGS, output });
-  const settings = settingRows(builder.settings, builder.name).map(({ flag, env, fallback, help }) => [
-    `  ${flag}`,
-    env,
-    `${help} [${fallback}]`,
-  ]);
-  return [
-    `${builder.name} - ${builder.summary}`,
-    "",
-    `Usage: ${builder.name} [FLAG...]`,
-    "",
-    ...renderTable(flags),
-    "",
-    "Settings, as a flag or an environment variable (the flag wins):",
-    "",
-    ...renderTable(settings),
-    "",
-    "Exit codes: 0 done, 1 the build failed, 2 usage error, 130 and 143 interrupted",
-    "",
-  ].join("\n");
 }

@@ -13,9 +13,11 @@ import { readSmallFile } from "../core/small-file.ts";
 import { nearest } from "../core/suggest.ts";
 import { renderTable } from "../core/table.ts";
 import { MiB } from "../core/units.ts";
-import { misspelledSettings, SETTINGS } from "../plan/settings.ts";
+import { misspelledSettings } from "../plan/read-settings.ts";
+import { type SettingName, SETTINGS } from "../plan/settings.ts";
 import { type Builder, FLAGS, isSettingFlag, print, run, VERSION } from "./cli.ts";
 import { flagRows, type Flags, readFlags } from "./flags.ts";
+import { askedSetting, settingHelp } from "./help.ts";
 import { runJobs } from "./jobs.ts";
 import { type Job, parseProject, type Project, selectJobs } from "./raptor.ts";
 
@@ -30,12 +32,12 @@ export const JOB_FLAGS = {
     type: "string",
     multiple: true,
     value: "NAME=PATH",
-    help: "The tree of input NAME [NAME, NAME.tar, NAME.tar.gz or NAME.tar.zst beside the file]",
+    help: "The tree of input NAME [NAME or NAME.tar* beside the file]",
   },
   "index": {
     type: "string",
     value: "N",
-    help: "Only the Nth of the jobs, from 0: one for each pod of a Kubernetes Indexed Job",
+    help: "Only the Nth of the jobs, from 0, as for a Kubernetes Indexed Job",
   },
   "force": { type: "boolean", help: "Build images that are up to date too" },
   "dry-run": FLAGS["dry-run"],
@@ -66,6 +68,11 @@ export async function runSuite(
   const [first = "", ...rest] = args;
   if (Object.hasOwn(builders, first)) return await run(builders[first]!, rest, env);
 
+  const asked = askedSetting(args);
+  if (asked !== undefined) {
+    await print(settingHelp(asked, Object.keys(SETTINGS) as SettingName[]));
+    return 0;
+  }
   const names = Object.keys(builders);
   const { values, positionals } = readArguments(args, names);
   if (values.help || values.version) {
@@ -224,8 +231,8 @@ function warnOfSettings(builders: Builders, jobs: readonly Job[]): void {
 function helpText(builders: Builders): string {
   return `Builds images from OS trees
 
-Usage: raptor-builders [JOB...] [FLAG...]     build jobs of a Raptor.toml; all of ours without a name
-       raptor-builders BUILDER [FLAG...]      run one builder; BUILDER --help shows its settings
+Usage: raptor-builders [JOB...] [FLAG...]   build jobs of a Raptor.toml, or all of them
+       raptor-builders BUILDER [FLAG...]    run one builder; BUILDER --help shows its settings
 
 Builders:
 
@@ -235,7 +242,7 @@ Flags for jobs:
 
 ${renderTable(flagRows(JOB_FLAGS)).join("\n")}
 
-A job is asked for as NAME or run.NAME, a group of jobs as %NAME. "deno task build" in a checkout is the same program, and in
-the container the first word after the image is the name of a builder.
+Name a job as NAME or run.NAME, a group of jobs as %NAME. "deno task build" in a checkout is the
+same program. In the container, the first word after the image is the name of a builder.
 `;
 }

@@ -8,7 +8,8 @@ import { quote } from "../core/error.ts";
 import { renderTable } from "../core/table.ts";
 import { formatBytes } from "../core/units.ts";
 import type { PlacedVolume, Plan } from "./plan.ts";
-import { parametersOf, type Settings } from "./settings.ts";
+import { parametersOf } from "./read-settings.ts";
+import { type Settings } from "./settings.ts";
 
 /**
  * Left out of a plan's JSON: what only the writer of a filesystem needs (`writer`, `selection`, `without`, `recipe`),

@@ -1,18 +1,16 @@
 /**
- * The settings: one row each gives the environment variable, the flag, the default, the parser, `--help`
- * and the tables in the docs.
+ * The settings: one row each gives the environment variable, the flag, the default, the parser, `--help`,
+ * `docs/settings.md`, the man page, completion and the JSON Schema.
  *
  * @module
  */
 
 import { BOOT_LOADER_CHOICES } from "../boot/bootloaders.ts";
-import { BuildError, quote } from "../core/error.ts";
-import { nearest } from "../core/suggest.ts";
 import { compressorNames, parseCompression } from "../filesystem/compression.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
-import { type BuilderName, formatNames, formatOf } from "../image/formats.ts";
+import { type BuilderName, type FormatName, formatNames, formatOf } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
-import { looksLikePath, pem } from "./pem.ts";
+import { pem } from "./pem.ts";
 import {
   choice,
   described,
@@ -23,7 +21,19 @@ import {
   pattern,
 } from "./setting-values.ts";
 
-interface Setting<T> {
+/** The groups of settings in `--help` and in the docs, in their order. */
+export const SETTING_GROUPS = {
+  output: "Output",
+  size: "Size",
+  contents: "Contents",
+  boot: "Boot",
+  security: "Security",
+  pipeline: "Pipelines",
+} as const;
+
+export type SettingGroup = keyof typeof SETTING_GROUPS;
+
+export interface Setting<T> {
   /** Name of the environment variable; the flag is the same in lower case: `EFI_MB`, `--efi-mb`. */
   readonly env: string;
   /** The placeholder for the value in `--help`. */
@@ -32,7 +42,15 @@ interface Setting<T> {
   readonly default?: string;
   /** What the help shows as the default of a computed setting. */
   readonly computed?: string;
+  /** What it is, for its line in `--help`, which has room for some 65 characters with the default. */
   readonly help: string;
+  readonly group: SettingGroup;
+  /** What it is for: one to three sentences, with Markdown for code only. */
+  readonly about: string;
+  /** The page of the docs that tells more, with an anchor if it has one. */
+  readonly docs?: string;
+  /** Values, each with what it is for. */
+  readonly examples: Readonly<Record<string, string>>;
   /**
    * `true` for a key: neither the given value nor the key is ever shown. `as given` for a certificate, which is not
    * secret, but the given value may be: someone may have mixed them up, or have both in one file.
@@ -45,33 +63,32 @@ interface Setting<T> {
    * says what is wrong with this value.
    */
   readonly parse: Parser<T>;
-  /** The values that one builder takes, and their help, where builders differ. */
-  readonly of?: (builder: BuilderName) => { readonly help: string; readonly parse: Parser<T> };
+  /** The parser for the values that one builder takes, where builders differ. */
+  readonly parseOf?: (builder: BuilderName) => Parser<T>;
 }
 
 /** The firmware that an image boots on. */
 const FIRMWARES = ["uefi", "bios", "hybrid"] as const;
 
-/** The parser and the help of `OUTPUT_FORMAT`: for the formats of one builder, or for those of all. */
-function formatRow(builder?: BuilderName) {
+/** The parser of `OUTPUT_FORMAT`: for the formats of one builder, or for those of all. */
+function parseFormat(builder?: BuilderName): Parser<FormatName> {
   const names = formatNames(builder);
   const aliases = names.flatMap((name) =>
     (formatOf(name).aliases ?? []).map((alias) => [alias, name] as const)
   );
-  return {
-    help: `Format of the image: ${names.join(", ")}`,
-    parse: choice(names, new Map(aliases)),
-  };
+  return choice(names, new Map(aliases));
 }
 
 const FILESYSTEM_NAMES = Object.keys(FILESYSTEMS) as FilesystemName[];
 
-/** `squashfs zstd[:1-22] gzip[:1-9] …` for each filesystem that has compression. */
+/** `squashfs: zstd[:1-22] gzip[:1-9] …` for each filesystem that has compression. */
 const COMPRESSION_HELP = FILESYSTEM_NAMES.map((
   name,
 ) => [name, compressorNames(FILESYSTEMS[name].compressors)])
-  .filter(([, names]) => names!.length).map(([name, names]) => `${name} ${(names as string[]).join(" ")}`)
-  .join("; ");
+  .filter(([, names]) => names!.length).map(([name, names]) =>
+    `\`${name}: ${(names as string[]).join(" ")}\``
+  )
+  .join(", ");
 
 const COMPRESSION_NAMES = [
   ...new Set(FILESYSTEM_NAMES.flatMap((name) => Object.keys(FILESYSTEMS[name].compressors))),
@@ -80,23 +97,40 @@ const COMPRESSION_NAMES = [
 export const SETTINGS = {
   outputFormat: {
     env: "OUTPUT_FORMAT",
+    group: "output",
     value: "FORMAT",
     default: "raw",
-    ...formatRow(),
-    of: formatRow,
+    help: "Format of the image, such as qcow2",
+    about:
+      "The bytes of the disk by default, or the format that a hypervisor or a cloud wants. On the command line, the suffix " +
+      "of the output chooses it; in a container, where the output's name is unknown, only this setting does.",
+    docs: "formats.md",
+    examples: { "qcow2": "for QEMU, libvirt and Proxmox VE", "vmdk": "for VMware" },
+    parse: parseFormat(),
+    parseOf: parseFormat,
   },
   filesystem: {
     env: "FILESYSTEM",
+    group: "output",
     value: "NAME",
     default: "ext4",
     help: `The root filesystem: ${FILESYSTEM_NAMES.join(", ")}`,
+    about:
+      "ext4 keeps everything that a tree has and can be written to. squashfs and erofs are compressed and read-only. vfat is " +
+      "what firmware reads: it has no owners, modes or links.",
+    docs: "formats.md#filesystems",
+    examples: { "squashfs": "a small read-only root", "erofs": "a read-only root that is fast to read" },
     parse: choice(FILESYSTEM_NAMES),
   },
   compression: {
     env: "COMPRESSION",
+    group: "output",
     value: "METHOD",
-    computed: "the first one listed for the filesystem",
-    help: `Compression of the root filesystem: ${COMPRESSION_HELP}`,
+    computed: "by filesystem",
+    help: "Compression of squashfs and erofs, also METHOD:LEVEL",
+    about: `The methods of each filesystem, its default first: ${COMPRESSION_HELP}.`,
+    docs: "read-only.md",
+    examples: { "zstd:19": "smaller, and much slower to make", "lz4": "fast to make and to read" },
     parse: described(
       { words: COMPRESSION_NAMES, pattern: "^[a-z][a-z0-9]*(:[0-9]{1,2})?$" },
       parseCompression,
@@ -104,195 +138,327 @@ export const SETTINGS = {
   },
   label: {
     env: "LABEL",
+    group: "output",
     value: "TEXT",
     computed: "root",
     help: "Label of the filesystem",
+    about:
+      "The name of the filesystem, by which LABEL= finds it. How long it may be depends on the filesystem.",
+    examples: { "data": "mounted with LABEL=data" },
     parse: pattern(/^[\x21-\x7e]{1,255}$/, "ASCII characters without a space"),
   },
   outputName: {
     env: "OUTPUT_NAME",
+    group: "output",
     place: true,
     value: "NAME",
-    computed: "the name of the output",
-    help: "The final file name of the image, which side files are named after",
+    computed: "the output's name",
+    help: "Final name of the image, for side files",
+    about:
+      "Hashes and logs are named after the image. Set it if the image is renamed afterwards, or if the builder cannot see the " +
+      "name that the output has outside the container.",
+    docs: "raptor.md#the-mounts",
+    examples: { "web_1.0.raw": "the hashes become web_1.0.verity" },
     parse: pattern(/^[^/\0]{1,255}$/, "a file name of 1 to 255 characters without a slash"),
   },
   directory: {
     env: "DIRECTORY",
+    group: "contents",
     value: "PATH",
     default: "/",
-    help: "The directory of the tree to make the filesystem from",
+    help: "Directory of the tree to make the filesystem from",
+    about:
+      "Takes only a part of the tree, whose root it becomes. Links and mount points outside of it do not count.",
+    docs: "part-image.md",
+    examples: { "/usr": "an image of /usr alone" },
     parse: pattern(/^\/[^\0]*$/, "an absolute path"),
   },
   portable: {
     env: "PORTABLE",
+    group: "contents",
     value: "NAME",
-    computed: "no portable service",
-    help: "Make an image for the portable service NAME: add its mount points and check its units",
+    computed: "none",
+    help: "Make an image for the portable service NAME",
+    about:
+      "Adds the mount points that portablectl needs, and checks that the tree has an os-release and units whose names begin " +
+      "with NAME. Give the image the same name.",
+    docs: "part-image.md#where-it-works",
+    examples: { "web": "for web.raw with web.service" },
     parse: pattern(/^[A-Za-z0-9][A-Za-z0-9.-]{0,99}$/, "letters, digits, dots and hyphens"),
   },
   verity: {
     env: "VERITY",
+    group: "security",
     value: "KIND",
     default: "none",
-    help: "dm-verity hashes of a read-only root filesystem: none, hash, signed",
+    help: "dm-verity hashes of a read-only root: none, hash, signed",
+    about:
+      "With hashes, the kernel verifies every block that it reads from a squashfs or erofs. A disk gets them as a partition; " +
+      "part-image writes them beside the image. `signed` also signs the root hash.",
+    docs: "read-only.md#dm-verity",
+    examples: {
+      "hash": "whoever starts the image must know the root hash",
+      "signed": "with VERITY_KEY and VERITY_CERT",
+    },
     parse: choice(["none", "hash", "signed"]),
   },
   verityKey: {
     env: "VERITY_KEY",
+    group: "security",
     secret: true,
     value: "FILE",
     computed: "none",
-    help: "RSA key (PEM or DER, a file or its text) that signs the root hash",
+    help: "RSA key that signs the root hash",
+    about: "PEM or DER, as a file or as its text. It is never shown, and never reaches the image.",
+    docs: "read-only.md#dm-verity",
+    examples: { "verity.key": "a file" },
     parse: pem("PRIVATE KEY"),
   },
   verityCert: {
     env: "VERITY_CERT",
+    group: "security",
     secret: "as given",
     value: "FILE",
     computed: "none",
-    help:
-      "X.509 certificate (PEM or DER, a file or its text) of VERITY_KEY, which the kernel or systemd must know",
+    help: "X.509 certificate of VERITY_KEY",
+    about:
+      "PEM or DER, as a file or as its text. The kernel or systemd of the machine must know it (/etc/verity.d).",
+    docs: "read-only.md#dm-verity",
+    examples: { "verity.crt": "a file" },
     parse: pem("CERTIFICATE"),
   },
   verityDirectory: {
     env: "VERITY_DIR",
+    group: "security",
     place: true,
     value: "DIR",
-    computed: "the directory of the image",
+    computed: "beside the image",
     help: "Where to write the hashes and the root hash",
+    about:
+      "systemd-nspawn and portablectl look for the hashes beside the image. In a container, it must be a mounted directory.",
+    docs: "read-only.md#dm-verity",
+    examples: { "/cache": "the job's cache, under Raptor" },
     parse: pattern(/^[^\0]+$/, "the path of a directory"),
   },
   efiMb: {
     env: "EFI_MB",
+    group: "size",
     value: "MIB",
     default: "32",
-    help: "Size of the ESP; FAT16 up to 32 MiB, FAT32 above",
+    help: "Size of the ESP in MiB",
+    about:
+      "The ESP holds the boot loader, and UKIs with BOOTLOADER=uki. It is FAT16 up to 32 MiB, FAT32 above.",
+    docs: "disk-image.md#size",
+    examples: { "260": "FAT32, which UEFI asks for on fixed disks, even with sectors of 4096 bytes" },
     parse: mebibytes(1),
   },
   bootMb: {
     env: "BOOT_MB",
+    group: "size",
     value: "MIB",
     default: "512",
-    help: "Size of the boot partition (XBOOTLDR)",
+    help: "Size of the boot partition (XBOOTLDR) in MiB",
+    about:
+      "The boot partition holds kernels, initrds and boot entries. Leave room for the kernels that updates will install.",
+    docs: "disk-image.md#size",
+    examples: { "1024": "room for a few large initrds" },
     parse: mebibytes(1),
   },
   freeMb: {
     env: "FREE_MB",
+    group: "size",
     value: "MIB",
     default: "512",
-    help: "Free space in the root filesystem, as df shows it",
+    help: "Free MiB in the root filesystem, as df shows them",
+    about:
+      "What an ordinary user can still write in the finished image. Read-only filesystems have none, and ignore it.",
+    docs: "disk-image.md#size",
+    examples: { "0": "as small as possible", "8192": "room for data" },
     parse: mebibytes(0),
   },
   usedMb: {
     env: "USED_MB",
+    group: "size",
     value: "MIB",
     computed: "from the tree",
-    help: "Space for all files, metadata and tables",
+    help: "MiB for all files, metadata and tables",
+    about:
+      "Fixes the space that the tree takes, so that images of different trees have one size. Too small a value is an error that " +
+      "says how much is needed.",
+    docs: "disk-image.md#size",
+    examples: { "2048": "the image has USED_MB + FREE_MB, whatever is in the tree" },
     parse: mebibytes(1),
   },
   sizeMb: {
     env: "SIZE_MB",
+    group: "size",
     value: "MIB",
-    computed: "the sum of the sizes above",
-    help: "Exact size of the whole image",
+    computed: "the sum of the others",
+    help: "Exact size of the whole image in MiB",
+    about: "The root filesystem gets what the other partitions leave. It overrides FREE_MB and USED_MB.",
+    docs: "disk-image.md#size",
+    examples: { "4096": "a disk of 4 GiB" },
     parse: mebibytes(1),
   },
   bootloader: {
     env: "BOOTLOADER",
+    group: "boot",
     value: "NAME",
     default: "auto",
-    help: `Boot loader for UEFI machines: ${BOOT_LOADER_CHOICES.join(", ")}`,
+    help: "Boot loader for UEFI, such as grub or uki",
+    about:
+      "`auto` takes the first one that the tree has and the machine can start; `none` makes a disk that boots only as a container.",
+    docs: "boot.md#boot-loaders",
+    examples: {
+      "grub": "GRUB, with the shim of the tree's distribution",
+      "uki": "kernel, initrd and options in one program",
+    },
     parse: choice(BOOT_LOADER_CHOICES),
   },
   firmware: {
     env: "FIRMWARE",
+    group: "boot",
     value: "NAME",
     default: "uefi",
     help: `Firmware of the machine: ${FIRMWARES.join(", ")} (both)`,
+    about: "`bios` and `hybrid` need an x86 tree with GRUB for BIOS (grub-pc-bin in Debian).",
+    docs: "boot.md",
+    examples: { "hybrid": "one image for UEFI and for BIOS" },
     parse: choice(FIRMWARES),
   },
   sectorSize: {
     env: "SECTOR_SIZE",
+    group: "boot",
     value: "BYTES",
     default: "512",
-    help: "Logical sectors of the disk that the image is for: 512, 4096",
+    help: "Bytes per sector of the disk: 512, 4096",
+    about:
+      "Partition table and FAT count in sectors, so an image for one size does not boot from a disk with the other.",
+    docs: "disk-image.md#disks-with-4096-byte-sectors",
+    examples: { "4096": "for an NVMe drive formatted to 4Kn" },
     parse: described(choice(["512", "4096"]).schema!, (text) => Number(choice(["512", "4096"])(text))),
   },
   secureBootKey: {
     env: "SECURE_BOOT_KEY",
+    group: "security",
     secret: true,
     value: "FILE",
     computed: "unsigned",
-    help: "RSA key (PEM or DER, a file or its text) that signs boot loader, UKI and kernels",
+    help: "RSA key that signs boot loader, UKI and kernels",
+    about:
+      "For firmware that knows your own certificate. PEM or DER, as a file or as its text. It is never shown, and never reaches the image.",
+    docs: "boot.md#boot-loaders",
+    examples: { "db.key": "a file" },
     parse: pem("PRIVATE KEY"),
   },
   secureBootCert: {
     env: "SECURE_BOOT_CERT",
+    group: "security",
     secret: "as given",
     value: "FILE",
     computed: "none",
-    help:
-      "X.509 certificate (PEM or DER, a file or its text) of SECURE_BOOT_KEY, which the firmware must know",
+    help: "X.509 certificate of SECURE_BOOT_KEY",
+    about: "PEM or DER, as a file or as its text. The firmware must have it in `db`.",
+    docs: "boot.md#boot-loaders",
+    examples: { "db.crt": "a file" },
     parse: pem("CERTIFICATE"),
   },
   kernelCmdline: {
     env: "KERNEL_CMDLINE",
+    group: "boot",
     value: "OPTIONS",
-    computed: "what the tree says",
-    help: "Kernel options besides those of the tree, e.g. console=ttyS0",
+    computed: "none",
+    help: "Kernel options besides the tree's",
+    about: "They come after the options that the tree has, so they win. root= is always that of the image.",
+    docs: "boot.md#kernel-options",
+    examples: { "console=ttyS0": "a serial console", "quiet splash": "two options" },
     parse: kernelOptions,
   },
   keep: {
     env: "KEEP",
+    group: "contents",
     value: "KINDS",
     default: "none",
-    help: `Leftovers of the tree to keep: all, none, or some of ${LEFTOVER_NAMES.join(",")}`,
+    help: "Leftovers of the tree to keep: all, none, or some KINDS",
+    about:
+      "What belongs to one machine, such as SSH host keys, is left out of an image from which many machines start. `--dry-run` " +
+      "lists what was found.",
+    docs: "contents.md#what-is-left-out",
+    examples: { "host-keys,package-cache": "two kinds", "all": "everything" },
     parse: listOf(LEFTOVER_NAMES),
   },
   verify: {
     env: "VERIFY",
+    group: "pipeline",
     value: "HOW",
     default: "quick",
-    help: "How to check the image: quick, or full (all available checkers; slow)",
+    help: "How to check the image: quick, full (slow)",
+    about:
+      "`quick` reads tables and counts back. `full` also runs the checker of each filesystem, and compares a converted image with the raw one.",
+    docs: "failures.md",
+    examples: { "full": "before a release" },
     parse: choice(["quick", "full"] as const),
   },
   strict: {
     env: "STRICT",
+    group: "pipeline",
     place: true,
     value: "0|1",
     default: "0",
-    help: "1: what is found in the tree that will not work or is lost is an error, and nothing is built",
+    help: "1: build nothing if there are warnings about the tree",
+    about:
+      "What will not work or is lost is a warning by default. With 1 it is an error, and the output is not touched.",
+    docs: "findings.md",
+    examples: { "1": "in a pipeline that nobody watches" },
     parse: described({ words: ["0", "1"] }, (text) => choice(["0", "1"])(text) === "1"),
   },
   manifest: {
     env: "MANIFEST",
+    group: "pipeline",
     place: true,
     value: "FILE",
     computed: "none",
-    help: "Write an in-toto statement with SLSA provenance of the build",
+    help: "Write an in-toto statement with SLSA provenance",
+    about: "Settings, plan, versions of the tools, and the SHA-256 of the image and each partition.",
+    docs: "reproducible.md#what-was-built",
+    examples: { "disk.json": "a file beside the image" },
     parse: pattern(/^[^\0]+$/, "the path of a file"),
   },
   sbom: {
     env: "SBOM",
+    group: "pipeline",
     place: true,
     value: "FILE",
     computed: "none",
-    help: "Write an SPDX document with the packages in the image (dpkg and apk)",
+    help: "Write an SPDX document with the packages in the image",
+    about: "Read from the databases of dpkg and apk. rpm's cannot be read without running something.",
+    docs: "reproducible.md#what-was-built",
+    examples: { "disk.spdx.json": "a file beside the image" },
     parse: pattern(/^[^\0]+$/, "the path of a file"),
   },
   seed: {
     env: "SEED",
+    group: "pipeline",
     value: "TEXT",
-    computed: "from os-release, architecture and layout",
-    help: 'What all UUIDs are derived from; "random" for fresh ones',
+    computed: "from the tree",
+    help: "What UUIDs are derived from; random for fresh ones",
+    about:
+      "By default ID, VERSION_ID, BUILD_ID, IMAGE_ID and IMAGE_VERSION of os-release, the architecture and the builder. Two disks " +
+      "in one machine need different seeds.",
+    docs: "reproducible.md",
+    examples: { "slot-b": "the second of two disks", "random": "other UUIDs with each build" },
     parse: pattern(/^[^]{1,1024}$/u, "1 to 1024 characters"),
   },
   sourceDateEpoch: {
     env: "SOURCE_DATE_EPOCH",
+    group: "pipeline",
     value: "SECONDS",
-    computed: "the newest mtime in the tree",
-    help: "Timestamp for everything that the build makes; later mtimes are clamped to it",
+    computed: "the tree's newest",
+    help: "Time of what the build adds; nothing is newer",
+    about:
+      "Timestamps in the image are clamped to it: https://reproducible-builds.org/specs/source-date-epoch/",
+    docs: "contents.md#times",
+    examples: { "1735689600": "1 January 2025" },
     // 2^34 - 1 - 2^31 is the last second that ext4 can store (in 2446).
     parse: described({ pattern: "^[0-9]{1,11}$" }, (text) => {
       if (!/^\d{1,11}$/.test(text) || Number(text) > 2 ** 34 - 2 ** 31 - 1) {
@@ -316,7 +482,7 @@ export type Settings = {
 /** The row of a setting; with a builder, as that builder takes it. */
 export function settingOf(name: SettingName, builder?: BuilderName): Setting<unknown> {
   const row: Setting<unknown> = SETTINGS[name];
-  return builder && row.of ? { ...row, ...row.of(builder) } : row;
+  return builder && row.parseOf ? { ...row, parse: row.parseOf(builder) } : row;
 }
 
 /** The flag of a setting without dashes, e.g. `efi-mb`. */
@@ -324,105 +490,12 @@ export function flagOf(name: SettingName): string {
   return SETTINGS[name].env.toLowerCase().replaceAll("_", "-");
 }
 
-/**
- * Reads the settings: the flag wins over the environment variable, which wins over the default. An empty variable
- * counts as unset: pipelines often pass on variables without knowing whether they are set.
- *
- * @param taken the settings that the builder supports; the others keep their defaults.
- * @param builder whose values are accepted. Default: those of any.
- * @throws {BuildError} (usage) naming the flag or variable, the value and what is accepted.
- */
-export function readSettings(
-  taken: readonly SettingName[],
-  flags: Readonly<Record<string, string | undefined>>,
-  env: Readonly<Record<string, string | undefined>>,
-  builder?: BuilderName,
-): Settings {
-  const read = (name: SettingName) => {
-    const row = settingOf(name, builder);
-    const { flag, variable } = givenTexts(name, taken, flags, env);
-    const text = flag ?? variable ?? row.default;
-    if (text === undefined) return undefined;
-    try {
-      return row.parse(text);
-    } catch (error) {
-      const { message, cause } = error as Error;
-      const source = flag === undefined ? `${row.env}=` : `--${flagOf(name)}=`;
-      const reason = typeof cause === "string" ? `: ${cause}` : "";
-      throw new BuildError(`Cannot use ${source}${row.secret ? "(not shown)" : quote(text)}${reason}`, {
-        kind: "usage",
-        hint: `Accepted: ${message}`,
-        cause: error,
-      });
-    }
-  };
-  const names = Object.keys(SETTINGS) as SettingName[];
-  return Object.fromEntries(names.map((name) => [name, read(name)])) as Settings;
-}
-
-function givenTexts(
-  name: SettingName,
-  taken: readonly SettingName[],
-  flags: Readonly<Record<string, string | undefined>>,
-  env: Readonly<Record<string, string | undefined>>,
-): { flag: string | undefined; variable: string | undefined } {
-  if (!taken.includes(name)) return { flag: undefined, variable: undefined };
-  return { flag: flags[flagOf(name)], variable: env[SETTINGS[name].env] || undefined };
-}
-
-/** The files that keys and certificates are read from, by their variables. */
-export function keyFiles(
-  taken: readonly SettingName[],
-  flags: Readonly<Record<string, string | undefined>>,
-  env: Readonly<Record<string, string | undefined>>,
-): { env: string; path: string }[] {
-  const names = taken.filter((name) => "secret" in SETTINGS[name]);
-  return names.flatMap((name) => {
-    const { flag, variable } = givenTexts(name, taken, flags, env);
-    const path = flag ?? variable;
-    return path !== undefined && looksLikePath(path) ? [{ env: SETTINGS[name].env, path }] : [];
-  });
-}
-
-/** The settings that decide on the image, by their variables: without keys, and without where files go. */
-export function parametersOf(settings: Settings): Record<string, unknown> {
-  const names = Object.keys(SETTINGS) as SettingName[];
-  return Object.fromEntries(names.flatMap((name) => {
-    const { env, secret, place }: Setting<unknown> = SETTINGS[name];
-    return settings[name] === undefined || secret === true || place ? [] : [[env, settings[name]]];
-  }));
-}
-
-/** Settings in the environment that the builder does not support. */
-export function ignoredSettings(
-  taken: readonly SettingName[],
-  env: Readonly<Record<string, string | undefined>>,
-): string[] {
-  const names = Object.keys(SETTINGS) as SettingName[];
-  return names.filter((name) => !taken.includes(name) && env[SETTINGS[name].env])
-    .map((name) => SETTINGS[name].env);
-}
-
-/** Variables that look like misspelled settings of the builder, each with the right name. */
-export function misspelledSettings(
-  taken: readonly SettingName[],
-  env: Readonly<Record<string, string | undefined>>,
-): (readonly [name: string, meant: string])[] {
-  const known = Object.values(SETTINGS).map(({ env }) => env as string);
-  const names = taken.map((name) => SETTINGS[name].env);
-  return Object.keys(env).filter((name) => env[name] && !known.includes(name)).flatMap((name) => {
-    const meant = nearest(name, names);
-    return meant ? [[name, meant] as const] : [];
-  });
-}
-
 /** One line per setting for `--help`: flag, environment variable, default, help. */
 export function settingRows(
   taken: readonly SettingName[],
-  builder?: BuilderName,
 ): { flag: string; env: string; fallback: string; help: string }[] {
   return taken.map((name) => {
-    const row = settingOf(name, builder);
+    const row: Setting<unknown> = SETTINGS[name];
     return {
       flag: `--${flagOf(name)}=${row.value}`,
       env: row.env,
@@ -430,4 +503,44 @@ export function settingRows(
       help: row.help,
     };
   });
+}
+
+/** The settings by group, without the groups that are empty. */
+export function groupedSettings(
+  taken: readonly SettingName[],
+): { title: string; names: readonly SettingName[] }[] {
+  return Object.entries(SETTING_GROUPS).flatMap(([group, title]) => {
+    const names = taken.filter((name) => SETTINGS[name].group === group);
+    return names.length ? [{ title, names }] : [];
+  });
+}
+
+/** What is said about a setting wherever it is explained in full: in the docs, by `--help=NAME`, and in the man page. */
+export interface SettingTexts {
+  readonly title: string;
+  /** Short facts, each with its name. */
+  readonly facts: readonly (readonly [what: string, value: string])[];
+  readonly about: string;
+  /** Ways to write it, each with what it is for. */
+  readonly examples: readonly (readonly [text: string, what: string])[];
+  readonly docs?: string | undefined;
+}
+
+/** All texts about a setting; with a builder, as that builder takes it. */
+export function settingTexts(name: SettingName, builder?: BuilderName): SettingTexts {
+  const row = settingOf(name, builder);
+  const { words = [], pattern, isList } = row.parse.schema ?? {};
+  const isChoice = words.length && (pattern === undefined || isList);
+  return {
+    title: `${row.env}: ${row.help}`,
+    facts: [
+      ["Flag", `--${flagOf(name)}=${row.value}`],
+      ["Default", row.default ?? row.computed ?? ""],
+      ...isChoice ? [[isList ? "Several of" : "One of", words.join(", ")] as const] : [],
+    ],
+    about: row.about,
+    examples: Object.entries(row.examples)
+      .map(([value, what]) => [`${row.env}=${/[ "]/.test(value) ? `'${value}'` : value}`, what]),
+    docs: row.docs,
+  };
 }

@@ -28,7 +28,8 @@ import { openInput } from "../../lib/make/input.ts";
 import { packageUrl, parseApk, parseDpkg } from "../../lib/make/sbom.ts";
 import { verifyTable, writeTable } from "../../lib/make/table.ts";
 import { planDisk, planPart } from "../../lib/plan/plan.ts";
-import { readSettings, type SettingName, SETTINGS } from "../../lib/plan/settings.ts";
+import { readSettings } from "../../lib/plan/read-settings.ts";
+import { type SettingName, SETTINGS } from "../../lib/plan/settings.ts";
 import { isVolatile, nameOutside, parseMounts } from "../../lib/system/mounts.ts";
 import {
   checkVersion,

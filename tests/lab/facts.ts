@@ -4,7 +4,8 @@
  * @module
  */
 
-import { readSettings, type SettingName, SETTINGS, type Settings } from "../../lib/plan/settings.ts";
+import { readSettings } from "../../lib/plan/read-settings.ts";
+import { type SettingName, SETTINGS, type Settings } from "../../lib/plan/settings.ts";
 import { buildNodes, type NodeInput } from "../../lib/tree/builder.ts";
 import type { EfiProgram, EfiPrograms } from "../../lib/tree/efi-programs.ts";
 import type { Tree } from "../../lib/tree/inspect.ts";

@@ -58,6 +58,8 @@ Deno.test("mod.ts --help lists the builders on stdout, --version the version", a
   for (const { name, summary } of Object.values(BUILDERS)) {
     assert.match(help.out, new RegExp(`^  ${name} +${summary}$`, "m"));
   }
+  for (const line of help.out.split("\n")) assert(line.length <= 100, line);
+  assert.match((await suite(["--help=EFI_MB"])).out, /^EFI_MB: Size of the ESP/);
   const { version } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
   assert.deepEqual(await suite(["--version"]), { code: 0, out: `raptor-builders ${version}\n`, err: "" });
   assert.deepEqual(await suite(["part-image", "--version"]), {

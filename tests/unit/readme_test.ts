@@ -7,7 +7,7 @@ import { FLAGS } from "../../lib/cli/cli.ts";
 import { JOB_FLAGS } from "../../lib/cli/suite.ts";
 import { flagOf, type SettingName, SETTINGS } from "../../lib/plan/settings.ts";
 import { namedTests } from "../proofs.ts";
-import { renderMarkdown, renderTables, TABLES } from "../../tasks/tables.ts";
+import { BLOCKS, renderBlocks, renderMarkdown } from "../../tasks/tables.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 
@@ -102,18 +102,18 @@ Deno.test("the README is short, and every page of the docs is linked", () => {
   }
 });
 
-Deno.test("renderTables() replaces what stands between the marks and nothing else", {
+Deno.test("renderBlocks() replaces what stands between the marks and nothing else", {
   permissions: "none",
 }, () => {
-  const marks = Object.keys(TABLES).map((name) =>
+  const marks = Object.keys(BLOCKS).map((name) =>
     `before\n\n<!-- ${name} -->\nto be replaced\n<!-- /${name} -->\nafter\n`
   );
-  const once = renderTables(marks.join(""));
+  const once = renderBlocks(marks.join(""));
   assert(!once.includes("to be replaced"));
   assert.equal(once.match(/^before$/gm)!.length, marks.length);
-  assert.equal(renderTables(once), once);
-  assert.equal(renderTables("no marks"), "no marks");
-  assert.throws(() => renderTables("<!-- settings -->\n"), /closing comment of the table settings/);
+  assert.equal(renderBlocks(once), once);
+  assert.equal(renderBlocks("no marks"), "no marks");
+  assert.throws(() => renderBlocks("<!-- settings -->\n"), /closing comment of settings/);
 });
 
 Deno.test("renderMarkdown() makes tables as deno fmt wants them", { permissions: "none" }, () => {

@@ -6,7 +6,8 @@
 
 import assert from "node:assert/strict";
 import { packageUrl, parseApk, parseDpkg } from "../../../lib/make/sbom.ts";
-import { parametersOf, SETTINGS } from "../../../lib/plan/settings.ts";
+import { parametersOf } from "../../../lib/plan/read-settings.ts";
+import { SETTINGS } from "../../../lib/plan/settings.ts";
 import { settingsOf } from "../../lab/facts.ts";
 
 Deno.test("installed packages are read from the databases of dpkg and apk", {

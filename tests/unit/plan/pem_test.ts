@@ -9,7 +9,8 @@ import { createPrivateKey, generateKeyPairSync } from "node:crypto";
 import { relative } from "node:path";
 import { BuildError } from "../../../lib/core/error.ts";
 import { parseProject } from "../../../lib/cli/raptor.ts";
-import { parametersOf, readSettings, type SettingName, SETTINGS } from "../../../lib/plan/settings.ts";
+import { parametersOf, readSettings } from "../../../lib/plan/read-settings.ts";
+import { type SettingName, SETTINGS } from "../../../lib/plan/settings.ts";
 import { evaluate, tempDir } from "../../lab/helpers.ts";
 
 const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });

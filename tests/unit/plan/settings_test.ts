@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../../../lib/core/error.ts";
 import { LEFTOVER_NAMES } from "../../../lib/plan/leftovers.ts";
+import { ignoredSettings, readSettings } from "../../../lib/plan/read-settings.ts";
 import {
   flagOf,
-  ignoredSettings,
-  readSettings,
+  groupedSettings,
+  type Setting,
+  SETTING_GROUPS,
   type SettingName,
   settingRows,
   SETTINGS,
@@ -167,19 +169,47 @@ Deno.test("readSettings() shows a bad value on one line", pure, () => {
   });
 });
 
-Deno.test("SETTINGS have names as Raptor's documentation writes them, and a help for each", pure, () => {
+Deno.test(
+  "SETTINGS have names as Raptor's documentation writes them, and texts that --help has room for",
+  pure,
+  () => {
+    for (const name of ALL) {
+      const row: Setting<unknown> = SETTINGS[name];
+      assert.match(row.env, /^[A-Z][A-Z0-9_]*$/);
+      assert.equal(flagOf(name), row.env.toLowerCase().replaceAll("_", "-"));
+      assert((row.default === undefined) !== (row.computed === undefined), `${name}: default or computed`);
+      assert.doesNotMatch(row.help, /\.$/);
+      assert.match(row.about, /[.)/"`]$/, name);
+    }
+    assert.equal(new Set(ALL.map((name) => SETTINGS[name].env)).size, ALL.length);
+    assert.deepEqual(settingRows(["efiMb"]), [{
+      flag: "--efi-mb=MIB",
+      env: "EFI_MB",
+      fallback: "32",
+      help: SETTINGS.efiMb.help,
+    }]);
+  },
+);
+
+Deno.test("SETTINGS have examples that are accepted", pure, () => {
   for (const name of ALL) {
-    const row: { env: string; default?: string; computed?: string; help: string } = SETTINGS[name];
-    assert.match(row.env, /^[A-Z][A-Z0-9_]*$/);
-    assert.equal(flagOf(name), row.env.toLowerCase().replaceAll("_", "-"));
-    assert((row.default === undefined) !== (row.computed === undefined), `${name}: default or computed`);
-    assert.doesNotMatch(row.help, /\.$/);
+    const row: Setting<unknown> = SETTINGS[name];
+    const examples = Object.keys(row.examples);
+    assert(examples.length, name);
+    // Keys are read from their files.
+    for (const text of row.secret ? [] : examples) {
+      assert.notEqual(row.parse(text), undefined, `${name}: ${text}`);
+      assert.notEqual(text, row.default, `${name}: the example is the default`);
+    }
   }
-  assert.equal(new Set(ALL.map((name) => SETTINGS[name].env)).size, ALL.length);
-  assert.deepEqual(settingRows(["efiMb"]), [{
-    flag: "--efi-mb=MIB",
-    env: "EFI_MB",
-    fallback: "32",
-    help: SETTINGS.efiMb.help,
-  }]);
+});
+
+Deno.test("every setting is in one group, in the order of the table", pure, () => {
+  const groups = groupedSettings(ALL);
+  assert.deepEqual(groups.flatMap(({ names }) => names).sort(), [...ALL].sort());
+  assert.deepEqual(groups.map(({ title }) => title), Object.values(SETTING_GROUPS));
+  assert.deepEqual(groupedSettings(["sizeMb", "efiMb", "keep"]), [
+    { title: "Size", names: ["sizeMb", "efiMb"] },
+    { title: "Contents", names: ["keep"] },
+  ]);
 });
