@@ -45,6 +45,7 @@ export function newWalkNotes(): WalkNotes {
 }
 
 const encoder = new TextEncoder();
+const NOTHING = new Uint8Array();
 const stat = new Uint8Array(256);
 const statView = new DataView(stat.buffer);
 
@@ -55,10 +56,8 @@ interface Walk {
   readonly nodes: NodesBuilder;
   readonly entries: Uint8Array<ArrayBuffer>;
   readonly value: Uint8Array<ArrayBuffer>;
-  /** A buffer for the path that xattrs are read from. Its first part is the same within a directory. */
-  readonly path: Uint8Array<ArrayBuffer>;
-  pathFor: posix.Fd;
-  pathLength: number;
+  /** What to put before the names in the open directory, so that system calls that take a path find them. */
+  prefix: Uint8Array<ArrayBuffer>;
   readonly inodes: Map<string, number>;
   readonly xattrSets: Map<string, number>;
 }
@@ -74,25 +73,28 @@ export async function walk(root: Root, notes: WalkNotes = newWalkNotes()): Promi
     nodes: newNodes(),
     entries: new Uint8Array(65536),
     value: new Uint8Array(65536),
-    path: new Uint8Array(512),
-    pathFor: -1,
-    pathLength: 0,
+    prefix: NOTHING,
     inodes: new Map(),
     xattrSets: new Map(),
   };
   const { nodes } = state;
-  nodes.nameAt[addRow(nodes)] = addBytes(nodes, new Uint8Array());
+  nodes.nameAt[addRow(nodes)] = addBytes(nodes, NOTHING);
+  const home = openHome();
   const pending = [0];
   let turn = 0;
   while (pending.length > 0) {
     const directory = pending.pop()!;
     const fd = openNode(root, nodes, directory, posix.OPEN.directory);
+    // Nothing else runs until this directory is left again.
+    const isInside = home !== undefined && posix.enter(fd) >= 0;
+    state.prefix = isInside ? NOTHING : encoder.encode(`/proc/self/fd/${fd}/`);
     try {
       if (directory === 0) readEntry(state, fd, 0, posix.cString("."));
       const flags = posix.inodeFlags(fd);
       if (flags > 0 && flags & ALL_FLAGS) nodes.flags.set(directory, flags & ALL_FLAGS);
       readDirectory(state, fd, directory);
     } finally {
+      if (isInside) posix.enter(home);
       posix.close(fd);
     }
     const first = nodes.firstChild[directory]!;
@@ -103,7 +105,20 @@ export async function walk(root: Root, notes: WalkNotes = newWalkNotes()): Promi
     turn = nodes.count;
     await yieldToEventLoop();
   }
+  if (home !== undefined) posix.close(home);
   return nodes;
+}
+
+/**
+ * Opens the working directory, which can be left for another one from then on; `undefined` if this thread cannot have its own,
+ * or could not come back, as after `sudo -u` in a private directory.
+ */
+function openHome(): posix.Fd | undefined {
+  if (posix.ownWorkingDirectory() < 0) return undefined;
+  const home = posix.open(posix.cString("."), posix.OPEN.place);
+  if (home >= 0 && posix.enter(home) >= 0) return home;
+  if (home >= 0) posix.close(home);
+  return undefined;
 }
 
 /** Adds the children of an open directory, sorted. */
@@ -191,7 +206,7 @@ function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Ar
     occupied = getNumber64(statView, at.blocks) * STAT_BLOCK;
   }
   if (type === "symlink") readTarget(state, directory, node, name);
-  readXattrs(state, directory, node, name);
+  readXattrs(state, node, name);
   // The block count of a file includes xattrs and the extent tree, which can make up for holes.
   const size = nodes.size[node]!;
   const mayHaveHoles = occupied < size || size > SURELY_DENSE || nodes.xattrsAt[node]! > 0;
@@ -337,18 +352,13 @@ function readTarget(
 }
 
 /** Reads the xattrs of an entry of an open directory; equal sets are stored once. */
-function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8Array<ArrayBuffer>): void {
-  const { nodes, notes, path, value, xattrSets } = state;
-  // There is no call that takes an open directory and a name: this path is as good and never too long.
-  if (state.pathFor !== directory) {
-    state.pathFor = directory;
-    state.pathLength = encoder.encodeInto(`/proc/self/fd/${directory}/`, path).written;
-  }
-  path.set(name.subarray(0, nodes.nameLength[node]! + 1), state.pathLength);
-  if (node === 0) path[state.pathLength] = 0;
+function readXattrs(state: Walk, node: number, name: Uint8Array<ArrayBuffer>): void {
+  const { nodes, notes, prefix, value, xattrSets } = state;
+  // Linux has no call that takes an open directory and a name (before 6.13), and the way through /proc takes three times as long.
+  const path = prefix === NOTHING ? name : Uint8Array.of(...prefix, ...name.subarray(0, name.indexOf(0) + 1));
   const list = () => {
-    const length = posix.listxattr(path, value);
-    if (length === -posix.EOPNOTSUPP) return [];
+    const length = fit(value, (out) => posix.listxattr(path, out));
+    if (length === 0 || length === -posix.EOPNOTSUPP) return [];
     if (length < 0) throw cannotRead(pathOf(nodes, node), length);
     return latin1(value.subarray(0, length)).split("\0");
   };
@@ -361,7 +371,8 @@ function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8A
       }
       continue;
     }
-    const size = posix.getxattr(path, Uint8Array.from(xattr + "\0", (c) => c.charCodeAt(0)), value);
+    const key = Uint8Array.from(xattr + "\0", (c) => c.charCodeAt(0));
+    const size = fit(value, (out) => posix.getxattr(path, key, out));
     if (size === -posix.ENODATA) {
       // Linux shows these only to root, but some filesystems (Btrfs) list them for everyone.
       if (xattr.startsWith("trusted.") && list().includes(xattr)) continue;
@@ -378,4 +389,13 @@ function readXattrs(state: Walk, directory: posix.Fd, node: number, name: Uint8A
   let at = xattrSets.get(key);
   if (at === undefined) xattrSets.set(key, at = addBytes(nodes, set));
   nodes.xattrsAt[node] = at;
+}
+
+/** Bytes that most lists and values of xattrs fit into. */
+const SHORT = 256;
+
+/** Fills a buffer, of which Linux allocates and clears as much as it is offered: first a short piece of it, if that will do. */
+function fit(buffer: Uint8Array<ArrayBuffer>, fill: (out: Uint8Array<ArrayBuffer>) => number): number {
+  const length = fill(buffer.subarray(0, SHORT));
+  return length === -posix.ERANGE ? fill(buffer) : length;
 }

@@ -45,6 +45,36 @@ Deno.test("walk() reads names as bytes, times with nanoseconds, holes, links and
   });
 });
 
+Deno.test("walk() reads xattrs of any length, everywhere in the tree, and comes back to where it began", async () => {
+  await tempDir(async (dir) => {
+    const home = Deno.cwd();
+    await Deno.mkdir(`${dir}/a/b`, { recursive: true });
+    const given = new Map<string, [string, number][]>([
+      ["/", [["user.root", 3]]],
+      ["/a", [["user.directory", 255], ["user.z", 257]]],
+      ["/a/b/file", Array.from({ length: 12 }, (_, i) => [`user.${"n".repeat(30)}-${10 + i}`, i * 25])],
+    ]);
+    await Deno.writeTextFile(`${dir}/a/b/file`, "");
+    for (const [path, xattrs] of given) {
+      for (const [name, length] of xattrs) {
+        setXattr(`${dir}${path}`, name, new Uint8Array(length).fill(length));
+      }
+    }
+    const root = openRoot(dir);
+    try {
+      const nodes = await walk(root);
+      assert.equal(Deno.cwd(), home);
+      for (const [path, xattrs] of given) {
+        const found = xattrsOf(nodes, lookup(nodes, path)!);
+        assert.deepEqual(found.map(({ name, value }) => [name, value.length]), xattrs, path);
+        assert.ok(found.every(({ value }) => value.every((byte) => byte === value.length % 256)));
+      }
+    } finally {
+      closeRoot(root);
+    }
+  });
+});
+
 Deno.test("nothing leads out of the root: a directory that was replaced by a symlink is not entered", async () => {
   await tempDir(async (dir) => {
     await Deno.mkdir(`${dir}/tree/a/b`, { recursive: true });
