@@ -11,8 +11,11 @@ import { interrupted } from "../../system/process.ts";
 import { type Image, writeAt } from "../writer.ts";
 import { dataClusters, type Piece } from "./clusters.ts";
 import { CLUSTER, writeTables } from "./header.ts";
-import { BATCH, type Batch, type Compressed, type Task } from "./worker.ts";
+import type { Batch, Compressed, Task } from "./worker.ts";
 import type { Wrapped } from "./wrap.ts";
+
+/** Clusters per request: 4 MiB. */
+const BATCH = 64;
 
 /** More would only take memory and wait for the writer. */
 const MAX_WORKERS = 4;

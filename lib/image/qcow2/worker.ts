@@ -7,9 +7,6 @@
 import { constants, zstdCompressSync } from "node:zlib";
 import { CLUSTER } from "./header.ts";
 
-/** Clusters per request: 4 MiB. */
-export const BATCH = 64;
-
 /** The clusters to compress: their offsets in a file. */
 export interface Batch {
   readonly path: string;
@@ -50,18 +47,15 @@ interface Scope {
   readonly postMessage: (answer: Compressed | string, transfer?: Transferable[]) => void;
 }
 
-// The main program imports this module, too, for its types.
-if ("WorkerGlobalScope" in globalThis) {
-  const scope = self as unknown as Scope;
-  scope.onmessage = ({ data }) => {
-    try {
-      const answer = compress(data);
-      scope.postMessage(answer, [answer.bytes.buffer]);
-    } catch (error) {
-      scope.postMessage((error as Error).message);
-    }
-  };
-}
+const scope = self as unknown as Scope;
+scope.onmessage = ({ data }) => {
+  try {
+    const answer = compress(data);
+    scope.postMessage(answer, [answer.bytes.buffer]);
+  } catch (error) {
+    scope.postMessage((error as Error).message);
+  }
+};
 
 function compress({ batch: { path, at, size }, room: bytes }: Task): Compressed {
   using file = Deno.openSync(path);
