@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,find,mknod,/bin/sh
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,gzip,zstd,xz,find,mknod,/bin/sh
 /**
  * All builders by name: the entry point of the container and of `deno task build`.
  *

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,find,mknod,/bin/sh
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,gzip,zstd,xz,find,mknod,/bin/sh
 /**
  * `disk-image`: builds a disk image from an OS tree.
  *
@@ -14,6 +14,7 @@ import { makeFilesystems, verify } from "../../lib/make/filesystems.ts";
 import { openImage } from "../../lib/make/image.ts";
 import { writeSideFiles } from "../../lib/make/manifest.ts";
 import { measure } from "../../lib/make/measure.ts";
+import { pack } from "../../lib/make/pack.ts";
 import { partition } from "../../lib/make/table.ts";
 import { type DiskPlan, planDisk } from "../../lib/plan/plan.ts";
 
@@ -23,6 +24,7 @@ export const diskImage: Builder<DiskPlan> = {
   output: "/output/disk.img",
   settings: [
     "outputFormat",
+    "compress",
     "outputName",
     "filesystem",
     "compression",
@@ -45,6 +47,7 @@ export const diskImage: Builder<DiskPlan> = {
     "strict",
     "manifest",
     "sbom",
+    "bmap",
     "seed",
     "sourceDateEpoch",
   ],
@@ -61,6 +64,8 @@ export const diskImage: Builder<DiskPlan> = {
     await verify(plan, image);
     // qemu-img
     await convert(plan, image);
+    // zstd, gzip, xz, tar: the archive or compressed file around the image, if any.
+    await pack(plan, image);
     await writeSideFiles(plan, tree, image);
     // The output is dated now.
     await image.commit();

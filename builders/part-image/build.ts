@@ -1,4 +1,4 @@
-#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,find,mknod,/bin/sh
+#!/usr/bin/env -S deno run --allow-read --allow-write --allow-env --allow-ffi --allow-run=sfdisk,mke2fs,e2fsck,mkfs.vfat,fsck.vfat,mksquashfs,unsquashfs,mkfs.erofs,fsck.erofs,veritysetup,openssl,grub-mkimage,qemu-img,tar,gzip,zstd,xz,find,mknod,/bin/sh
 /**
  * `part-image`: builds an image of a single filesystem from an OS tree.
  *
@@ -14,6 +14,7 @@ import { makeFilesystems, verify } from "../../lib/make/filesystems.ts";
 import { openImage } from "../../lib/make/image.ts";
 import { writeSideFiles } from "../../lib/make/manifest.ts";
 import { measure } from "../../lib/make/measure.ts";
+import { pack } from "../../lib/make/pack.ts";
 import { writeVerity } from "../../lib/make/verity.ts";
 import { type PartPlan, planPart } from "../../lib/plan/plan.ts";
 
@@ -23,6 +24,7 @@ export const partImage: Builder<PartPlan> = {
   output: "/output/part.img",
   settings: [
     "outputFormat",
+    "compress",
     "outputName",
     "filesystem",
     "compression",
@@ -41,6 +43,7 @@ export const partImage: Builder<PartPlan> = {
     "strict",
     "manifest",
     "sbom",
+    "bmap",
     "seed",
     "sourceDateEpoch",
   ],
@@ -56,6 +59,8 @@ export const partImage: Builder<PartPlan> = {
     await verify(plan, image);
     // qemu-img
     await convert(plan, image);
+    // zstd, gzip, xz: the compressed file around the image, if any.
+    await pack(plan, image);
     await writeSideFiles(plan, tree, image);
     // The output is dated now.
     await image.commit();

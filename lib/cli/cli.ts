@@ -15,7 +15,7 @@ import * as log from "../core/log.ts";
 import { FILE_TYPES } from "../core/mode.ts";
 import { timeStep } from "../core/progress.ts";
 import { oneOf } from "../core/suggest.ts";
-import { type BuilderName, contradiction, promisedFormats } from "../image/formats.ts";
+import { type BuilderName, contradiction, promised } from "../image/formats.ts";
 import { dateEmptyOutputs, followOutput, refuseStream } from "../image/output.ts";
 import { openInput } from "../make/input.ts";
 import { SIDE_FILES } from "../make/manifest.ts";
@@ -218,10 +218,13 @@ async function runBuilder<P extends Plan>(
   }
   // In a container, the name of a mounted output is arbitrary.
   const isNamed = !job && !mountAt(output, mounts);
-  const [promised] = isNamed ? promisedFormats(basename(output), builder.name) : [];
+  const { formats: [promisedFormat], compressor } = isNamed
+    ? promised(basename(output), builder.name)
+    : { formats: [] };
   const settings = readSettings(builder.settings, flags as Record<string, string>, {
     ...env,
-    OUTPUT_FORMAT: env.OUTPUT_FORMAT || promised,
+    OUTPUT_FORMAT: env.OUTPUT_FORMAT || promisedFormat,
+    COMPRESS: env.COMPRESS || compressor,
   }, builder.name);
   const outputName = settings.outputName ?? nameOf(output, mounts);
   checkName(isNamed ? basename(output) : outputName, builder.name, settings, isNamed);
@@ -273,13 +276,13 @@ async function runBuilder<P extends Plan>(
 function checkName(
   name: string,
   builder: BuilderName,
-  { outputFormat, strict }: Settings,
+  settings: Settings,
   isNamed: boolean,
 ): void {
-  const wrong = contradiction(name, outputFormat, builder);
+  const wrong = contradiction(name, settings, builder);
   if (!wrong) return;
   const { problem, hint } = wrong;
-  if (isNamed || strict) {
+  if (isNamed || settings.strict) {
     throw new BuildError(`Cannot write ${quote(name)}: ${problem}`, { kind: "usage", hint });
   }
   log.warn(`The name ${quote(name)} does not match the format: ${problem}`);

@@ -10,6 +10,14 @@
  */
 type Strategy = "direct" | "wrapped" | "converted";
 
+/** How a whole image can be compressed, by the suffix of its file. */
+export const COMPRESSORS = ["zst", "xz", "gz"] as const;
+
+export type Compressor = (typeof COMPRESSORS)[number];
+
+/** A compression, or none. */
+export type Compress = Compressor | "none";
+
 /** Who makes images. */
 export type BuilderName = "disk-image" | "part-image";
 
@@ -34,6 +42,12 @@ interface Format {
   readonly check?: boolean;
   /** Whether we write it ourselves and qemu-img only checks it. */
   readonly own?: boolean;
+  /** Whether `COMPRESS` makes sense: all others are compressed, or are used as they are. */
+  readonly compressible?: true;
+  /** The archive that the image goes into: its compression, and the image's name in it. */
+  readonly archive?: { readonly compress: Compress; readonly member: string };
+  /** The size of the disk is a multiple of this, in bytes. */
+  readonly multiple?: number;
 }
 
 /**
@@ -48,6 +62,7 @@ export const FORMATS = {
     driver: "raw",
     suffixes: ["raw"],
     aliases: ["img"],
+    compressible: true,
   },
   "qcow2": {
     summary: "QEMU, libvirt, Proxmox VE",
@@ -100,6 +115,7 @@ export const FORMATS = {
     // Without force_size, the size is rounded up to a CHS geometry, which Azure rejects.
     options: "subformat=fixed,force_size=on",
     aliases: ["vhd"],
+    compressible: true,
   },
 } as const satisfies Record<string, Format>;
 
@@ -117,8 +133,18 @@ export function formatNames(builder?: BuilderName): readonly FormatName[] {
   return builder ? FORMAT_NAMES.filter((name) => formatOf(name).builders.includes(builder)) : FORMAT_NAMES;
 }
 
+/** The compression of the file that the image goes into; `undefined` if the output is the image itself. */
+export function packingOf(format: FormatName, compress: Compress): Compress | undefined {
+  return formatOf(format).archive?.compress ?? (compress === "none" ? undefined : compress);
+}
+
+/** The formats that can be compressed as a whole. */
+export function compressibleFormats(): readonly FormatName[] {
+  return FORMAT_NAMES.filter((name) => formatOf(name).compressible);
+}
+
 /** Suffixes that mean something we do not make: compressed files, archives, and other formats. */
-const OTHER_SUFFIXES = ["bz2", "gz", "iso", "lz4", "ova", "qcow", "qed", "xz", "zip", "zst"];
+const OTHER_SUFFIXES = ["bz2", "iso", "lz4", "qcow", "qed", "zip"];
 
 /** What the end of a file name stands for. */
 interface Suffix {
@@ -126,6 +152,8 @@ interface Suffix {
   readonly text: string;
   /** The formats that have it, the usual one first; none if it stands for something that we do not make. */
   readonly formats: readonly FormatName[];
+  /** How the whole image is compressed. */
+  readonly compressor?: Compressor;
 }
 
 function suffixOf(fileName: string): Suffix | undefined {
@@ -136,25 +164,42 @@ function suffixOf(fileName: string): Suffix | undefined {
     const formats = FORMAT_NAMES.filter((name) => formatOf(name).suffixes.includes(text.toLowerCase()));
     if (formats.length || OTHER_SUFFIXES.includes(text.toLowerCase())) return { text, formats };
   }
-  return undefined;
+  const last = parts.at(-1) ?? "";
+  const compressor = COMPRESSORS.find((name) => name === last.toLowerCase());
+  if (!compressor) return undefined;
+  const inner = suffixOf(fileName.slice(0, -last.length - 1));
+  const formats = compressibleFormats().filter((name) => inner?.formats.includes(name) ?? true);
+  return { text: inner ? `${inner.text}.${last}` : last, formats, ...formats.length && { compressor } };
 }
 
-/** The formats of a builder that a file name's suffix stands for, the usual one first. */
-export function promisedFormats(fileName: string, builder: BuilderName): readonly FormatName[] {
-  const formats = formatNames(builder);
-  return suffixOf(fileName)?.formats.filter((name) => formats.includes(name)) ?? [];
+/** What the suffix of a file name stands for: formats of a builder, the usual one first, and their compression. */
+export function promised(
+  fileName: string,
+  builder: BuilderName,
+): { readonly formats: readonly FormatName[]; readonly compressor?: Compressor } {
+  const { formats = [], compressor } = suffixOf(fileName) ?? {};
+  const own = formatNames(builder);
+  return { formats: formats.filter((name) => own.includes(name)), ...compressor && { compressor } };
+}
+
+/** An image as its name should say it. */
+interface Named {
+  readonly outputFormat: FormatName;
+  readonly compress: Compress;
 }
 
 /** How a file name's suffix contradicts the format, and what to do; `undefined` if it does not. */
 export function contradiction(
   fileName: string,
-  format: FormatName,
+  { outputFormat: format, compress }: Named,
   builder: BuilderName,
 ): { readonly problem: string; readonly hint: string } | undefined {
   const found = suffixOf(fileName);
-  if (!found || found.formats.includes(format)) return undefined;
+  const compressor = found?.compressor ?? "none";
+  if (!found || found.formats.includes(format) && compressor === compress) return undefined;
   const suffix = `.${found.text}`;
-  const rename = `end the name in .${formatOf(format).suffixes[0]} or .img`;
+  const more = compress === "none" ? "" : `.${compress}`;
+  const rename = `end the name in .${formatOf(format).suffixes[0]}${more} or .img${more}`;
   const [usual] = found.formats;
   if (!usual) {
     return {
@@ -162,7 +207,14 @@ export function contradiction(
       hint: `E${rename.slice(1)}, and compress or pack the finished image yourself`,
     };
   }
-  const own = promisedFormats(fileName, builder)[0];
+  if (found.formats.includes(format)) {
+    const says = compressor === "none" ? "not compressed" : `compressed with ${compressor}`;
+    return {
+      problem: `${suffix} says that the image is ${says}, but COMPRESS is ${compress}`,
+      hint: `Set COMPRESS to ${compressor}, or ${rename}`,
+    };
+  }
+  const [own] = promised(fileName, builder).formats;
   return own
     ? {
       problem: `${suffix} means ${own}, not ${format}`,

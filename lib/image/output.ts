@@ -13,7 +13,7 @@ import { formatBytes, MiB } from "../core/units.ts";
 import { followLinks, inspectFile } from "../system/files.ts";
 import * as posix from "../system/posix.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
-import type { FormatName } from "./formats.ts";
+import type { Compress, FormatName } from "./formats.ts";
 import { imageSize } from "./image.ts";
 
 const EPOCH = new Date(0);
@@ -43,10 +43,17 @@ export const OUTPUT_MODE = 0o600;
  */
 export async function checkOutput(
   path: string,
-  { size, format }: { readonly size: number; readonly format: FormatName },
+  { size, format, compress = "none" }: {
+    readonly size: number;
+    readonly format: FormatName;
+    readonly compress?: Compress;
+  },
 ): Promise<Output> {
   const type = inspectFile(path)?.type;
   if (type === FILE_TYPES.block) {
+    if (compress !== "none") {
+      throw refuse(path, "a compressed image cannot go on a block device", "Leave COMPRESS out");
+    }
     return { path, isDevice: true, size, room: checkDevice(path, size, format) };
   }
   if (type === FILE_TYPES.directory) throw refuse(path, "it is a directory");

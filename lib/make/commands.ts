@@ -14,6 +14,7 @@ import type { Ext4Plan } from "../filesystem/ext4/plan.ts";
 import { FAT_ROOT_ENTRIES } from "../filesystem/fat/geometry.ts";
 import type { StreamPlan } from "../filesystem/types.ts";
 import type { FatPlan } from "../filesystem/types.ts";
+import type { Compressor } from "../image/formats.ts";
 import type { Target } from "../image/target.ts";
 import { type ProgramName, PROGRAMS } from "../system/programs.ts";
 import { $, type Command } from "../system/sh.ts";
@@ -76,7 +77,10 @@ export function mke2fs({ path, offset, size }: Target, { layout, request }: Ext4
   return $`mke2fs -q -F -t ext4 -b ${BLOCK_SIZE} -I ${INODE_SIZE} -N ${inodes} -g ${layout.blocksPerGroup} -G 16 -m 0
     -U ${request.uuid} -L ${request.label} -O ${FEATURES} -E ${extended} ${path} ${
     Math.floor(size / BLOCK_SIZE)
-  }`;
+  }`
+    // It clears the end of the filesystem: written zeros are data for good, while a range that was zeroed by the kernel is
+    // a hole or not, depending on what else has read it. A block map must not depend on that.
+    .env({ UNIX_IO_NOZEROOUT: "1" });
 }
 
 /** Checks an ext4. A question mark in the argument starts the options, so `path` must not contain any. */
@@ -220,6 +224,38 @@ export function qemuImgCheck(image: string, driver: string): Command {
 export function qemuImgCompare(raw: string, image: string, driver: string): Command {
   return $`qemu-img compare -q -f raw -F ${driver} ${raw} ${image}`;
 }
+
+// --- Compression
+
+/** Compresses what `chunks` are with the usual level, as a single block, and prints the result. */
+export function xzCompress(chunks: Chunks): Command {
+  // A second thread would change the result.
+  return $`xz --compress --stdout --threads=1`.stdin(chunks).quiet();
+}
+
+const DECOMPRESS = {
+  zst: (path: string) => $`zstd --decompress --stdout --quiet ${path}`,
+  xz: (path: string) => $`xz --decompress --stdout ${path}`,
+  // gzip only reads names that end in .gz, unless it is told to.
+  gz: (path: string) => $`gzip --decompress --stdout --force ${path}`,
+} as const satisfies Record<Compressor, (path: string) => Command>;
+
+/** Prints the contents of a compressed file. */
+export function decompress(path: string, method: Compressor): Command {
+  return DECOMPRESS[method](path);
+}
+
+/** Prints a member of an archive. */
+export function tarMember(path: string, member: string, method: Compressor | "none"): Command {
+  const filter = method === "none" ? [] : [`--use-compress-program=${PROGRAM_OF[method]}`];
+  return $`tar --extract --to-stdout ${filter} ${archive(path)} ${member}`;
+}
+
+/** The programs of the compressions. */
+export const PROGRAM_OF = { zst: "zstd", xz: "xz", gz: "gzip" } as const satisfies Record<
+  Compressor,
+  ProgramName
+>;
 
 // --- The tree
 

@@ -25,8 +25,8 @@ import type { Plan } from "../plan/plan.ts";
 import * as commands from "./commands.ts";
 import type { ImageInProgress } from "./types.ts";
 
-/** The functions that replace random numbers and times from qemu-img; the other formats have none. */
-const IDENTIFY: { readonly [F in FormatName]?: Identify } = {
+/** The functions that replace random numbers and times from qemu-img, by its driver; the other formats have none. */
+const IDENTIFY: Readonly<Record<string, Identify>> = {
   "vdi": identifyVdi,
   "vhdx": identifyVhdx,
   "vmdk": identifyVmdk,
@@ -34,13 +34,13 @@ const IDENTIFY: { readonly [F in FormatName]?: Identify } = {
 };
 
 /**
- * Makes the finished image in the output. With `VERIFY=full`, it is compared with the disk byte by byte.
+ * Makes the image in its format. With `VERIFY=full`, it is compared with the disk byte by byte.
  *
  * Afterwards, `image.raw` is the raw disk if the plan needs it.
  */
 export async function convert(plan: Plan, image: ImageInProgress): Promise<void> {
   const { format, size, seed, time, settings: { verify, manifest } } = plan;
-  const output = image.output.path;
+  const output = image.made;
   const full = verify === "full";
   switch (formatOf(format).strategy) {
     case "direct":
@@ -62,7 +62,7 @@ export async function convert(plan: Plan, image: ImageInProgress): Promise<void>
     }
     case "converted": {
       log.step(`Converting to ${format}`);
-      const identity = { seed, time, name: image.name };
+      const identity = { seed, time, name: formatOf(format).archive?.member ?? image.name };
       await withProgress(
         format,
         size,
@@ -99,7 +99,7 @@ export async function convertRaw(
       const percent = /\(([\d.]+)\/100%\)\s*$/.exec(decoder.decode(bytes))?.[1];
       if (percent) onProgress(Number(percent) / 100);
     });
-    if (identity) await IDENTIFY[format]?.(to, identity);
+    if (identity) await IDENTIFY[driver]?.(to, identity);
   }
   await verifyFormat(to, format, (await Deno.stat(from)).size);
 }

@@ -12,7 +12,7 @@ import { quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { timeStep, withProgress } from "../core/progress.ts";
 import { formatBytes, STAT_BLOCK } from "../core/units.ts";
-import { formatOf } from "../image/formats.ts";
+import { formatOf, packingOf } from "../image/formats.ts";
 import { imageSize } from "../image/image.ts";
 import {
   abandonOutput,
@@ -23,7 +23,7 @@ import {
   lockOutput,
   type Output,
 } from "../image/output.ts";
-import { prepareToCompress } from "../image/qcow2/compress.ts";
+import { prepareToCompress } from "../image/workers.ts";
 import { CLUSTER } from "../image/qcow2/header.ts";
 import type { Target } from "../image/target.ts";
 import type { PlacedVolume, Plan } from "../plan/plan.ts";
@@ -43,6 +43,7 @@ import { programsOf } from "./filesystems.ts";
 import { checkSideFiles, clearSideFiles, hashImage } from "./manifest.ts";
 import { checkNeeds, checkPrograms } from "./programs.ts";
 import { checkSectors } from "./table.ts";
+import { packPrograms } from "./pack.ts";
 import type { ImageInProgress } from "./types.ts";
 import { removeVerity, verityDirectory } from "./verity.ts";
 
@@ -106,13 +107,18 @@ function programsFor({ builder, partitions, format, verity, settings }: Plan): P
       ...verity ? ["veritysetup"] as const : [],
       ...verity?.signer ? ["openssl"] as const : [],
       ...formatOf(format).strategy === "direct" ? [] : ["qemu-img"] as const,
+      ...packPrograms(format, settings),
     ]),
   ];
 }
 
 /** A preliminary plan does not know its size yet. */
 function checkFor(path: string, plan: Plan): Promise<Output> {
-  return checkOutput(path, { size: certainSize(plan), format: plan.format });
+  return checkOutput(path, {
+    size: certainSize(plan),
+    format: plan.format,
+    compress: plan.settings.compress,
+  });
 }
 
 /** The size of the disk in bytes, as far as it is certain. */
@@ -121,31 +127,31 @@ function certainSize({ partitions, size }: Pick<Plan, "partitions" | "size">): n
 }
 
 /** Checks that there is space for what will certainly be written. The output's old contents count as free space. */
-function checkSpace(plan: Pick<Plan, "partitions" | "format" | "size">, output: Output): void {
-  const { partitions, format } = plan;
+function checkSpace(
+  plan: Pick<Plan, "partitions" | "format" | "size" | "settings">,
+  output: Output,
+): void {
+  const { partitions, format, settings: { compress } } = plan;
   const { strategy } = formatOf(format);
+  const packing = packingOf(format, compress);
   if (strategy !== "direct" || !output.isDevice) requireFileSize(certainSize(plan));
   const total = partitions.reduce((sum, volume) => sum + certainBytes(volume), 0);
   // The largest filesystem is made in the output.
   const wrapped = total - certainBytes(largest(partitions));
-  const scratch = { direct: 0, wrapped, converted: total }[strategy];
-  requireSpace(
-    scratchParent(),
-    scratch,
-    `make a ${format} image`,
-    "Set TMPDIR to a directory with more space",
-  );
+  const scratch = packing ? total : { direct: 0, wrapped, converted: total }[strategy];
+  const what = compress === "none" ? `make a ${format} image` : `compress a ${format} image`;
+  requireSpace(scratchParent(), scratch, what, "Set TMPDIR to a directory with more space");
   if (output.isDevice) return;
   const old = (Deno.statSync(output.path).blocks ?? 0) * STAT_BLOCK;
   const directory = dirname(output.path);
-  if (strategy !== "converted") {
+  if (strategy !== "converted" && !packing) {
     requireSpace(
       directory,
       total - old,
       "write the image",
       "Free some space, or name another file with --output",
     );
-  } else if (freeSpace(directory) + old < total) {
+  } else if (!packing && freeSpace(directory) + old < total) {
     // Most formats compress, or leave out zeros.
     const left = formatBytes(freeSpace(directory) + old);
     log.warn(`The image may not fit: ${formatBytes(total)} of contents, ${left} left`);
@@ -180,12 +186,17 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
   wrapped: Target | undefined;
   /** The raw disk: the output itself, unless it was converted. */
   raw: string;
+  /** The image in its format: the output itself, unless it is packed. */
+  readonly made: string;
   private isFinished = false;
 
   constructor(private readonly opened: Opened) {
     this.output = opened.output;
     this.versions = opened.versions;
-    this.disk = this.raw = opened.output.path;
+    this.made = packingOf(opened.plan.format, opened.plan.settings.compress)
+      ? join(this.scratch, "image")
+      : opened.output.path;
+    this.disk = this.raw = this.made;
   }
 
   /** A directory for temporary files. */
@@ -211,7 +222,13 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
       ...this.opened.output.isNew && { isNew: true },
     };
     if (plan !== this.opened.plan) checkSpace(plan, this.output);
+    const method = packingOf(format, plan.settings.compress);
+    if (method) {
+      await Deno.writeFile(this.made, new Uint8Array(), { createNew: true });
+      if (method === "zst" || method === "gz") prepareToCompress();
+    }
     if (strategy === "direct") {
+      if (method) return await Deno.truncate(this.made, size);
       const total = this.isDevice ? size : 0;
       return await withProgress("zeros", total, (update) => allocateOutput(this.output, update));
     }
@@ -223,8 +240,8 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
       return;
     }
     const { offset: start, size: length } = largest(partitions);
-    this.wrapped = { path: this.output.path, offset: CLUSTER, start, size: length };
-    await Deno.truncate(this.output.path, CLUSTER + length);
+    this.wrapped = { path: this.made, offset: CLUSTER, start, size: length };
+    await Deno.truncate(this.made, CLUSTER + length);
   }
 
   /** Where to make a filesystem. */
@@ -251,16 +268,25 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
 
   /** Logs the last line of a build. A checksum takes as long as the build itself, so only programs get one. */
   private async summarize(): Promise<void> {
-    const { output: { path, isDevice }, opened: { plan: { format }, start } } = this;
+    const { output: { path, isDevice }, opened: { plan: { format, settings: { compress } }, start } } = this;
     const size = imageSize(path);
     const onDisk = isDevice ? size : ((await Deno.stat(path)).blocks ?? 0) * STAT_BLOCK;
     const sha256 = log.isJson() ? await hashImage(path) : undefined;
     const seconds = (performance.now() - start) / 1000;
     log.step(
-      `Done: ${path}, ${format}, ${formatBytes(size)}, ${formatBytes(onDisk)} on disk, ${
-        seconds.toFixed(1)
-      } s`,
-      { event: "done", output: path, format, size, onDisk, seconds: Number(seconds.toFixed(3)), sha256 },
+      `Done: ${path}, ${compress === "none" ? format : `${format}.${compress}`}, ${formatBytes(size)}, ${
+        formatBytes(onDisk)
+      } on disk, ${seconds.toFixed(1)} s`,
+      {
+        event: "done",
+        output: path,
+        format,
+        ...compress !== "none" && { compress },
+        size,
+        onDisk,
+        seconds: Number(seconds.toFixed(3)),
+        sha256,
+      },
     );
   }
 

@@ -10,11 +10,13 @@
  * @module
  */
 
+import { createHash } from "node:crypto";
+import { basename } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { FILE_TYPES } from "../core/mode.ts";
-import { node } from "../core/node.ts";
+import { blockMap } from "../image/bmap.ts";
 import { imageSize, readPieces } from "../image/image.ts";
 import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
 import { plainPlan } from "../plan/describe.ts";
@@ -34,16 +36,16 @@ export async function hashImage(
   offset = 0,
   length = imageSize(path) - offset,
 ): Promise<string> {
-  const hash = node.crypto.createHash("sha256");
+  const hash = createHash("sha256");
   for await (const piece of readPieces(path, offset, length)) hash.update(piece);
   return hash.digest("hex");
 }
 
 /** The paths of the requested side files. */
-type SideFiles = Pick<Settings, "manifest" | "sbom">;
+type SideFiles = Pick<Settings, "manifest" | "sbom" | "bmap">;
 
 /** Settings that name a file to write beside the image. */
-export const SIDE_FILES = ["manifest", "sbom"] as const;
+export const SIDE_FILES = ["manifest", "sbom", "bmap"] as const;
 
 /**
  * Checks that the files can be written, without changing any.
@@ -83,9 +85,11 @@ export async function clearSideFiles(files: SideFiles): Promise<void> {
 
 /** Writes the files that are asked for. */
 export async function writeSideFiles(plan: Plan, tree: OpenTree, image: ImageInProgress): Promise<void> {
-  const { manifest, sbom } = plan.settings;
-  if (manifest === undefined && sbom === undefined) return;
+  const { manifest, sbom, bmap } = plan.settings;
+  if (manifest === undefined && sbom === undefined && bmap === undefined) return;
   log.step("Writing the metadata of the image");
+  if (bmap !== undefined) await writeBeside(bmap, await blockMap(image.raw));
+  if (manifest === undefined && sbom === undefined) return;
   const sha256 = await hashImage(image.output.path);
   if (manifest !== undefined) await writeJson(manifest, await statement(plan, image, sha256));
   if (sbom === undefined) return;
@@ -111,6 +115,10 @@ async function statement(plan: Plan, { output, name, raw, versions }: ImageInPro
       digest: { sha256: await hashImage(raw, offset, size) },
       annotations: { offset, size, uuid, filesystem: filesystem.type, filesystemUuid: filesystem.uuid },
     });
+  }
+  const { bmap } = plan.settings;
+  for (const path of bmap === undefined ? [] : [bmap]) {
+    subject.push({ name: basename(path), digest: { sha256: await hashImage(path) } });
   }
   return {
     _type: "https://in-toto.io/Statement/v1",

@@ -33,6 +33,8 @@ export interface ImageInProgress {
   readonly wrapped: Target | undefined;
   /** The raw disk: the output itself, unless it was converted. */
   raw: string;
+  /** The image in its format: the output itself, unless it is packed. */
+  readonly made: string;
   /** A directory for temporary files. */
   readonly scratch: string;
   readonly isDevice: boolean;

@@ -41,6 +41,7 @@ import { isWanted, planBios, planBoot, planKernelOptions } from "./boot.ts";
 import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
+import { checkPacking } from "./packing.ts";
 import { planMountPoints } from "./mount-points.ts";
 import { describePortable, planPortable } from "./portable.ts";
 import { planRootOptions } from "./root-options.ts";
@@ -126,6 +127,7 @@ export type Plan = DiskPlan | PartPlan;
  * @throws {BuildError} when the settings and the tree do not fit together.
  */
 export function planDisk(settings: Settings, tree: Tree, measured?: Measured): DiskPlan {
+  checkPacking(settings);
   const architecture = tree.architecture ?? tree.kernels[0]?.architecture;
   if (!architecture) {
     const nested = findNestedTree(tree);
@@ -256,6 +258,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
 
 /** Decides on the image of a single filesystem, like {@link planDisk}. */
 export function planPart(settings: Settings, tree: Tree, measured?: Measured): PartPlan {
+  checkPacking(settings);
   const seed = settings.seed ?? defaultSeed("part-image", tree, tree.architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
   const from = settings.directory;

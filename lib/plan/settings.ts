@@ -8,7 +8,7 @@
 import { BOOT_LOADER_CHOICES } from "../boot/bootloaders.ts";
 import { compressorNames, parseCompression } from "../filesystem/compression.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
-import { type BuilderName, type FormatName, formatNames, formatOf } from "../image/formats.ts";
+import { type BuilderName, COMPRESSORS, type FormatName, formatNames, formatOf } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
 import { pem } from "./pem.ts";
 import {
@@ -108,6 +108,23 @@ export const SETTINGS = {
     examples: { "qcow2": "for QEMU, libvirt and Proxmox VE", "vmdk": "for VMware" },
     parse: parseFormat(),
     parseOf: parseFormat,
+  },
+  compress: {
+    env: "COMPRESS",
+    group: "output",
+    value: "METHOD",
+    default: "none",
+    help: `Compression of the whole image: ${["none", ...COMPRESSORS].join(", ")}`,
+    about:
+      "Writes a raw image or a VHD as one compressed file, to be sent somewhere and unpacked there. On the command line, the " +
+      "suffix of the output chooses it: `disk.img.zst`. The bytes are the same on any number of processors.",
+    docs: "formats.md#compressed-images",
+    examples: {
+      "zst": "fast, and known to systemd, bmaptool and dd pipelines",
+      "xz": "the smallest file, and slow",
+      "gz": "what everything reads",
+    },
+    parse: choice(["none", ...COMPRESSORS] as const),
   },
   filesystem: {
     env: "FILESYSTEM",
@@ -434,6 +451,20 @@ export const SETTINGS = {
     about: "Read from the databases of dpkg and apk. rpm's cannot be read without running something.",
     docs: "reproducible.md#what-was-built",
     examples: { "disk.spdx.json": "a file beside the image" },
+    parse: pattern(/^[^\0]+$/, "the path of a file"),
+  },
+  bmap: {
+    env: "BMAP",
+    group: "pipeline",
+    place: true,
+    value: "FILE",
+    computed: "none",
+    help: "Write a block map of a raw image, for bmaptool",
+    about:
+      "With it, `bmaptool copy` writes only the parts of the image that have data, and checks each of them. It finds a file " +
+      "that is named like the image, with `.bmap` for its suffix.",
+    docs: "formats.md#compressed-images",
+    examples: { "disk.bmap": "for disk.img and disk.img.zst" },
     parse: pattern(/^[^\0]+$/, "the path of a file"),
   },
   seed: {

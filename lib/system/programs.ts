@@ -25,8 +25,6 @@ interface Program {
   readonly package?: string | readonly [string, string];
   /** What it is for, for error messages: "to write the partition table". */
   readonly why: string;
-  /** What starts it: the builders (default for `build`), or a program that they start. */
-  readonly startedBy?: "tar";
   /** The required version. */
   readonly version?: Version;
   /** Harmless lines on stderr, which are not logged. */
@@ -117,9 +115,9 @@ export const PROGRAMS = {
     version: { ask: "--version", tested: "7.2" },
   },
   "tar": { purpose: "build", package: "tar", why: "to read a tree from an archive" },
-  "gzip": { purpose: "build", why: "to read .tar.gz archives", startedBy: "tar" },
-  "zstd": { purpose: "build", package: "zstd", why: "to read .tar.zst archives", startedBy: "tar" },
-  "xz": { purpose: "build", package: "xz-utils", why: "to read .tar.xz archives", startedBy: "tar" },
+  "gzip": { purpose: "build", why: "to read .tar.gz archives, and to check .gz images" },
+  "zstd": { purpose: "build", package: "zstd", why: "to read .tar.zst archives, and to check .zst images" },
+  "xz": { purpose: "build", package: "xz-utils", why: "to read .tar.xz archives, and to write .xz images" },
   "find": { purpose: "build", why: "to find files newer than an image" },
   "mknod": { purpose: "build", why: "to check whether device nodes can be made" },
   "/bin/sh": { purpose: "build", why: "to clean up after a build that was killed" },
@@ -165,6 +163,7 @@ export const PROGRAMS = {
   "cpio": { purpose: "test", package: "cpio", why: "to make an initrd" },
   "sgdisk": { purpose: "test", package: "gdisk", why: "to check partition tables" },
   "mcopy": { purpose: "test", package: "mtools", why: "to look into FAT filesystems" },
+  "bmaptool": { purpose: "test", package: "bmap-tools", why: "to write images with their block maps" },
   "losetup": { purpose: "test", package: "mount", why: "to look into images" },
   "depmod": { purpose: "test", package: "kmod", why: "to make arm64 trees" },
   "systemd-socket-activate": { purpose: "test", package: "systemd", why: "to stand in for udev" },
@@ -202,7 +201,7 @@ function serves(row: Program, purpose: Purpose): boolean {
 
 /** What `--allow-run` lists: the programs that the builders start themselves. */
 export function startedPrograms(): ProgramName[] {
-  return rows.filter(([, row]) => row.purpose === "build" && !row.startedBy).map(([name]) => name);
+  return rows.filter(([, row]) => row.purpose === "build").map(([name]) => name);
 }
 
 /** A Debian package, and what we need from it. */

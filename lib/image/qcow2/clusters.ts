@@ -8,6 +8,7 @@ import { BuildError, quote } from "../../core/error.ts";
 import { KiB } from "../../core/units.ts";
 import * as posix from "../../system/posix.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../../system/process.ts";
+import { dataExtents } from "../extents.ts";
 import type { Image } from "../writer.ts";
 import { CLUSTER } from "./header.ts";
 
@@ -33,14 +34,10 @@ const FIRST_LOOK = 4 * KiB;
  */
 export async function* dataClusters({ image, host, size }: Piece): AsyncGenerator<number> {
   const end = host + size;
-  let seen = 0;
-  for (let at = host; at < end;) {
-    const data = posix.seek(image.fd, at, "data");
-    if (data === -posix.ENXIO || data >= end) return;
-    const hole = data < 0 ? data : posix.seek(image.fd, data, "hole");
-    if (hole < 0) throw new BuildError(`Cannot read ${quote(image.path)}: ${posix.errorText(hole)}`);
-    at = Math.max(at, data - (data - host) % CLUSTER);
-    for (const last = Math.min(end, hole); at < last; at += CLUSTER) {
+  let seen = 0, at = host;
+  for (const extent of dataExtents(image, { start: host, end })) {
+    at = Math.max(at, extent.start - (extent.start - host) % CLUSTER);
+    for (; at < extent.end; at += CLUSTER) {
       if (!isZero(image, at, Math.min(CLUSTER, end - at))) yield at;
       if (++seen % CLUSTERS_PER_TURN > 0) continue;
       await yieldToEventLoop();

@@ -25,6 +25,10 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     good: [["qcow2", "qcow2"], ["vhd", "vpc"], ["img", "raw"], ["vmdk", "vmdk"]],
     bad: ["QCOW2", "file", "nbd", "qcow2 ", "constructor", "__proto__", "toString", "raw,qcow2"],
   },
+  compress: {
+    good: [["zst", "zst"], ["xz", "xz"], ["none", "none"]],
+    bad: ["zstd", "gzip", "ZST", "constructor"],
+  },
   filesystem: { good: [["squashfs", "squashfs"], ["vfat", "vfat"]], bad: ["EXT4", "ntfs", "constructor"] },
   compression: {
     good: [["zstd", { name: "zstd" }], ["zstd:19", { name: "zstd", level: 19 }], ["none", { name: "none" }]],
@@ -74,6 +78,7 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
   },
   strict: { good: [["1", true], ["0", false]], bad: ["yes", "2"] },
   manifest: { good: [["a b.json", "a b.json"], ["/x", "/x"]], bad: ["a\0b"] },
+  bmap: { good: [["disk.bmap", "disk.bmap"]], bad: ["\0"] },
   sbom: { good: [["sbom.spdx.json", "sbom.spdx.json"]], bad: ["\0"] },
   verify: { good: [["full", "full"], ["quick", "quick"]], bad: ["Full", "none", "constructor", "full\n"] },
   seed: {

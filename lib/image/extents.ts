@@ -1,0 +1,30 @@
+/**
+ * Where a file has data: everything else in it is holes, which need not be read.
+ *
+ * @module
+ */
+
+import { BuildError, quote } from "../core/error.ts";
+import * as posix from "../system/posix.ts";
+import type { Image } from "./writer.ts";
+
+/** A range of a file, in bytes; `end` is the first byte behind it. */
+export interface Extent {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The data of a file from `start` to `end`, ascending. @throws {BuildError} when the file cannot be read. */
+export function* dataExtents(
+  { fd, path }: Pick<Image, "fd" | "path">,
+  { start, end }: Extent,
+): Generator<Extent, void> {
+  for (let at = start; at < end;) {
+    const data = posix.seek(fd, at, "data");
+    if (data === -posix.ENXIO || data >= end) return;
+    const hole = data < 0 ? data : posix.seek(fd, data, "hole");
+    if (hole < 0) throw new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(hole)}`);
+    at = Math.min(end, hole);
+    yield { start: data, end: at };
+  }
+}
