@@ -9,8 +9,8 @@
  * @module
  */
 
-import fs from "node:fs";
 import { getSystemErrorMap } from "node:util";
+import { node } from "./node.ts";
 import { formatBytes } from "./units.ts";
 
 /**
@@ -20,6 +20,7 @@ import { formatBytes } from "./units.ts";
  * @throws {Error} with the reason. It does not contain the path, which may be a key that was mistaken for a path.
  */
 export function readSmallFile(path: string, limit: number): Uint8Array<ArrayBuffer> {
+  const { fs } = node;
   let fd: number | undefined;
   try {
     fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);

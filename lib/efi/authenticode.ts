@@ -9,9 +9,9 @@
  */
 
 import { Buffer } from "node:buffer";
-import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
 import { fromHex, viewOf } from "../core/bytes.ts";
 import { BuildError } from "../core/error.ts";
+import { node } from "../core/node.ts";
 import { alignUp } from "../core/units.ts";
 import { readPe } from "./pe.ts";
 
@@ -124,6 +124,7 @@ export function readSigner(key: string, certificate: string): Signer {
   try {
     const body = Uint8Array.from(Buffer.from(base64, "base64"));
     nameOf(body);
+    const { createPrivateKey, createPublicKey, sign } = node.crypto;
     const secret = createPrivateKey(key);
     const [own, certified] = [createPublicKey(secret), createPublicKey(certificate)]
       .map((key) => key.export({ type: "spki", format: "der" }).toString("base64"));
@@ -139,7 +140,7 @@ export function readSigner(key: string, certificate: string): Signer {
 function digest(bytes: Bytes, path: string): Uint8Array {
   const { optional, certificates } = readPe(bytes, path);
   const table = viewOf(bytes).getUint32(certificates, true);
-  const hash = createHash("sha256");
+  const hash = node.crypto.createHash("sha256");
   hash.update(bytes.subarray(0, optional + 64)).update(bytes.subarray(optional + 68, certificates));
   return hash.update(bytes.subarray(certificates + 8, table || bytes.length)).digest();
 }
@@ -156,7 +157,7 @@ function message(
     der(TAG.sequence, der(TAG.bits, Uint8Array.of(0)), OBSOLETE),
   );
   const content = concat(image, der(TAG.sequence, SHA256, der(TAG.octets, digest)));
-  const contentDigest = createHash("sha256").update(content).digest();
+  const contentDigest = node.crypto.createHash("sha256").update(content).digest();
   const attributes = concat(
     der(TAG.sequence, OID.contentType, der(TAG.set, OID.indirectData)),
     der(TAG.sequence, OID.messageDigest, der(TAG.set, der(TAG.octets, contentDigest))),
@@ -194,6 +195,7 @@ export function signedSize(signer: Signer, size: number): number {
 /** Signs a program. Existing signatures are kept and stay valid. @throws {BuildError} when it cannot be signed. */
 export function signProgram(signer: Signer, program: Uint8Array, path: string): Bytes {
   const padded = concat(program, new Uint8Array(alignUp(program.length, 8) - program.length));
+  const { createPrivateKey, sign } = node.crypto;
   const key = createPrivateKey(signer.key);
   const text = message(signer, digest(padded, path), (attributes) => sign("sha256", attributes, key));
   const entry = new Uint8Array(alignUp(ENTRY + text.length, 8));

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { gunzipSync } from "node:zlib";
 import { encodeText } from "../core/bytes.ts";
 import { BuildError, quote } from "../core/error.ts";
+import { node } from "../core/node.ts";
 import { alignUp } from "../core/units.ts";
 import type { Nodes } from "../tree/nodes.ts";
 import { readFile, type Root } from "../tree/root.ts";
@@ -51,7 +51,7 @@ function unpack(
 ): Uint8Array<ArrayBuffer> {
   let cause: unknown;
   try {
-    const bytes = gunzipSync(packed, { maxOutputLength: size });
+    const bytes = node.zlib.gunzipSync(packed, { maxOutputLength: size });
     if (bytes.length === size) return new Uint8Array(bytes);
   } catch (error) {
     cause = error;

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
+import { node } from "../core/node.ts";
 import { alignUp } from "../core/units.ts";
 import { dataExtents } from "./extents.ts";
 import { imageSize, openImageFile, readPieces } from "./image.ts";
@@ -27,7 +27,7 @@ export async function blockMap(path: string): Promise<string> {
   const lines: string[] = [];
   let mapped = 0;
   for (const [first, last] of ranges) {
-    const hash = createHash("sha256");
+    const hash = node.crypto.createHash("sha256");
     const start = first * BLOCK;
     for await (const piece of readPieces(path, start, Math.min(size, (last + 1) * BLOCK) - start)) {
       hash.update(piece);
@@ -54,7 +54,7 @@ export async function blockMap(path: string): Promise<string> {
     "</bmap>",
     "",
   ].join("\n");
-  return text.replace(NO_SUM, createHash("sha256").update(text).digest("hex"));
+  return text.replace(NO_SUM, node.crypto.createHash("sha256").update(text).digest("hex"));
 }
 
 /** The blocks with data, as first and last one. */

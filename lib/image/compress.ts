@@ -10,14 +10,14 @@
  * @module
  */
 
-import { crc32 } from "node:zlib";
 import { viewOf } from "../core/bytes.ts";
+import { crc32 } from "../core/crc32.ts";
 import { BuildError } from "../core/error.ts";
 import { alignUp, MiB } from "../core/units.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
+import { CHUNK, compressChunk, fillChunk } from "./chunks.ts";
 import type { Compressor } from "./formats.ts";
 import { type Chunk, chunksOf, type Part, streamSize } from "./parts.ts";
-import { CHUNK, compressChunk, fillChunk, RESULT } from "./worker.ts";
 import { compressInOrder, inOrder, workerCount } from "./workers.ts";
 import { type Image, writeAt } from "./writer.ts";
 
@@ -112,15 +112,14 @@ export async function compressStream(
     zeros = await run({ size: chunk, pieces: [] });
     await inOrder(jobs(), workerCount(), run, take);
   } else {
-    const only = ({ bytes, lengths, crc }: ReturnType<typeof compressChunk>) => ({
-      bytes: bytes.subarray(0, lengths[0]),
-      crc,
-    });
-    zeros = only(compressChunk({ method, size: chunk, pieces: [] }, new Uint8Array(RESULT)));
+    const { bytes, crc } = compressChunk(method, new Uint8Array(chunk));
+    zeros = { bytes: new Uint8Array(bytes), crc };
     const tasks = async function* () {
       for await (const job of jobs()) yield { ...job, method };
     };
-    await compressInOrder(tasks(), (job, result) => take(job, only(result)));
+    await compressInOrder(tasks(), (job, { bytes, lengths: [length], crc }) => {
+      take(job, { bytes: bytes.subarray(0, length), crc });
+    });
   }
   take({ size: 0, zeros: left });
   append(tail(streamSize(parts)));

@@ -4,16 +4,10 @@
  * @module
  */
 
-import { constants, crc32, deflateRawSync, zstdCompressSync } from "node:zlib";
-import { KiB, MiB } from "../core/units.ts";
+import { constants, zstdCompressSync } from "node:zlib";
+import { CHUNK, compressChunk, fillChunk, readInto, type StreamMethod } from "./chunks.ts";
 import type { Chunk } from "./parts.ts";
 import { CLUSTER } from "./qcow2/header.ts";
-
-/** Bytes per request. */
-export const CHUNK = 4 * MiB;
-
-/** Room for the result of a request: a chunk that does not get smaller becomes a little larger. */
-export const RESULT = CHUNK + 64 * KiB;
 
 /** What a worker is asked for. */
 export type Job =
@@ -26,9 +20,6 @@ export type Job =
   }
   /** A part of a stream, of up to {@link CHUNK} bytes. */
   | Chunk & { readonly method: StreamMethod };
-
-/** Streams that consist of parts which are compressed independently. */
-export type StreamMethod = "zst" | "gz";
 
 /** A job, and a buffer for its result. */
 export interface Task {
@@ -56,11 +47,6 @@ const CLUSTER_OPTIONS = {
   chunkSize: CLUSTER + 1024,
 };
 
-const CHUNK_OPTIONS = {
-  params: { [constants.ZSTD_c_compressionLevel]: 3, [constants.ZSTD_c_checksumFlag]: 1 },
-  chunkSize: RESULT,
-};
-
 const buffer = new Uint8Array(CHUNK);
 
 /** The part of `DedicatedWorkerGlobalScope` that is used here. */
@@ -69,18 +55,15 @@ interface Scope {
   readonly postMessage: (answer: Compressed | string, transfer?: Transferable[]) => void;
 }
 
-// The main program imports this module, too.
-if ("WorkerGlobalScope" in globalThis) {
-  const scope = self as unknown as Scope;
-  scope.onmessage = ({ data: { job, room } }) => {
-    try {
-      const answer = job.method === "clusters" ? compressClusters(job, room) : compressChunk(job, room);
-      scope.postMessage(answer, [answer.bytes.buffer]);
-    } catch (error) {
-      scope.postMessage((error as Error).message);
-    }
-  };
-}
+const scope = self as unknown as Scope;
+scope.onmessage = ({ data: { job, room } }) => {
+  try {
+    const answer = job.method === "clusters" ? compressClusters(job, room) : compressStream(job, room);
+    scope.postMessage(answer, [answer.bytes.buffer]);
+  } catch (error) {
+    scope.postMessage((error as Error).message);
+  }
+};
 
 function compressClusters(
   { path, at, size }: Extract<Job, { method: "clusters" }>,
@@ -103,50 +86,11 @@ function compressClusters(
   return { bytes, lengths, crc: 0 };
 }
 
-/**
- * How a chunk is compressed, so that the results of several can be put one behind the other.
- *
- * - zstd: a frame, with the program's usual level and checksum.
- * - gzip: blocks that end at a byte, the last of which is empty and not marked as the last of all (RFC 1951, section 3.2).
- */
-const METHODS: Readonly<Record<StreamMethod, (chunk: Uint8Array) => Uint8Array>> = {
-  zst(chunk) {
-    const options = { ...CHUNK_OPTIONS, pledgedSrcSize: chunk.length };
-    return zstdCompressSync(chunk, options);
-  },
-  gz: (chunk) => deflateRawSync(chunk, { level: 6, finishFlush: constants.Z_FULL_FLUSH, chunkSize: RESULT }),
-};
-
-/** Compresses a part of a stream. */
-export function compressChunk(
+function compressStream(
   { method, ...job }: Extract<Job, { method: StreamMethod }>,
-  bytes: Uint8Array<ArrayBuffer>,
+  room: Uint8Array<ArrayBuffer>,
 ): Compressed {
-  const chunk = fillChunk(job, buffer);
-  const compressed = METHODS[method](chunk);
-  bytes.set(compressed);
-  return { bytes, lengths: [compressed.length], crc: method === "gz" ? crc32(chunk) : 0 };
-}
-
-/** Reads a chunk to the start of a buffer, and returns it. */
-export function fillChunk({ size, pieces }: Chunk, into: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  const chunk = into.subarray(0, size).fill(0);
-  for (const piece of pieces) {
-    if ("bytes" in piece) chunk.set(piece.bytes, piece.at);
-    else {
-      using file = Deno.openSync(piece.path);
-      readInto(file, piece.path, chunk.subarray(piece.at, piece.at + piece.length), piece.offset);
-    }
-  }
-  return chunk;
-}
-
-/** Fills `target` with what is at `offset` in a file. */
-function readInto(file: Deno.FsFile, path: string, target: Uint8Array, offset: number): void {
-  file.seekSync(offset, Deno.SeekMode.Start);
-  for (let done = 0; done < target.length;) {
-    const count = file.readSync(target.subarray(done));
-    if (count === null) throw new Error(`${path} is truncated at ${offset + done} bytes`);
-    done += count;
-  }
+  const { bytes, crc } = compressChunk(method, fillChunk(job, buffer));
+  room.set(bytes);
+  return { bytes: room, lengths: [bytes.length], crc };
 }

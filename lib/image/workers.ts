@@ -7,7 +7,8 @@
 
 import { BuildError } from "../core/error.ts";
 import { interrupted } from "../system/process.ts";
-import { type Compressed, type Job, RESULT, type Task } from "./worker.ts";
+import { RESULT } from "./chunks.ts";
+import type { Compressed, Job, Task } from "./worker.ts";
 
 /** More would only take memory and wait for the writer. */
 const MAX_WORKERS = 4;

@@ -10,12 +10,12 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import config from "../../deno.json" with { type: "json" };
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { FILE_TYPES } from "../core/mode.ts";
+import { node } from "../core/node.ts";
 import { blockMap } from "../image/bmap.ts";
 import { imageSize, readPieces } from "../image/image.ts";
 import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
@@ -36,7 +36,7 @@ export async function hashImage(
   offset = 0,
   length = imageSize(path) - offset,
 ): Promise<string> {
-  const hash = createHash("sha256");
+  const hash = node.crypto.createHash("sha256");
   for await (const piece of readPieces(path, offset, length)) hash.update(piece);
   return hash.digest("hex");
 }

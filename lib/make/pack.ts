@@ -5,9 +5,9 @@
  * @module
  */
 
-import { createHash } from "node:crypto";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import { node } from "../core/node.ts";
 import { withProgress } from "../core/progress.ts";
 import { compressStream, copyStream } from "../image/compress.ts";
 import { type Compress, type FormatName, formatOf, packingOf } from "../image/formats.ts";
@@ -71,7 +71,7 @@ export async function runXz(block: Uint8Array<ArrayBuffer>): Promise<Uint8Array<
 /** @throws {BuildError} when what comes out of it is not what went in. */
 async function verifyPacked(plan: Plan, method: Compress, { made, output }: ImageInProgress): Promise<void> {
   const { archive } = formatOf(plan.format);
-  const unpacked = createHash("sha256");
+  const unpacked = node.crypto.createHash("sha256");
   const command = archive
     ? commands.tarMember(output.path, archive.member, method)
     : commands.decompress(output.path, method as "zst");

@@ -5,7 +5,7 @@
  */
 
 import { join } from "node:path";
-import { crc32 } from "node:zlib";
+import { crc32 } from "../core/crc32.ts";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { timeStep } from "../core/progress.ts";

@@ -16,7 +16,7 @@
  * @module
  */
 
-import { $ as dax, type CommandBuilder } from "dax";
+import type { $ as Dax, CommandBuilder } from "dax";
 import { BuildError, quote } from "../core/error.ts";
 import { LineSplitter } from "../core/lines.ts";
 import * as log from "../core/log.ts";
@@ -130,7 +130,9 @@ export class Command implements PromiseLike<void> {
     stop.throwIfAborted();
     const output = new Output(program, options);
     let ended: Deno.CommandStatus | Error | undefined;
-    const command = parse(this.strings, this.words)
+    // What starts no program need not wait for it: it takes as long to load as half of the suite.
+    const { $: dax } = await import("dax");
+    const command = parse(dax, this.strings, this.words)
       .registerCommand("spawn", async ({ args: [program = "", ...args] }) => {
         const variables = { ...childEnvironment(), ...options.env };
         const streams = { ...output.sinks, stdin: options.stdin };
@@ -170,7 +172,11 @@ export function $(strings: TemplateStringsArray, ...words: readonly (Word | read
 const SHELL_SYNTAX = /[;&|<>()`]/;
 
 /** Prepends `spawn` to the template, so that dax passes the words to our own command. */
-function parse(strings: readonly string[], words: readonly (Word | readonly Word[])[]): CommandBuilder {
+function parse(
+  dax: typeof Dax,
+  strings: readonly string[],
+  words: readonly (Word | readonly Word[])[],
+): CommandBuilder {
   // In dax, a line break ends the command.
   const texts = strings.map((text) => text.replace(/\s*\n\s*/g, " "));
   const syntax = texts.find((text) => SHELL_SYNTAX.test(text));

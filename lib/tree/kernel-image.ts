@@ -10,9 +10,9 @@
  * @module
  */
 
-import { constants, gunzipSync } from "node:zlib";
 import { toHex, viewOf } from "../core/bytes.ts";
 import { type ArchitectureName, peArchitecture } from "../core/dps.ts";
+import { node } from "../core/node.ts";
 import { KiB, MiB } from "../core/units.ts";
 import { type ReadAt, readSections, textOf } from "./pe.ts";
 
@@ -69,6 +69,7 @@ function readGzip(read: ReadAt, size: number): KernelImage | string {
   if (size < 18) return DAMAGED;
   try {
     // Only the beginning of the stream was read: an error about its end is expected.
+    const { constants, gunzipSync } = node.zlib;
     head = new Uint8Array(gunzipSync(read(0, 64 * KiB), { finishFlush: constants.Z_SYNC_FLUSH }));
   } catch {
     return DAMAGED;

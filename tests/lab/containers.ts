@@ -16,6 +16,9 @@ const ROOT = new URL("../..", import.meta.url).pathname;
 /** The image of the Containerfile. */
 export const IMAGE = "localhost/raptor-builders";
 
+/** The base image of the Containerfile. */
+export const BASE = "docker.io/library/debian:trixie-slim";
+
 /** Works where crun may not raise limits, and without systemd. */
 const CONFIG = `[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -54,8 +57,9 @@ export async function podman(args: readonly string[], options: { stdin?: string 
 /** Writes a `podman` for the `PATH` of scripts that works on the same storage. */
 export async function stubPodman(dir: string): Promise<void> {
   const own = await home();
-  const words = storage(own).map((word) => `'${word}'`).join(" ");
-  const program = `CONTAINERS_CONF='${own}/containers.conf' exec /usr/bin/podman ${words} "$@"`;
+  const quoted = (words: readonly string[]) => words.map((word) => `'${word}'`).join(" ");
+  const program = `case $1 in build) shift; set -- build --pull=never ${quoted(certificates())} "$@" ;; esac
+CONTAINERS_CONF='${own}/containers.conf' exec /usr/bin/podman ${quoted(storage(own))} "$@"`;
   await stubProgram(dir, "podman", program);
 }
 
@@ -106,10 +110,9 @@ export function builderImage(): Promise<string> {
   return built ??= exclusively("podman", async () => {
     // Images left by earlier versions of the code.
     await must(["image", "prune", "--force"]);
-    const debian = "docker.io/library/debian:trixie-slim";
     const deno = `docker.io/denoland/deno:bin-${Deno.version.deno}`;
-    if ((await podman(["image", "exists", debian])).code !== 0) {
-      await must(["import", "--quiet", join(await minimalDebian(), "tree.tar"), debian]);
+    if ((await podman(["image", "exists", BASE])).code !== 0) {
+      await must(["import", "--quiet", join(await minimalDebian(), "tree.tar"), BASE]);
     }
     if ((await podman(["image", "exists", deno])).code !== 0) await importDeno(deno);
     await must(["build", "--quiet", "--pull=never", ...certificates(), "--tag", IMAGE, ROOT]);

@@ -15,7 +15,7 @@ import {
   type FirmwareName,
   qemuCommand,
 } from "../../tasks/qemu.ts";
-import { quiet, tempDir } from "./helpers.ts";
+import { quiet, stubProgram, tempDir } from "./helpers.ts";
 import { unpack } from "./trees.ts";
 
 /** The lines around the report of the init in every tree of trees.ts. */
@@ -161,21 +161,40 @@ export async function nspawn(
   target: string | { readonly directory: string },
   { boot = true, args = [], readOnly = false, volatile }: NspawnOptions = {},
 ): Promise<string> {
-  let program = ["systemd-nspawn"];
-  if (typeof target === "string" && !await hasVfat()) {
-    program = [...await newerSystemd("systemd-nspawn"), "--image-policy=root=unprotected:=ignore"];
-  }
   const options = [
-    ...["--quiet", "--register=no", "--keep-unit", "--console=read-only", "--settings=no"],
-    ...["--resolv-conf=off", "--timezone=off", "--link-journal=no"],
+    ...await nspawnProgram(typeof target === "string"),
+    ...["--console=read-only"],
     typeof target === "string" ? `--image=${target}` : `--directory=${target.directory}`,
     ...(readOnly ? ["--read-only"] : []),
     ...(volatile ? [`--volatile=${volatile}`] : []),
     ...(boot ? ["--boot"] : []),
   ];
   const output = await quiet`timeout --kill-after=10 ${PATIENCE} unshare --mount --propagation private
-    sh -c ${NSPAWN} nspawn ${program} ${options} ${args}`;
+    sh -c ${NSPAWN} nspawn ${options} ${args}`;
   return plain(output);
+}
+
+/** systemd-nspawn with what it needs to be told where systemd is not process 1. */
+async function nspawnProgram(isImage: boolean): Promise<string[]> {
+  const program = isImage && !await hasVfat()
+    ? [...await newerSystemd("systemd-nspawn"), "--image-policy=root=unprotected:=ignore"]
+    : ["/usr/bin/systemd-nspawn"];
+  return [
+    ...program,
+    ...["--quiet", "--register=no", "--keep-unit", "--settings=no"],
+    ...["--resolv-conf=off", "--timezone=off", "--link-journal=no"],
+  ];
+}
+
+/** Writes a `systemd-nspawn` for the `PATH` of scripts, which works where systemd is not process 1. */
+export async function stubNspawn(dir: string): Promise<void> {
+  const quote = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
+  const words = (await nspawnProgram(true)).map(quote).join(" ");
+  await stubProgram(
+    dir,
+    "systemd-nspawn",
+    `exec unshare --mount --propagation private sh -c ${quote(NSPAWN)} nspawn ${words} "$@"`,
+  );
 }
 
 async function hasVfat(): Promise<boolean> {

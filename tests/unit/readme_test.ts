@@ -102,6 +102,18 @@ Deno.test("the README is short, and every page of the docs is linked", () => {
   }
 });
 
+Deno.test("every page of the docs begins with what a reader can do after it, and with a command", () => {
+  for (const [path, text] of DOCS) {
+    if (!path.startsWith("docs/")) continue;
+    const [title = "", opening = "", ...rest] = text.split("\n\n");
+    assert.match(title, /^# .+$/, path);
+    // One or two sentences, and then a command, before any heading or table.
+    assert.match(opening, /^[A-Za-z`][^|]*[.:]$/, `${path}: ${opening}`);
+    const block = rest.find((part) => /^(```|#|\|)/.test(part)) ?? "";
+    assert.match(block, /^```(sh|console|ts)\n/, `${path}: ${block}`);
+  }
+});
+
 Deno.test("renderBlocks() replaces what stands between the marks and nothing else", {
   permissions: "none",
 }, () => {

@@ -25,7 +25,12 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
 interface Module {
   readonly file: string;
   /** Files of this repository and other modules, with whether more than their types are used. */
-  readonly imports: readonly { readonly name: string; readonly isCode: boolean }[];
+  readonly imports: readonly {
+    readonly name: string;
+    readonly isCode: boolean;
+    /** Loaded only when it is used. */
+    readonly isDynamic: boolean;
+  }[];
 }
 
 /** All modules that the builders and the worker consist of. */
@@ -37,9 +42,9 @@ async function readModules(): Promise<Module[]> {
     for (const { specifier, dependencies = [] } of info.modules as InfoModule[]) {
       const file = nameOf(specifier);
       if (!file.endsWith(".ts")) continue;
-      const imports = dependencies.flatMap(({ code, type }) => {
+      const imports = dependencies.flatMap(({ code, type, isDynamic = false }) => {
         const found = code?.specifier ?? type?.specifier;
-        return found === undefined ? [] : [{ name: nameOf(found), isCode: code !== undefined }];
+        return found === undefined ? [] : [{ name: nameOf(found), isCode: code !== undefined, isDynamic }];
       });
       modules.set(file, { file, imports });
     }
@@ -49,7 +54,11 @@ async function readModules(): Promise<Module[]> {
 
 interface InfoModule {
   readonly specifier: string;
-  readonly dependencies?: readonly { code?: { specifier?: string }; type?: { specifier?: string } }[];
+  readonly dependencies?: readonly {
+    readonly code?: { specifier?: string };
+    readonly type?: { specifier?: string };
+    readonly isDynamic?: boolean;
+  }[];
 }
 
 function nameOf(specifier: string): string {
@@ -102,17 +111,34 @@ Deno.test("no imports go in a circle, not even those of types", () => {
 });
 
 Deno.test("settings and plan load neither dax nor FFI", () => {
+  const loaded = loadedBy("lib/plan/settings.ts", "lib/plan/plan.ts", "lib/plan/describe.ts");
+  assert.deepEqual(loaded.filter((name) => dirname(name) === "lib/system" || name.includes("dax")), []);
+});
+
+Deno.test("what takes long to load waits until it is used", () => {
+  const loaded = loadedBy("builders/mod.ts", "builders/disk-image/build.ts");
+  assert.ok(loaded.includes("lib/system/sh.ts"), "the builders load what starts programs");
+  const slow = ["dax", "node:crypto", "node:fs", "node:zlib"];
+  assert.deepEqual(
+    loaded.filter((name) => slow.some((one) => name === one || name.startsWith(`npm:${one}`))),
+    [],
+  );
+});
+
+/** The modules that run before the first line of these files does. */
+function loadedBy(...files: string[]): string[] {
   const byFile = new Map(modules.map((module) => [module.file, module]));
   const loaded = new Set<string>();
   const load = (file: string) => {
     if (loaded.has(file)) return;
     loaded.add(file);
-    for (const { name, isCode } of byFile.get(file)?.imports ?? []) if (isCode) load(name);
+    for (const { name, isCode, isDynamic } of byFile.get(file)?.imports ?? []) {
+      if (isCode && !isDynamic) load(name);
+    }
   };
-  for (const file of ["lib/plan/settings.ts", "lib/plan/plan.ts", "lib/plan/describe.ts"]) load(file);
-  const effects = [...loaded].filter((name) => dirname(name) === "lib/system" || name.includes("dax"));
-  assert.deepEqual(effects, []);
-});
+  files.forEach(load);
+  return [...loaded];
+}
 
 /** What stands in the source of every file but these. */
 async function filesWith(pattern: RegExp): Promise<string[]> {

@@ -6,7 +6,8 @@
  */
 
 import { alignUp } from "../../core/units.ts";
-import { CHUNK, type Compressed, type Job } from "../worker.ts";
+import { CHUNK } from "../chunks.ts";
+import type { Compressed, Job } from "../worker.ts";
 import { compressInOrder } from "../workers.ts";
 import { type Image, writeAt } from "../writer.ts";
 import { dataClusters, type Piece } from "./clusters.ts";
