@@ -27,7 +27,7 @@ Usage: deno task generate [--check]
 const ROOT = new URL("..", import.meta.url).pathname;
 
 /** The version of Deno that we build and test with. */
-const DENO = "2.9.6";
+export const DENO = "2.9.6";
 
 /** Where the suite is in the containers. */
 const HOME = "/opt/raptor-builders";
