@@ -184,8 +184,7 @@ export const SETTINGS = {
     value: "PATH",
     default: "/",
     help: "Directory of the tree to make the filesystem from",
-    about:
-      "Takes only a part of the tree, whose root it becomes. Links and mount points outside of it do not count.",
+    about: "Takes only this part of the tree, which becomes the root of the filesystem.",
     docs: "part-image.md",
     examples: { "/usr": "an image of /usr alone" },
     parse: pattern(/^\/[^\0]*$/, "an absolute path"),
@@ -199,7 +198,7 @@ export const SETTINGS = {
     about:
       "Adds the mount points that portablectl needs, and checks that the tree has an os-release and units whose names begin " +
       "with NAME. Give the image the same name.",
-    docs: "part-image.md#where-it-works",
+    docs: "part-image.md#compatibility",
     examples: { "web": "for web.raw with web.service" },
     parse: pattern(/^[A-Za-z0-9][A-Za-z0-9.-]{0,99}$/, "letters, digits, dots and hyphens"),
   },
