@@ -61,7 +61,7 @@ export const diskImage: Builder<DiskPlan> = {
     await makeFilesystems(plan, tree, image);
     // sfdisk, last: half an image must have no partition table.
     await partition(plan, image);
-    await verify(plan, image);
+    await verify(plan, tree, image);
     // qemu-img
     await convert(plan, image);
     // zstd, gzip, xz, tar: the archive or compressed file around the image, if any.

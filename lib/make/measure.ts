@@ -7,6 +7,7 @@
 import { join } from "node:path";
 import * as log from "../core/log.ts";
 import { formatBytes } from "../core/units.ts";
+import { formatOf } from "../image/formats.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Measured } from "../plan/root.ts";
 import type { Settings } from "../plan/settings.ts";
@@ -26,7 +27,8 @@ export async function measure<P extends Plan>(
   image: ImageInProgress,
 ): Promise<P> {
   const volume = plan.partitions.find(({ filesystem }) => filesystem.estimate);
-  if (!volume) return plan;
+  // An archive is made in the output, and nothing follows it.
+  if (!volume || formatOf(plan.format).strategy === "archive") return plan;
   const scratch = join(image.scratch, "measured");
   await Deno.mkdir(scratch);
   const path = join(scratch, "filesystem");

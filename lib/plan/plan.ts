@@ -34,9 +34,10 @@ import { select } from "../filesystem/contents.ts";
 import type { Contents } from "../filesystem/entries.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import type { FilesystemRequest } from "../filesystem/types.ts";
-import type { FormatName } from "../image/formats.ts";
+import { type FormatName, isDisk } from "../image/formats.ts";
 import { placePartitions, TABLE_SIZE } from "../image/gpt.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { planArchive } from "./archive.ts";
 import { isWanted, planBios, planBoot, planKernelOptions } from "./boot.ts";
 import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
@@ -127,7 +128,7 @@ export type Plan = DiskPlan | PartPlan;
  * @throws {BuildError} when the settings and the tree do not fit together.
  */
 export function planDisk(settings: Settings, tree: Tree, measured?: Measured): DiskPlan {
-  checkPacking(settings);
+  checkPacking(settings, "disk-image");
   const architecture = tree.architecture ?? tree.kernels[0]?.architecture;
   if (!architecture) {
     const nested = findNestedTree(tree);
@@ -258,7 +259,7 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
 
 /** Decides on the image of a single filesystem, like {@link planDisk}. */
 export function planPart(settings: Settings, tree: Tree, measured?: Measured): PartPlan {
-  checkPacking(settings);
+  checkPacking(settings, "part-image");
   const seed = settings.seed ?? defaultSeed("part-image", tree, tree.architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
   const from = settings.directory;
@@ -271,20 +272,22 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
   // Replacements of leftovers are at paths of a whole system.
   const add = from === "/" ? [...leftovers.add, ...mountPoints.add, ...portable] : [];
   const contents = { from, omit: [], without: leftovers.without, add };
-  const volume = planRoot(
-    settings,
-    tree.nodes,
-    contents,
-    {
-      label: "",
-      uuid: deriveUuid(seed, "root/filesystem"),
-      hashSeed: deriveUuid(seed, "root/hash-seed"),
-      seed: `${seed}/root`,
-      time,
-    },
-    0,
-    measured,
-  );
+  const volume = isDisk(settings.outputFormat)
+    ? planRoot(
+      settings,
+      tree.nodes,
+      contents,
+      {
+        label: "",
+        uuid: deriveUuid(seed, "root/filesystem"),
+        hashSeed: deriveUuid(seed, "root/hash-seed"),
+        seed: `${seed}/root`,
+        time,
+      },
+      0,
+      measured,
+    )
+    : planArchive(tree.nodes, contents, time);
   const verity = planVerity(settings, seed);
   const { size, label } = volume.filesystem;
   return {
