@@ -4,6 +4,7 @@ import {
   ARCHITECTURES,
   efiBootPath,
   elfArchitecture,
+  findType,
   identifyType,
   PARTITION_TYPES,
   type PartitionRole,
@@ -14,7 +15,10 @@ import {
 
 const NAMES = Object.keys(ARCHITECTURES) as ArchitectureName[];
 
-const ROOT_ROLES = ["root", "root-verity", "root-verity-sig"] as const;
+const ROOT_ROLES = [
+  ...["root", "root-verity", "root-verity-sig"] as const,
+  ...["usr", "usr-verity", "usr-verity-sig"] as const,
+];
 
 /** Every partition type that the suite knows: systemd's name and the GUID. */
 const TYPES = [
@@ -27,14 +31,43 @@ Deno.test(
   { permissions: "none" },
   () => {
     for (const { role, name, guid } of TYPES) {
-      const wanted = role.startsWith("root") ? { role, architecture: name } : { role };
+      const wanted = /^(root|usr)/.test(role) ? { role, architecture: name } : { role };
       assert.deepEqual(identifyType(guid), wanted);
       assert.deepEqual(identifyType(guid.toUpperCase()), wanted);
     }
-    assert.equal(identifyType("0fc63daf-8483-4772-8e79-3d69d8477de4"), undefined);
+    assert.equal(identifyType("0fc63daf-8483-4772-8e79-3d69d8477de5"), undefined);
     assert.equal(new Set(TYPES.map(({ guid }) => guid)).size, TYPES.length);
   },
 );
+
+Deno.test("findType() knows each type by its name, its aliases and its GUID, and no other", {
+  permissions: "none",
+}, () => {
+  for (const { systemd, guid, role, name } of TYPES) {
+    assert.equal(findType(systemd, "arm64"), guid, systemd);
+    assert.equal(findType(guid, "arm64"), guid);
+    assert.equal(findType(role, name), guid);
+  }
+  assert.equal(findType("usr-amd64-verity-sig", "arm64"), partitionType("usr-verity-sig", "x86-64"));
+  assert.equal(findType("root-aarch64", "x86"), partitionType("root", "arm64"));
+  assert.equal(findType("root-secondary-verity", "x86-64"), partitionType("root-verity", "x86"));
+  assert.equal(
+    findType("0FC63DAF84834772 8E793D69D8477DE4".replace(" ", ""), "x86"),
+    PARTITION_TYPES["linux-generic"],
+  );
+  const others = [
+    "",
+    "Root",
+    "root-",
+    "root-secondary",
+    "root-x86_65",
+    "verity",
+    "bios",
+    "constructor",
+    "root-constructor",
+  ];
+  for (const other of others) assert.equal(findType(other, "riscv64"), undefined, other);
+});
 
 Deno.test("elfArchitecture() and peArchitecture() reject anything else", { permissions: "none" }, () => {
   const elf = new Uint8Array(64);
