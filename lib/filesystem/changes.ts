@@ -8,7 +8,16 @@ import { encodeText } from "../core/bytes.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { FILE_TYPES, isDirectoryMode, PERMISSIONS_MASK } from "../core/mode.ts";
 import { recipeSize } from "../efi/recipes.ts";
-import { childNamed, nameBytes, type Nodes, resolve, targetBytes, typeOf } from "../tree/nodes.ts";
+import {
+  childNamed,
+  children,
+  lookup,
+  nameBytes,
+  type Nodes,
+  resolve,
+  targetBytes,
+  typeOf,
+} from "../tree/nodes.ts";
 import { directoryAt, fileAt } from "../tree/query.ts";
 import type { Contents, ExtraFile, ResolvedFile } from "./entries.ts";
 
@@ -18,6 +27,8 @@ export interface Change {
   node: number | undefined;
   /** What replaces it. */
   added: ResolvedFile | undefined;
+  /** Whether `node` comes from elsewhere in the tree, under its own name. */
+  joined: boolean;
   omitted: boolean;
   emptied: boolean;
   readonly below: Map<string, Change>;
@@ -35,7 +46,7 @@ export function countChanges(change: Change): number {
 }
 
 function newChange(node: number | undefined): Change {
-  return { node, added: undefined, omitted: false, emptied: false, below: new Map() };
+  return { node, added: undefined, joined: false, omitted: false, emptied: false, below: new Map() };
 }
 
 const encoder = new TextEncoder();
@@ -47,13 +58,14 @@ const NEW_DIRECTORY = {
 };
 
 /** Builds the tree of changes. @throws {BuildError} when `from` is not a directory, or a source is not a file. */
-export function planChanges(nodes: Nodes, { from, omit, add }: Contents): Change {
+export function planChanges(nodes: Nodes, { from, copies = [], omit, add }: Contents): Change {
   const node = from === undefined ? undefined : directoryAt(nodes, from);
   if (from !== undefined && node === undefined) {
     throw new BuildError(`Cannot find the directory ${quote(from)} in the tree`);
   }
   const root = newChange(node);
-  if (node === undefined) root.added = { ...NEW_DIRECTORY, name: new Uint8Array() };
+  for (const { from, path } of copies) applyCopy(nodes, root, from, splitPath(path));
+  if (root.node === undefined) root.added = { ...NEW_DIRECTORY, name: new Uint8Array() };
   for (const path of omit) {
     const change = splitPath(path).reduce((at, name) => step(nodes, at, name), root);
     if (path.endsWith("/")) change.emptied = true;
@@ -67,6 +79,52 @@ export function planChanges(nodes: Nodes, { from, omit, add }: Contents): Change
     applyExtraFile(nodes, step(nodes, parent, last), extra, last);
   }
   return root;
+}
+
+/** Puts a directory or file of the tree at a path. */
+function applyCopy(
+  nodes: Nodes,
+  root: Change,
+  from: string,
+  names: readonly Uint8Array<ArrayBuffer>[],
+): void {
+  const node = lookup(nodes, from);
+  if (node === undefined) throw new BuildError(`Cannot find ${quote(from)} in the tree`);
+  const name = names.at(-1);
+  if (name === undefined) {
+    if (typeOf(nodes, node) !== "directory") {
+      throw new BuildError(`Cannot copy ${quote(from)} of the tree to /: it is no directory`);
+    }
+    if (root.node === undefined) root.node = node;
+    else join(nodes, root, node);
+    return;
+  }
+  const change = step(nodes, enter(nodes, root, names.slice(0, -1)), name);
+  place(nodes, change, node);
+  if (change.node !== node || key(nameBytes(nodes, node)) === key(name)) return;
+  change.joined = false;
+  change.added = {
+    name,
+    mode: nodes.mode[node]!,
+    attributesFrom: node,
+    contentsFrom: node,
+    text: undefined,
+  };
+}
+
+/** Adds the contents of a directory of the tree to a directory. */
+function join(nodes: Nodes, directory: Change, from: number): void {
+  for (const node of children(nodes, from)) {
+    place(nodes, step(nodes, directory, nameBytes(nodes, node)), node);
+  }
+}
+
+/** Puts a row of the tree in a place, or the contents of a directory into one. */
+function place(nodes: Nodes, change: Change, node: number): void {
+  const isDirectory = change.added ? isDirectoryMode(change.added.mode) : isPlainDirectory(nodes, change);
+  if (isDirectory && typeOf(nodes, node) === "directory") return join(nodes, change, node);
+  change.below.clear();
+  Object.assign(change, { node, added: undefined, joined: true, omitted: false });
 }
 
 function splitPath(path: string): Uint8Array<ArrayBuffer>[] {
@@ -154,6 +212,7 @@ function applyExtraFile(
   name: Uint8Array<ArrayBuffer>,
 ): void {
   if (extra.type === "directory") return makeDirectory(nodes, change, name, extra.mode);
+  change.joined = false;
   const isFile = (node: number | undefined) => node !== undefined && typeOf(nodes, node) === "file";
   if (extra.type === "copy") {
     const copy = fileAt(nodes, extra.from);
@@ -165,6 +224,10 @@ function applyExtraFile(
       contentsFrom: copy,
       text: undefined,
     };
+  } else if (extra.type === "symlink") {
+    const text = encodeText(extra.target);
+    const none = { attributesFrom: undefined, contentsFrom: undefined };
+    change.added = { name, mode: FILE_TYPES.symlink | 0o777, ...none, text };
   } else if (extra.type === "made") {
     const attributesFrom = isFile(change.node) ? change.node : undefined;
     const mode = attributesFrom === undefined ? FILE_TYPES.file | 0o644 : nodes.mode[attributesFrom]!;

@@ -8,7 +8,7 @@
  */
 
 import { isDirectoryMode } from "../core/mode.ts";
-import { children, compareNames, nameBytes, type Nodes } from "../tree/nodes.ts";
+import { children, compareNames, nameBytes, type Nodes, targetBytes } from "../tree/nodes.ts";
 import type { Contents, ResolvedFile } from "./entries.ts";
 import { type Change, countChanges, key, planChanges } from "./changes.ts";
 
@@ -64,6 +64,11 @@ export function nameOf(selection: Selection, entry: number): Uint8Array<ArrayBuf
 export function nameLengthOf(selection: Selection, entry: number): number {
   const source = selection.source[entry]!;
   return source < 0 ? selection.added[~source]!.name.length : selection.nodes.nameLength[source]!;
+}
+
+/** The target of a symlink as bytes, without a NUL. */
+export function targetOf(selection: Selection, entry: number): Uint8Array<ArrayBuffer> {
+  return addedOf(selection, entry)?.text ?? targetBytes(selection.nodes, contentsOf(selection, entry)!);
 }
 
 /** The path in the filesystem, for messages. */
@@ -122,19 +127,22 @@ function* merge(
   directory: number | undefined,
   change: Change | undefined,
 ): Generator<[node: number | undefined, change: Change | undefined], void> {
-  const joined = [...change?.below.values() ?? []].filter((next) => next.added && !next.omitted)
-    .sort((a, b) => compareNames(a.added!.name, b.added!.name));
+  const nameIn = ({ added, node }: Change) => added?.name ?? nameBytes(nodes, node!);
+  const joined = [...change?.below.values() ?? []].filter((next) =>
+    (next.added || next.joined) && !next.omitted
+  )
+    .sort((a, b) => compareNames(nameIn(a), nameIn(b)));
   let next = 0;
   if (directory !== undefined && !change?.emptied) {
     for (const node of children(nodes, directory)) {
       const own = change?.below.size ? change.below.get(key(nameBytes(nodes, node))) : undefined;
-      while (next < joined.length && compareNames(joined[next]!.added!.name, nameBytes(nodes, node)) < 0) {
-        yield [undefined, joined[next++]];
+      while (next < joined.length && compareNames(nameIn(joined[next]!), nameBytes(nodes, node)) < 0) {
+        yield [joined[next]!.node, joined[next++]];
       }
       if (own?.omitted) continue;
-      if (own?.added) next++;
-      yield [node, own];
+      if (own?.added || own?.joined) next++;
+      yield [own?.joined ? own.node : node, own];
     }
   }
-  while (next < joined.length) yield [undefined, joined[next++]];
+  while (next < joined.length) yield [joined[next]!.node, joined[next++]];
 }

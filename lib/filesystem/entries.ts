@@ -10,6 +10,11 @@ import type { Recipe } from "../efi/recipes.ts";
 export interface Contents {
   /** The directory of the tree that becomes the filesystem's root; absent: an empty root directory. */
   readonly from?: string;
+  /**
+   * More of the tree: directories or files that become what is at `path`. Of directories with the same path, the contents
+   * are joined; of two files, the later one wins.
+   */
+  readonly copies?: readonly { readonly from: string; readonly path: string }[];
   /** Paths to leave out with everything below; with a trailing slash, only what is below. Symlinks are not followed. */
   readonly omit: readonly string[];
   /** Rows of the tree to leave out wherever they are, with everything below. */
@@ -21,6 +26,7 @@ export interface Contents {
 export type ExtraFile =
   | { readonly path: string; readonly type: "directory"; readonly mode?: number }
   | { readonly path: string; readonly type: "file"; readonly mode?: number; readonly text: string }
+  | { readonly path: string; readonly type: "symlink"; readonly target: string }
   /** Made from files of the tree when the filesystem is made. */
   | { readonly path: string; readonly type: "made"; readonly recipe: Recipe }
   /** A file of the tree under another name. Symlinks in `from` are resolved inside the tree. */
@@ -35,7 +41,7 @@ export interface ResolvedFile {
   readonly attributesFrom: number | undefined;
   /** The row it takes contents and modification time from. */
   readonly contentsFrom: number | undefined;
-  /** The contents of a file that the plan wrote. */
+  /** The contents of a file that the plan wrote, or the target of such a symlink. */
   readonly text: Uint8Array<ArrayBuffer> | undefined;
   /** The recipe for the contents, and their size in bytes. */
   readonly made?: { readonly recipe: Recipe; readonly size: number };

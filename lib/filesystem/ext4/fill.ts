@@ -13,7 +13,7 @@ import { makeRecipe } from "../../efi/make-recipe.ts";
 import { flush, type Image, newWriter, room, type Writer } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
 import { EXT4_FLAGS, FILE_FLAGS } from "../../tree/flags.ts";
-import { targetBytes, xattrsOf } from "../../tree/nodes.ts";
+import { xattrsOf } from "../../tree/nodes.ts";
 import {
   assertUnchanged,
   closeReader,
@@ -25,7 +25,7 @@ import {
   readInto,
 } from "../../tree/reader.ts";
 import type { Root } from "../../tree/root.ts";
-import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf } from "../contents.ts";
+import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf, targetOf } from "../contents.ts";
 import { linkCount, placeEntry } from "./allocation.ts";
 import { planDirectory, writeDirectory } from "./directory.ts";
 import { newSpace, type Placement, type Space, writeExtentTree } from "./extents.ts";
@@ -134,7 +134,7 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   if (hasExtents) {
     writeExtentTree(inode, I_BLOCK, placement, seed, (block, contents) => fillBlock(fill, block, contents));
   } else if (type === FILE_TYPES.symlink) {
-    bytes.set(targetBytes(selection.nodes, contentsOf(selection, entry)!), I_BLOCK);
+    bytes.set(targetOf(selection, entry), I_BLOCK);
   } else if (type === FILE_TYPES.char || type === FILE_TYPES.block) {
     writeDevice(inode, selection.nodes.special[contentsOf(selection, entry)!]!);
   }
@@ -220,7 +220,7 @@ function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator
   if (isSlow(reader)) lookAhead(fill, entry);
   const inMemory = isFile(selection, entry) && node !== undefined
     ? undefined
-    : addedBytes(fill, entry) ?? targetBytes(selection.nodes, node!);
+    : addedBytes(fill, entry) ?? targetOf(selection, entry);
   const fd = inMemory ? -1 : openFile(reader, node!);
   try {
     if (!inMemory) askFlags(fill, fd);

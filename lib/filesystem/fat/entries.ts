@@ -90,7 +90,7 @@ function fatEntry(
   }
   const { nodes } = selection;
   if (type !== FILE_TYPES.symlink || node === undefined) {
-    const name = node === undefined ? "special file" : typeOf(nodes, node);
+    const name = node === undefined ? "symlink" : typeOf(nodes, node);
     throw cannotHold(path, `it is a ${name}`, "Remove it from the tree");
   }
   const target = resolve(nodes, nodes.parent[node]!, targetBytes(nodes, node));
