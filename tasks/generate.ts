@@ -49,7 +49,7 @@ const FILES: Readonly<Record<string, readonly Render[]>> = {
   ".ci/run": [deno],
   "README.md": [renderBlocks, deno],
   ...Object.fromEntries(
-    ["boot", "contents", "findings", "formats", "requirements", "settings", "speed"]
+    ["boot", "contents", "findings", "formats", "layouts", "requirements", "settings", "speed"]
       .map((name) => [`docs/${name}.md`, [renderBlocks]]),
   ),
   "docs/command-line.md": [deno],

@@ -14,6 +14,7 @@ import { type FilesystemName, FILESYSTEMS } from "../lib/filesystem/filesystems.
 import { formatNames, formatOf } from "../lib/image/formats.ts";
 import { MAKERS } from "../lib/make/filesystems.ts";
 import { LEFTOVERS } from "../lib/plan/leftovers.ts";
+import { KEYS, REFUSED } from "../lib/plan/repart/keys.ts";
 import {
   groupedSettings,
   type Setting,
@@ -81,6 +82,15 @@ export const TABLES: Readonly<Record<string, () => string[][]>> = {
   "boot-loaders": () => [
     ["`BOOTLOADER`", "What is installed"],
     ...Object.entries(BOOTLOADERS).map(([name, { summary }]) => [code(name), summary]),
+  ],
+  "layout-keys": () => [
+    ["Key", "Value", "What it means here"],
+    ...Object.entries<{ value: string; help: string }>(KEYS)
+      .map(([name, { value, help }]) => [code(`${name}=`), value, help]),
+  ],
+  "layout-refused": () => [
+    ["Key", "Why"],
+    ...Object.entries(REFUSED).map(([name, why]) => [code(`${name}=`), why]),
   ],
   leftovers: () => [
     ["`KEEP`", "What is left out", "Why"],

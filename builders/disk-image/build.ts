@@ -28,6 +28,7 @@ export const diskImage: Builder<DiskPlan> = {
     "outputName",
     "filesystem",
     "compression",
+    "layout",
     "efiMb",
     "bootMb",
     "freeMb",
@@ -61,7 +62,7 @@ export const diskImage: Builder<DiskPlan> = {
     await makeFilesystems(plan, tree, image);
     // sfdisk, last: half an image must have no partition table.
     await partition(plan, image);
-    await verify(plan, tree, image);
+    await verify(plan, image);
     // qemu-img
     await convert(plan, image);
     // zstd, gzip, xz, tar: the archive or compressed file around the image, if any.

@@ -215,6 +215,12 @@ export const FINDINGS = {
     hint:
       "make-ssl-cert generate-default-snakeoil and rndc-confgen -a make new ones on first boot; KEEP=service-keys keeps them",
   },
+  "copy-missing": {
+    what: "`CopyFiles=` of a definition for something that the tree does not have",
+    means: "the partition is made without it",
+    hint: "Nothing needs to be done, if the definition is also for other trees",
+    notice: true,
+  },
   "acl-lost": {
     what: "ACLs on a filesystem that has none",
     means: "they are left out; groups keep their permissions",

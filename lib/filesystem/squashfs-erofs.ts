@@ -35,8 +35,13 @@ import { findLostFlags } from "./lost-flags.ts";
 import { ACL, type PaxOptions, permissionsIn } from "./pax-header.ts";
 import type { FilesystemPlan, FilesystemRequest, StreamPlan, VersionNeed } from "./types.ts";
 
-/** What a stream can hold, and what becomes of it. */
-export interface StreamLimits {
+/** The limits of one of them. */
+export interface ReadOnlyFilesystem {
+  readonly compressors: Compressors;
+  /** The default compression. */
+  readonly compression: Compression;
+  /** The largest modification time, in seconds. */
+  readonly lastTime: number;
   /** Whether the root is an entry of the stream, so that it can have xattrs. */
   readonly rootEntry: boolean;
   /** Whether zeros take no space, even without compression. */
@@ -56,28 +61,14 @@ export interface StreamLimits {
     /** Bytes of an extended header. */
     readonly maxHeader: number;
   };
-  /** Whether large directories take long. */
-  readonly slow: boolean;
   /** What to put into the stream. */
   readonly pax: Omit<PaxOptions, "time" | "root">;
-}
-
-/** The limits of one of the filesystems. */
-export interface ReadOnlyFilesystem extends StreamLimits {
-  readonly compressors: Compressors;
-  /** The default compression. */
-  readonly compression: Compression;
-  /** The largest modification time, in seconds. */
-  readonly lastTime: number;
   readonly uuid: boolean;
   readonly label: boolean;
 }
 
 /** Image sizes are a multiple of this. */
 export const READ_ONLY_BLOCK = 4 * KiB;
-
-/** How the programs want the stream. */
-const MKFS = { reader: "mkfs", sparse: false, directory: "" } as const;
 
 export const READ_ONLY = {
   "squashfs": {
@@ -90,8 +81,7 @@ export const READ_ONLY = {
     maxIds: 2 ** 16 - 1,
     maxXattr: Infinity,
     maxXattrs: Infinity,
-    slow: true,
-    pax: { ...MKFS, nanoseconds: false, acls: false, firstTime: 0 },
+    pax: { nanoseconds: false, acls: false, firstTime: 0 },
     uuid: false,
     label: false,
   },
@@ -105,9 +95,8 @@ export const READ_ONLY = {
     // The length of a value, and of all of them in words, are 16-bit numbers, which mkfs.erofs does not check.
     maxXattr: 2 ** 16 - 1,
     maxXattrs: 4 * (2 ** 16 - 1),
-    slow: true,
     old: { program: "mkfs.erofs", version: "1.9.2", maxMinor: 2 ** 19 - 1, maxHeader: 32 * KiB },
-    pax: { ...MKFS, nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
+    pax: { nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
     uuid: true,
     label: true,
   },
@@ -177,7 +166,7 @@ function rootOf(selection: Selection, time: number): StreamPlan["root"] {
 }
 
 /** Counts bytes of contents, and finds what would be lost. @throws {BuildError} for anything it cannot hold. */
-export function checkEntries(type: string, row: StreamLimits, selection: Selection) {
+function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selection) {
   const { nodes } = selection;
   const { pax } = row;
   const seen = new Set<number>();
@@ -227,9 +216,9 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
     const timeOf = contentsOf(selection, entry);
     if (timeOf !== undefined && nodes.mtimeSeconds[timeOf]! < 0) {
       if (nodes.mtimeSeconds[timeOf]! < pax.firstTime) found.early.push(entry);
-      else if (nodes.mtimeNanoseconds[timeOf]! > 0 && pax.reader === "mkfs") found.fraction.push(entry);
+      else if (nodes.mtimeNanoseconds[timeOf]! > 0) found.fraction.push(entry);
     }
-    if (row.slow && selection.childCount[entry]! >= LARGE_DIRECTORY) found.large.push(entry);
+    if (selection.childCount[entry]! >= LARGE_DIRECTORY) found.large.push(entry);
     const xattrs = node === undefined ? [] : xattrsOf(nodes, node);
     const kept = pax.acls ? xattrs : xattrs.filter(({ name }) => !name.startsWith(ACL));
     if (kept.length < xattrs.length) found.acl.push(entry);
@@ -266,7 +255,7 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
 
 /** The reason why an entry cannot have these xattrs, if any. */
 function xattrProblem(
-  { rootEntry, maxXattr, maxXattrs }: StreamLimits,
+  { rootEntry, maxXattr, maxXattrs }: ReadOnlyFilesystem,
   entry: number,
   xattrs: readonly Xattr[],
 ): string | undefined {
@@ -286,7 +275,7 @@ function xattrProblem(
 
 /** The program version that an entry needs, if it needs a recent one. */
 function versionNeed(
-  { old }: StreamLimits,
+  { old }: ReadOnlyFilesystem,
   selection: Selection,
   entry: number,
   pathLength: number,
@@ -312,8 +301,7 @@ function versionNeed(
 }
 
 function cannotHold(type: string, what: string, reason: string): BuildError {
-  const where = type === "tar" ? "a tar archive" : `a ${type} filesystem`;
-  return new BuildError(`Cannot put ${what} into ${where}: ${reason}`, {
+  return new BuildError(`Cannot put ${what} into a ${type} filesystem: ${reason}`, {
     hint: type === "squashfs" ? "Change the tree, or set FILESYSTEM to erofs or ext4" : "Change the tree",
   });
 }

@@ -46,7 +46,7 @@ interface CommonFilesystemPlan {
   readonly size: number;
   /**
    * Set if the size is not known until the filesystem is made: `size` is an estimate, or the space for it. It is made in
-   * a file that ends where the filesystem does: a separate one, or the output itself if it is an archive.
+   * a separate file, which ends where the filesystem does.
    */
   readonly estimate?: true;
   /** The file that already holds it and only needs to be copied. */
@@ -72,13 +72,14 @@ export interface Writers {
   readonly vfat: FatPlan;
   readonly squashfs: StreamPlan;
   readonly erofs: StreamPlan;
-  /** No filesystem, but an archive of one. */
-  readonly tar: TarPlan;
   readonly grub: GrubBiosPlan;
   /** The dm-verity hashes that veritysetup writes. */
   readonly verity: null;
   /** The signature of the root hash, as JSON. */
   readonly signature: null;
+  readonly swap: SwapPlan;
+  /** Zeros. */
+  readonly empty: null;
 }
 
 export interface FatPlan {
@@ -90,6 +91,17 @@ export interface FatPlan {
   readonly time: number;
   /** Sorted by path. */
   readonly entries: readonly FatEntry[];
+}
+
+/** Swap space. */
+export interface SwapPlan {
+  /** Including that of the header. */
+  readonly pages: number;
+  readonly uuid: string;
+  /** At most 16 bytes. */
+  readonly label: string;
+  /** The byte order of the machine. */
+  readonly endian: "little" | "big";
 }
 
 /** GRUB in a BIOS boot partition. */
@@ -108,15 +120,6 @@ export type FilesystemPlan = {
 }[keyof Writers];
 
 export type FilesystemType = FilesystemPlan["type"];
-
-/** Everything that is needed to make an archive. */
-export interface TarPlan {
-  readonly selection: Selection;
-  /** What to put into the stream. */
-  readonly pax: PaxOptions;
-  /** The number of members. */
-  readonly members: number;
-}
 
 /** Everything that is needed to make a squashfs or an erofs. */
 export interface StreamPlan {

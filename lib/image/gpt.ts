@@ -50,7 +50,7 @@ export function placePartitions(sizes: readonly number[]): number[] {
 /** The table as an sfdisk script. It has start *and* size: without a start, sfdisk shrinks partitions silently. */
 export function sfdiskScript({ id, entries }: Table, sector: number = SECTOR): string {
   const lines = entries.map((entry) => {
-    if (!/^[A-Za-z0-9._-]*$/.test(entry.label) || entry.label.length > MAX_LABEL) {
+    if (!/^[\x20\x21\x23-\x5b\x5d-\x7e]*$/.test(entry.label) || entry.label.length > MAX_LABEL) {
       throw new TypeError(`Label ${JSON.stringify(entry.label)} was not checked by the plan`);
     }
     const fields = [
@@ -60,10 +60,22 @@ export function sfdiskScript({ id, entries }: Table, sector: number = SECTOR): s
       `uuid=${entry.uuid}`,
       `name="${entry.label}"`,
     ];
-    if (entry.attributes.length) fields.push(`attrs="GUID:${entry.attributes.join(",")}"`);
+    if (entry.attributes.length) fields.push(`attrs="${attributeWords(entry.attributes)}"`);
     return fields.join(", ");
   });
   return ["label: gpt", `label-id: ${id}`, "unit: sectors", "", ...lines, ""].join("\n");
+}
+
+/** sfdisk's names of the attribute bits that UEFI defines. */
+const NAMED_BITS = ["RequiredPartition", "NoBlockIOProtocol", "LegacyBIOSBootable"];
+
+/** Attributes as sfdisk has them: `LegacyBIOSBootable GUID:59,60`. */
+function attributeWords(bits: readonly number[]): string {
+  const others = bits.filter((bit) => bit >= NAMED_BITS.length);
+  return [
+    ...bits.flatMap((bit) => NAMED_BITS[bit] ?? []),
+    ...others.length ? [`GUID:${others.join(",")}`] : [],
+  ].join(" ");
 }
 
 /** Parses the `partitiontable` of `sfdisk --json`; `undefined` if it is not a GPT or not a table at all. */
@@ -81,7 +93,10 @@ export function parseTable(value: unknown): Table | undefined {
       type: type.toLowerCase(),
       uuid: uuid.toLowerCase(),
       label: name,
-      attributes: [...attrs.matchAll(/\d+/g)].map(([bit]) => Number(bit)),
+      attributes: attrs.split(/[ ,]/).filter(Boolean).map((word) => {
+        const named = NAMED_BITS.indexOf(word);
+        return named < 0 ? Number(word.replace("GUID:", "")) : named;
+      }),
       offset: start * sector,
       size: size * sector,
     });

@@ -17,7 +17,7 @@ import {
   identifyVpc,
   type Identity,
 } from "../image/format-identity.ts";
-import { driverOf, type FormatName, formatOf } from "../image/formats.ts";
+import { type FormatName, formatOf } from "../image/formats.ts";
 import { openImageFile } from "../image/image.ts";
 import { compressQcow2 } from "../image/qcow2/compress.ts";
 import { copyPieces, wrapQcow2 } from "../image/qcow2/wrap.ts";
@@ -44,7 +44,6 @@ export async function convert(plan: Plan, image: ImageInProgress): Promise<void>
   const full = verify === "full";
   switch (formatOf(format).strategy) {
     case "direct":
-    case "archive":
       return;
     case "wrapped": {
       const inside = image.wrapped!;
@@ -71,7 +70,7 @@ export async function convert(plan: Plan, image: ImageInProgress): Promise<void>
       );
     }
   }
-  if (full) await commands.qemuImgCompare(image.raw, output, driverOf(format));
+  if (full) await commands.qemuImgCompare(image.raw, output, formatOf(format).driver);
 }
 
 /**
@@ -87,8 +86,7 @@ export async function convertRaw(
   onProgress: (share: number) => void,
   identity?: Identity,
 ): Promise<void> {
-  const { strategy, options, own } = formatOf(format);
-  const driver = driverOf(format);
+  const { strategy, driver, options, own } = formatOf(format);
   if (strategy !== "converted") throw new TypeError(`Format ${format} is not converted`);
   if (own) {
     const { size } = await Deno.stat(from);
@@ -108,8 +106,7 @@ export async function convertRaw(
 
 /** Checks with qemu-img that an image is intact and its disk has `size` bytes. @throws {BuildError} when not. */
 async function verifyFormat(image: string, format: FormatName, size: number): Promise<void> {
-  const { check, own } = formatOf(format);
-  const driver = driverOf(format);
+  const { driver, check, own } = formatOf(format);
   const [info] = await Promise.all([
     commands.qemuImgInfo(image, driver).json(),
     ...check ? [commands.qemuImgCheck(image, driver)] : [],

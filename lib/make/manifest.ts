@@ -108,10 +108,12 @@ async function statement(plan: Plan, { output, name, raw, versions }: ImageInPro
     { name, digest: { sha256 }, annotations: { format: plan.format, size: imageSize(output.path) } },
   ];
   for (
-    const { label, offset, size, uuid, filesystem } of plan.builder === "disk-image" ? plan.partitions : []
+    const { name: part, offset, size, uuid, filesystem } of plan.builder === "disk-image"
+      ? plan.partitions
+      : []
   ) {
     subject.push({
-      name: `${name}#${label}`,
+      name: `${name}#${part}`,
       digest: { sha256: await hashImage(raw, offset, size) },
       annotations: { offset, size, uuid, filesystem: filesystem.type, filesystemUuid: filesystem.uuid },
     });

@@ -1,5 +1,5 @@
 /**
- * Makes the parts whose size is not known in advance: read-only roots.
+ * Makes the parts whose size is not known in advance: read-only filesystems.
  *
  * @module
  */
@@ -7,9 +7,8 @@
 import { join } from "node:path";
 import * as log from "../core/log.ts";
 import { formatBytes } from "../core/units.ts";
-import { formatOf } from "../image/formats.ts";
-import type { Plan } from "../plan/plan.ts";
-import type { Measured } from "../plan/root.ts";
+import type { PlacedVolume, Plan } from "../plan/plan.ts";
+import type { Measured, Measurements } from "../plan/root.ts";
 import type { Settings } from "../plan/settings.ts";
 import type { OpenTree, Tree } from "../tree/inspect.ts";
 import { makeVolumes } from "./filesystems.ts";
@@ -17,20 +16,26 @@ import { makeVerity } from "./verity.ts";
 import type { ImageInProgress } from "./types.ts";
 
 /**
- * Returns the final plan. If the plan is preliminary, its root is made in a scratch file, hashed if requested, and
- * `planner` plans again with the results.
+ * Returns the final plan. If the plan is preliminary, what has no known size is made in scratch files, hashed if
+ * requested, and `planner` plans again with the results.
  */
 export async function measure<P extends Plan>(
   plan: P,
-  planner: (settings: Settings, tree: Tree, measured?: Measured) => P,
+  planner: (settings: Settings, tree: Tree, measured?: Measurements) => P,
   tree: OpenTree,
   image: ImageInProgress,
 ): Promise<P> {
-  const volume = plan.partitions.find(({ filesystem }) => filesystem.estimate);
-  // An archive is made in the output, and nothing follows it.
-  if (!volume || formatOf(plan.format).strategy === "archive") return plan;
-  const scratch = join(image.scratch, "measured");
-  await Deno.mkdir(scratch);
+  const volumes = plan.partitions.filter(({ filesystem }) => filesystem.estimate);
+  if (volumes.length === 0) return plan;
+  const measured: Record<string, Measured> = {};
+  for (const volume of volumes) {
+    const scratch = await Deno.makeTempDir({ dir: image.scratch, prefix: "measured-" });
+    measured[volume.name] = await measureOne(volume, tree, scratch);
+  }
+  return planner(plan.settings, tree, measured);
+}
+
+async function measureOne(volume: PlacedVolume, tree: OpenTree, scratch: string): Promise<Measured> {
   const path = join(scratch, "filesystem");
   await Deno.writeFile(path, new Uint8Array(), { createNew: true });
   await makeVolumes([volume], tree, {
@@ -39,10 +44,10 @@ export async function measure<P extends Plan>(
     oneByOne: false,
   });
   const { size } = await Deno.stat(path);
-  log.detail(`${volume.label} has ${formatBytes(size)}`);
-  if (!plan.verity) return planner(plan.settings, tree, { path, size });
+  log.detail(`${volume.name} has ${formatBytes(size)}`);
+  if (!volume.verity) return { path, size };
   log.step("Making the dm-verity hashes");
-  const verity = await makeVerity(path, plan.verity, scratch);
+  const verity = await makeVerity(path, volume.verity, scratch);
   log.detail(`root hash: ${verity.rootHash}`, { rootHash: verity.rootHash });
-  return planner(plan.settings, tree, { path, size, verity });
+  return { path, size, verity };
 }

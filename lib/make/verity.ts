@@ -44,7 +44,10 @@ function pathBeside(directory: string, name: string): string {
 }
 
 /** Where the hashes of an image without partitions go: next to the image, unless the plan says otherwise. */
-export function verityDirectory({ verity }: PartPlan, { output }: Pick<ImageInProgress, "output">): string {
+export function verityDirectory(
+  { partitions: [{ verity }] }: PartPlan,
+  { output }: Pick<ImageInProgress, "output">,
+): string {
   return verity?.directory ?? dirname(output.path);
 }
 

@@ -4,24 +4,28 @@
  * @module
  */
 
-import { chooseLoader, loaderAdvice } from "../boot/bootloaders.ts";
+import { chooseLoader, type ChosenLoader, loaderAdvice } from "../boot/bootloaders.ts";
 import { planGrubBios } from "../boot/grub-bios.ts";
 import { grubFiles } from "../boot/grub.ts";
 import { type BootContext, optionsFor } from "../boot/loader.ts";
 import { foreignOptions, keptOptions } from "../boot/options.ts";
 import { signFiles } from "../boot/secure-boot.ts";
 import { brokenLoader } from "../boot/tree-esp.ts";
+import { partitionType } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
+import { SECTOR } from "../core/units.ts";
 import { readSigner, type Signer } from "../efi/authenticode.ts";
-import { select } from "../filesystem/contents.ts";
-import type { Contents } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import type { Kernel } from "../tree/kernels.ts";
 import { findInit } from "./checks.ts";
 import { kernelFindings } from "./kernels.ts";
+import { placeOf } from "./repart/definitions.ts";
+import { wrong } from "./repart/ini.ts";
+import { isFromTree, isMounted, type PartitionRequest } from "./requests.ts";
 import type { Volume } from "./root.ts";
 import type { Settings } from "./settings.ts";
+import { NOTHING } from "./verity.ts";
 
 /** COMMAND_LINE_SIZE without its NUL, on x86 (arch/x86/include/asm/setup.h) and arm64. */
 const COMMAND_LINE_LIMIT = 2047;
@@ -155,12 +159,86 @@ function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings)
   });
 }
 
-/** Partition number of XBOOTLDR if there is a BIOS boot partition, which comes first. */
-const BIOS_XBOOTLDR = 3;
+/** The BIOS boot partition: GRUB, which finds its menu on partition number `menu`, from 1. */
+export function planBios(settings: Settings, tree: Tree, menu: number): Volume {
+  return { ...NOTHING, filesystem: planGrubBios(tree, settings, menu) };
+}
 
-/** The BIOS boot partition: GRUB, which finds its menu on XBOOTLDR. */
-export function planBios(settings: Settings, tree: Tree): Volume {
-  const contents: Contents = { omit: [], add: [] };
-  const filesystem = planGrubBios(tree, settings, BIOS_XBOOTLDR);
-  return { contents, selection: select(tree.nodes, contents), filesystem };
+/** How the partitions of a disk boot it. */
+interface BootPartitions {
+  /** What the boot loader's files go to, with the menu and the kernels: XBOOTLDR, or without one the ESP. */
+  readonly menu?: PartitionRequest;
+  /** Its filesystem, if that is not the boot loader's choice. */
+  readonly menuFormat?: "vfat" | "ext4";
+  /** The settings as the partitions allow them. */
+  readonly settings: Partial<Pick<Settings, "bootloader" | "sectorSize">>;
+}
+
+/**
+ * What the partitions mean for booting: without an ESP, or where definitions say what is on it, no boot loader is
+ * installed.
+ *
+ * @throws {BuildError} (usage) for settings that need other partitions.
+ */
+export function bootPartitions(
+  requests: readonly PartitionRequest[],
+  { bootloader, firmware }: Pick<Settings, "bootloader" | "firmware">,
+): BootPartitions {
+  const find = (role: string) => requests.find((each) => each.role === role && isMounted(each));
+  const [esp, xbootldr] = [find("esp"), find("xbootldr")];
+  const refuse = (what: string, hint: string) =>
+    new BuildError(`Cannot install ${what}`, { kind: "usage", hint });
+  if (firmware !== "uefi") {
+    if (!requests.some(({ content }) => content.type === "grub")) {
+      throw refuse(
+        `FIRMWARE=${firmware}: the layout has no partition for GRUB`,
+        `Define one: Type=${partitionType("bios", "x86-64")}, SizeMinBytes=1M, SizeMaxBytes=1M`,
+      );
+    }
+    if (!xbootldr || !isFromTree(xbootldr)) {
+      throw refuse(
+        `FIRMWARE=${firmware}: the layout has no XBOOTLDR partition for its menu`,
+        "Define one with Type=xbootldr and without CopyFiles=",
+      );
+    }
+  }
+  const isOurs = esp !== undefined && isFromTree(esp) && (xbootldr === undefined || isFromTree(xbootldr));
+  if (isOurs && !requests.some((each) => isMounted(each) && each.mountPoint === "/")) {
+    throw refuse(
+      "a boot loader: the layout has no root partition that it could start",
+      "Define one with Type=root, or give the ESP its files with CopyFiles=",
+    );
+  }
+  if (!isOurs && bootloader !== "auto" && bootloader !== "none") {
+    throw refuse(
+      `BOOTLOADER=${bootloader}: ${
+        esp ? "CopyFiles= of the layout says what is on the ESP or XBOOTLDR" : "the layout has no ESP"
+      }`,
+      "Define a partition with Type=esp and without CopyFiles=",
+    );
+  }
+  const menu = xbootldr ?? esp;
+  const format = menu?.content.type === "filesystem" ? menu.content.format : undefined;
+  return {
+    ...menu && { menu },
+    ...(format === "vfat" || format === "ext4") && { menuFormat: format },
+    settings: {
+      ...!isOurs && { bootloader: "none" },
+      // Every systemd-boot finds what is on its own partition.
+      ...!xbootldr && { sectorSize: SECTOR },
+    },
+  };
+}
+
+/** @throws {BuildError} (usage) when the boot loader cannot read the filesystem that a definition gives XBOOTLDR. */
+export function checkBootFormat(
+  { menu, menuFormat }: BootPartitions,
+  loader: ChosenLoader | undefined,
+): void {
+  if (menuFormat !== "ext4" || loader?.boot !== "vfat" || !menu?.definition) return;
+  throw wrong(
+    placeOf(menu.definition, "Format"),
+    `${loader.name} reads no XBOOTLDR with ext4`,
+    "Set Format= to vfat, or BOOTLOADER to grub",
+  );
 }

@@ -1,6 +1,8 @@
 /**
  * Decides what goes where on a disk: which part of the tree each filesystem holds, and what is added to it.
  *
+ * What is below the mount point of another partition of the disk is left out; the mount point is an empty directory.
+ *
  * @module
  */
 
@@ -8,18 +10,23 @@ import { grubDefaults } from "../boot/grub.ts";
 import { type BootFiles, ESP_DIRECTORIES } from "../boot/loader.ts";
 import { defaultEntry } from "../boot/systemd-boot.ts";
 import { foreignEntries } from "../boot/tree-esp.ts";
-import { BuildError } from "../core/error.ts";
+import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import type { Contents, ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { lookup, type Nodes, typeOf } from "../tree/nodes.ts";
+import { children, lookup, type Nodes, typeOf } from "../tree/nodes.ts";
 import { countIn, directoryAt, entriesIn, exists, namesIn } from "../tree/query.ts";
-import { planFstab } from "./fstab.ts";
+import { type FstabLine, planFstab } from "./fstab.ts";
 import { growFiles } from "./grow.ts";
 import type { Leftovers } from "./leftovers.ts";
+import { type Definition, placeOf } from "./repart/definitions.ts";
+import { wrong } from "./repart/ini.ts";
+import { MOUNT_POINTS } from "./repart/keys.ts";
+import { isFromTree, isMounted, isWhole, type PartitionRequest } from "./requests.ts";
 
 /** Earlier decisions. */
 interface Decided {
+  readonly requests: readonly PartitionRequest[];
   readonly kernelOptions: string;
   readonly kernelCmdline: string | undefined;
   /** Whether the root filesystem is read-only. */
@@ -29,64 +36,228 @@ interface Decided {
   readonly boot: "vfat" | "ext4";
   /** Absent: no boot loader is installed. */
   readonly files: BootFiles | undefined;
-  /** How fstab names the filesystems of `/boot` and the ESP. */
-  readonly devices: { readonly xbootldr: string; readonly esp: string };
+  /** The lines of fstab for the disk's partitions. */
+  readonly mounts: readonly FstabLine[];
 }
 
-/** The contents of the three filesystems of a disk. @throws {BuildError} when the tree has two ESPs. */
+/**
+ * The contents of the filesystems of a disk, by the names of their partitions.
+ *
+ * @throws {BuildError} when the tree has two ESPs.
+ */
 export function planContents(
   tree: Tree,
   decided: Decided,
-): { esp: Contents; xbootldr: Contents; root: Contents; findings: Finding[] } {
-  const { leftovers: { without, add }, files, boot } = decided;
+): { contents: ReadonlyMap<string, Contents>; findings: Finding[] } {
+  const { requests, leftovers } = decided;
   const { nodes } = tree;
-  const esp = espSource(tree);
-  const entries = files && countIn(nodes, "/boot/loader/entries") ? ["/loader/entries/"] : [];
-  const foreign = files && esp.from ? foreignEntries(tree, esp.from) : [];
-  const hasEfi = boot === "vfat" && hasOwnEfi(tree);
-  const bootFrom = directoryAt(nodes, "/boot") === undefined ? undefined : "/boot";
+  const boot = bootContents(tree, decided);
   const fstab = planFstab(tree.fstab, {
-    boot,
-    devices: decided.devices,
+    lines: decided.mounts,
     exists: (path) => exists(nodes, path),
   });
+  const hasEsp = requests.some((request) => request.role === "esp" && isMounted(request));
+  const additions: ExtraFile[] = [
+    ...hasEsp ? [{ path: "/efi", type: "directory" } as const] : [],
+    ...leftovers.add,
+    ...rootAdditions(tree, decided, fstab.text),
+  ];
+  const mounted = requests.filter(isMounted);
+  const findings: Finding[] = [];
+  const contents = new Map<string, Contents>();
+  for (const request of requests) {
+    const { name, content, mountPoint } = request;
+    if (content.type !== "filesystem") continue;
+    // Another partition of the same type, such as a second root, is for the same place.
+    const place = mountPoint || (request.role && MOUNT_POINTS[request.role]) || "";
+    const below = mounted.map(({ mountPoint }) => mountPoint).filter((path) => isBelow(path, place));
+    // Where an ESP is mounted elsewhere, systemd still looks into an empty /efi.
+    const omit = [...below, ...place === "/" && hasEsp ? ["/efi"] : []].map((path) =>
+      `${relative(path, place)}/`
+    );
+    const selected = content.definition
+      ? copiedContents(nodes, content.definition, findings)
+      : boot.get(request) ??
+        { ...directoryAt(nodes, place) !== undefined && { from: place }, omit: [], add: [] };
+    // Only what belongs to the place as a whole gets what the system needs there.
+    const directories = below.map((path): ExtraFile => ({ path, type: "directory" }));
+    const own = isWhole(request) && !boot.has(request)
+      ? [...directories, ...additions].filter(({ path }) => ownerOf(path, mounted) === request)
+      : [];
+    const without = [leftovers.without, selected.without, excludedRows(nodes, request.definition)];
+    contents.set(name, {
+      ...selected,
+      omit: [...boot.has(request) ? [] : omit, ...selected.omit],
+      without: without.reduce<ReadonlySet<number>>(
+        (all, some) => some?.size ? all.union(some) : all,
+        new Set(),
+      ),
+      add: [...own.map((file) => ({ ...file, path: relative(file.path, place) })), ...selected.add],
+    });
+  }
+  return { contents, findings: [...fstab.findings, ...boot.findings, ...findings] };
+}
+
+function isBelow(path: string, place: string): boolean {
+  return place !== "" && path !== place && path.startsWith(place === "/" ? "/" : `${place}/`);
+}
+
+/** A path below a place, as it is in the filesystem that is mounted there. */
+function relative(path: string, place: string): string {
+  return place === "/" ? path : path.slice(place.length) || "/";
+}
+
+/** The partition whose filesystem has what is at a path: the one that is mounted nearest above it. */
+function ownerOf(path: string, mounted: readonly PartitionRequest[]): PartitionRequest | undefined {
+  return mounted.filter(({ mountPoint }) => isBelow(path, mountPoint))
+    .reduce<PartitionRequest | undefined>(
+      (best, each) => best && best.mountPoint.length >= each.mountPoint.length ? best : each,
+      undefined,
+    );
+}
+
+/** What systemd-repart never copies: what is in these directories belongs to the machine that runs. */
+const VOLATILE = ["/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp"].map((path) => `${path}/`);
+
+/** What `CopyFiles=` and the like say is in a filesystem. */
+function copiedContents(nodes: Nodes, definition: Definition, findings: Finding[]): Contents {
+  const { copyFiles = [], excludeFiles = [], excludeFilesTarget = [] } = definition;
+  const covers = (excluded: string, path: string) => {
+    const plain = excluded.replace(/(?<=.)\/$/, "");
+    return plain === path || isBelow(path, plain);
+  };
+  const copies = copyFiles.filter(({ from, path }) => {
+    if (excludeFiles.some((excluded) => covers(excluded, from))) return false;
+    if (excludeFilesTarget.some((excluded) => covers(excluded, path))) return false;
+    if (lookup(nodes, from) !== undefined) return true;
+    findings.push(
+      finding("copy-missing", `${placeOf(definition, "CopyFiles")} takes nothing from ${quote(from)}`, {
+        path: from,
+      }),
+    );
+    return false;
+  });
+  checkCopies(nodes, copies, definition);
+  const [first, ...others] = copies;
+  const isRoot = first?.path === "/" && directoryAt(nodes, first.from) !== undefined;
   return {
-    esp: { ...esp, omit: foreign, without, add: asSpelled(nodes, esp.from, files?.esp ?? []) },
-    xbootldr: {
+    ...isRoot && { from: first.from },
+    copies: isRoot ? others : copies,
+    omit: excludeFilesTarget,
+    without: rowsOf(nodes, VOLATILE),
+    add: [
+      ...(definition.makeDirectories ?? []).map((path): ExtraFile => ({ path, type: "directory" })),
+      ...(definition.makeSymlinks ?? []).map((link): ExtraFile => ({ ...link, type: "symlink" })),
+    ],
+  };
+}
+
+/** A directory has one place in a filesystem. @throws {BuildError} (usage) when another copy is inside of it. */
+function checkCopies(
+  nodes: Nodes,
+  copies: NonNullable<Contents["copies"]>,
+  definition: Definition,
+): void {
+  copies.forEach(({ from, path }, i) => {
+    const other = copies.find((other, j) =>
+      i !== j && directoryAt(nodes, from) !== undefined && (other.from === from || isBelow(from, other.from))
+    );
+    if (other) {
+      throw wrong(
+        placeOf(definition, "CopyFiles"),
+        `${quote(from)} would be in the filesystem twice: as ${quote(path)}, and with ${quote(other.from)}`,
+        "Leave one of them out",
+      );
+    }
+    if (path === "/" && directoryAt(nodes, from) === undefined) {
+      throw wrong(
+        placeOf(definition, "CopyFiles"),
+        `${quote(from)} is no directory, which / must be`,
+        `Write CopyFiles=${from}:/NAME`,
+      );
+    }
+  });
+}
+
+/** The rows of the tree at these paths; of one that ends with a slash, those of what is in it. */
+function rowsOf(nodes: Nodes, paths: readonly string[]): ReadonlySet<number> {
+  return new Set(paths.flatMap((path) => {
+    const row = lookup(nodes, path, { follow: false });
+    if (row === undefined) return [];
+    if (!path.endsWith("/")) return [row];
+    return typeOf(nodes, row) === "directory" ? [...children(nodes, row)] : [];
+  }));
+}
+
+function excludedRows(nodes: Nodes, definition: Definition | undefined): ReadonlySet<number> {
+  return rowsOf(nodes, definition?.excludeFiles ?? []);
+}
+
+/** The contents of ESP and XBOOTLDR, where nothing else says what they are. */
+function bootContents(tree: Tree, { requests, files, boot }: Decided) {
+  const { nodes } = tree;
+  const find = (role: string) => requests.find((each) => each.role === role && isFromTree(each));
+  const [esp, xbootldr] = [find("esp"), find("xbootldr")];
+  const contents = new Map<PartitionRequest, Contents>();
+  if (!esp && !xbootldr) return { has: () => false, get: () => undefined, findings: [] };
+  const { from } = esp ? espSource(tree) : {};
+  const entries = files && countIn(nodes, "/boot/loader/entries") ? ["/loader/entries/"] : [];
+  const foreign = files && from ? foreignEntries(tree, from) : [];
+  const bootFrom = directoryAt(nodes, "/boot") === undefined ? undefined : "/boot";
+  // Without XBOOTLDR, what is in /boot is on the ESP, too.
+  const isJoined = esp?.mountPoint === "/boot";
+  if (esp && isJoined) {
+    contents.set(esp, {
+      ...bootFrom && { from: bootFrom },
+      copies: from ? [{ from, path: "/" }] : [],
+      omit: [...entries, ...foreign],
+      without: rowsOf(nodes, ESP_DIRECTORIES),
+      add: asSpelled(nodes, ["/boot", ...from ? [from] : []], [
+        ...files?.esp ?? [],
+        ...files?.xbootldr ?? [],
+      ]),
+    });
+  } else if (esp) {
+    contents.set(esp, {
+      ...from && { from },
+      omit: foreign,
+      add: asSpelled(nodes, from ? [from] : [], files?.esp ?? []),
+    });
+  }
+  if (xbootldr) {
+    const hasEfi = boot === "vfat" && hasOwnEfi(tree);
+    contents.set(xbootldr, {
       ...bootFrom && { from: bootFrom },
       omit: [hasEfi ? "/efi" : "/efi/", ...entries, ...files?.moved ?? []],
-      without,
       add: [
         // The mount point of the ESP. On FAT, a directory EFI is the same.
         ...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const],
-        ...boot === "vfat" ? asSpelled(nodes, bootFrom, files?.xbootldr ?? []) : files?.xbootldr ?? [],
+        ...boot === "vfat"
+          ? asSpelled(nodes, bootFrom ? [bootFrom] : [], files?.xbootldr ?? [])
+          : files?.xbootldr ?? [],
       ],
-    },
-    root: {
-      from: "/",
-      omit: ["/boot/", "/efi/"],
-      without,
-      add: [...add, ...rootAdditions(tree, decided, fstab.text)],
-    },
-    findings: [
-      ...fstab.findings,
-      ...[
-        ...entries.map((path) => `/boot${path}`),
-        ...foreign.map((path) => `${esp.from}${path}`),
-        ...files && defaultEntry(tree) || [],
-      ].map((path) =>
-        finding("boot-entries", "Leaving out the boot entries: they name another disk", {
-          path: path.replace(/\/$/, ""),
-        })
-      ),
-    ],
+    });
+  }
+  const left = [
+    ...entries.map((path) => `/boot${path}`),
+    ...foreign.map((path) => `${from}${path}`),
+    ...files && defaultEntry(tree) || [],
+  ];
+  return {
+    has: (request: PartitionRequest) => contents.has(request),
+    get: (request: PartitionRequest) => contents.get(request),
+    findings: left.map((path) =>
+      finding("boot-entries", "Leaving out the boot entries: they name another disk", {
+        path: path.replace(/\/$/, ""),
+      })
+    ),
   };
 }
 
 /** Files for FAT under the names that are already there, since two names cannot differ only in case. */
 function asSpelled(
   nodes: Nodes,
-  from: string | undefined,
+  from: readonly string[],
   files: readonly ExtraFile[],
 ): readonly ExtraFile[] {
   const spellings = new Map<string, string>();
@@ -96,7 +267,7 @@ function asSpelled(
     const above = spell(path.slice(0, slash));
     const name = path.slice(slash + 1);
     const key = `${above}/${name}`.toLowerCase();
-    const names = from === undefined ? [] : namesIn(nodes, from + above);
+    const names = from.flatMap((directory) => namesIn(nodes, directory + above));
     const known = spellings.get(key) ??
       `${above}/${
         names.includes(name)
@@ -112,8 +283,6 @@ function asSpelled(
 function rootAdditions(tree: Tree, decided: Decided, fstab: string): Contents["add"] {
   const { kernelOptions, kernelCmdline, readOnly } = decided;
   const always = [
-    { path: "/boot", type: "directory" },
-    { path: "/efi", type: "directory" },
     { path: "/etc/fstab", type: "file", text: fstab },
   ] as const;
   // A read-only root never gets new kernels, and does not grow.
@@ -124,7 +293,7 @@ function rootAdditions(tree: Tree, decided: Decided, fstab: string): Contents["a
     // Used by kernel-install for the entries of later kernels.
     ...asked ? [{ path: "/etc/kernel/cmdline", type: "file", text: `${kernelOptions}\n` } as const] : [],
     ...grubDefaults(tree, kernelOptions),
-    ...growFiles(tree),
+    ...growFiles(tree, decided.requests),
   ];
 }
 

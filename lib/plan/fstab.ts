@@ -11,8 +11,8 @@ import { normalize } from "node:path";
 import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 
-/** Mount points of the image's own partitions. */
-const OWN_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
+/** Mount points of which the tree's lines name the disks of another machine. */
+const OTHERS_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
 
 const FSTAB = "/etc/fstab";
 
@@ -28,6 +28,11 @@ interface Line {
 /** A field in fstab's spelling, with octal escapes. */
 function unescape(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+}
+
+/** A field as fstab spells it. */
+function escape(field: string): string {
+  return field.replace(/[\s\\#]/g, (mark) => `\\${mark.charCodeAt(0).toString(8).padStart(3, "0")}`);
 }
 
 /** A line that mounts something; `undefined` for comments and empty lines. */
@@ -55,30 +60,40 @@ export function rootLine(
   }
 }
 
-/** Whether the image has its own filesystem there, or the mount point was below the old boot partition. */
-function isOwn({ mountPoint }: Line): boolean {
-  return OWN_MOUNT_POINTS.includes(mountPoint) || /^\/(boot|efi)\//.test(mountPoint);
+/** A filesystem of the image, or its swap. */
+export interface FstabLine {
+  /** `UUID=…` where there is one: busybox's mount does not support PARTUUID. */
+  readonly source: string;
+  /** `none` for swap. */
+  readonly mountPoint: string;
+  readonly type: string;
+  readonly options: string;
+  /** When it is checked: 0 never, 2 after the root. */
+  readonly pass: number;
+  /** Whether systemd finds and mounts it without a line. */
+  readonly isDiscovered?: boolean;
 }
 
 /** What is decided elsewhere. */
 export interface FstabContext {
-  readonly boot: "vfat" | "ext4";
-  /** The filesystems of XBOOTLDR and ESP as `UUID=…`: busybox's mount does not support PARTUUID. */
-  readonly devices: { readonly xbootldr: string; readonly esp: string };
+  readonly lines: readonly FstabLine[];
   /** Whether the image has a file at that path. */
   readonly exists: (path: string) => boolean;
 }
 
 /** The tree's fstab with our lines for the image's partitions instead of its own, and findings about it. */
 export function planFstab(fstab: string, context: FstabContext): { text: string; findings: Finding[] } {
-  const { boot, devices } = context;
+  const own = [...OTHERS_MOUNT_POINTS, ...context.lines.map(({ mountPoint }) => mountPoint)];
+  // The image has its own filesystem there, or the mount point was below the old boot partition.
+  const isOwn = ({ mountPoint, type }: Line) =>
+    type !== "swap" && own.includes(mountPoint) || /^\/(boot|efi)\//.test(mountPoint);
   const findings: Finding[] = [];
   const below: string[] = [];
   const kept = fstab.split("\n").filter((text) => {
     const line = parseLine(text);
     if (!line) return !text.includes("UNCONFIGURED FSTAB");
     if (isOwn(line)) {
-      if (!OWN_MOUNT_POINTS.includes(line.mountPoint)) below.push(line.mountPoint);
+      if (!own.includes(line.mountPoint)) below.push(line.mountPoint);
       return false;
     }
     const problem = findProblem(line, context);
@@ -99,12 +114,12 @@ export function planFstab(fstab: string, context: FstabContext): { text: string;
       }),
     );
   }
-  const lines = [
-    `${devices.xbootldr} /boot ${boot === "vfat" ? "vfat umask=0077" : "ext4 defaults"} 0 2`,
-    `${devices.esp} /boot/efi vfat umask=0077 0 2`,
-  ];
+  const lines = context.lines.filter(({ isDiscovered }) => !isDiscovered).map((line) => {
+    const { source, mountPoint, type, options, pass } = line;
+    return `${source} ${escape(mountPoint)} ${type} ${options} 0 ${pass}`;
+  });
   const before = kept.join("\n").trim();
-  return { text: `${before}${before && "\n"}${lines.join("\n")}\n`, findings };
+  return { text: [...before ? [before] : [], ...lines].map((line) => `${line}\n`).join(""), findings };
 }
 
 /** Options with which the boot continues without the filesystem, or does not wait for it. */
@@ -117,9 +132,9 @@ const MADE_DEVICES = /^\/dev\/(root$|zram|loop|shm|null$)/;
 const OWN_LABELS = /^(LABEL=(root|ESP|BOOT)|PARTLABEL=(root|esp|xbootldr))$/;
 
 /** The device that a line names and the image does not have. */
-function findProblem({ source, type, options }: Line, { devices, exists }: FstabContext): string | undefined {
+function findProblem({ source, type, options }: Line, { lines, exists }: FstabContext): string | undefined {
   if (options.some((option) => NOT_NEEDED.includes(option))) return undefined;
-  if (Object.values(devices).includes(source) || OWN_LABELS.test(source)) return undefined;
+  if (lines.some((line) => line.source === source) || OWN_LABELS.test(source)) return undefined;
   if (/^(UUID|LABEL|PARTUUID|PARTLABEL|ID)=/.test(source) || source.startsWith("/dev/")) {
     return MADE_DEVICES.test(source) ? undefined : `The image has no device ${quote(source)}`;
   }

@@ -9,17 +9,24 @@
  */
 
 import { file } from "../boot/loader.ts";
+import { KiB, MiB } from "../core/units.ts";
 import type { ExtraFile } from "../filesystem/entries.ts";
+import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { countIn, firstFile } from "../tree/query.ts";
+import type { PartitionRequest } from "./requests.ts";
 
 /** Where partition definitions may be. A tree that has any is left alone. */
 const DEFINITIONS = ["/etc/repart.d", "/usr/lib/repart.d", "/usr/local/lib/repart.d"] as const;
 
 const UNITS = "/etc/systemd/system";
 
-/** Files to add to the root filesystem; none if the tree cannot grow it, or already does. */
-export function growFiles(tree: Tree): ExtraFile[] {
+/**
+ * Files to add to the root filesystem; none if the tree cannot grow it, or already does.
+ *
+ * Partitions cannot be moved, so the last one grows, and what definitions leave behind it.
+ */
+export function growFiles(tree: Tree, requests: readonly PartitionRequest[]): ExtraFile[] {
   const own = DEFINITIONS.some((path) => countIn(tree.nodes, path) > 0);
   if (own || !firstFile(tree.nodes, ["/usr/bin/systemd-repart", "/bin/systemd-repart"])) return [];
   const growfs = firstFile(tree.nodes, ["/usr/lib/systemd/systemd-growfs", "/lib/systemd/systemd-growfs"]);
@@ -27,16 +34,57 @@ export function growFiles(tree: Tree): ExtraFile[] {
   const unit = "systemd-growfs-root.service";
   const shipped = firstFile(tree.nodes, [`/usr/lib/systemd/system/${unit}`, `/lib/systemd/system/${unit}`]);
   return [
-    file(
-      "/etc/repart.d/50-root.conf",
-      "# Grow the root partition into the free space after it.\n[Partition]\nType=root\n",
-    ),
+    ...requests.some(({ definition }) => definition)
+      ? requests.map((request, i) =>
+        file(`/etc/repart.d/${request.name}.conf`, definitionText(request, i === requests.length - 1))
+      )
+      : [
+        file(
+          "/etc/repart.d/50-root.conf",
+          "# Grow the root partition into the free space after it.\n[Partition]\nType=root\n",
+        ),
+      ],
     // Since systemd 255, the partition's growfs flag is enough.
     file(`${UNITS}/systemd-repart.service.d/50-image.conf`, `[Unit]\nWants=${unit}\n`),
     file(`${UNITS}/${unit}.d/50-image.conf`, "[Unit]\nConditionVirtualization=!container\n"),
     // Older versions generate this unit only for a line in fstab, which would fail in a container.
     ...shipped ? [] : [file(`${UNITS}/${unit}`, growUnit(growfs))],
   ];
+}
+
+/**
+ * What systemd-repart finds behind the last partition of an image as it is: the last MiB, without the backup of the
+ * table. It must not take it for space to fill.
+ */
+const LAST_PADDING = MiB - 20 * KiB;
+
+/** A definition for the partition as it is in the image: it has its contents, and is never smaller than it is now. */
+function definitionText({ type, content, definition }: PartitionRequest, isLast: boolean): string {
+  const { sizeMin = 4 * KiB, sizeMax, paddingMin = 0, paddingMax, weight, paddingWeight } = definition!;
+  const grows = content.type === "filesystem"
+    ? !isReadOnly(content)
+    : !["hash", "signature"].includes(content.type);
+  const values = {
+    Type: type,
+    SizeMinBytes: sizeMin,
+    SizeMaxBytes: sizeMax,
+    Weight: grows ? weight : 0,
+    PaddingMinBytes: isLast ? Math.max(paddingMin, LAST_PADDING) : paddingMin || undefined,
+    PaddingMaxBytes: paddingMax,
+    // The space up to where the next partition begins stays.
+    PaddingWeight: grows ? paddingWeight : paddingWeight || 1,
+  };
+  const lines = Object.entries(values).filter(([, value]) => value !== undefined);
+  return [
+    "# What systemd-repart may do with this partition of the image.",
+    "[Partition]",
+    ...lines.map(([key, value]) => `${key}=${value}`),
+    "",
+  ].join("\n");
+}
+
+function isReadOnly({ format }: Extract<PartitionRequest["content"], { type: "filesystem" }>): boolean {
+  return format !== undefined && FILESYSTEMS[format].readOnly;
 }
 
 function growUnit(growfs: string): string {

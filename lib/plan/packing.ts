@@ -5,13 +5,13 @@
  */
 
 import { BuildError } from "../core/error.ts";
-import { type BuilderName, compressibleFormats, formatOf } from "../image/formats.ts";
+import { compressibleFormats, formatOf } from "../image/formats.ts";
 import type { Settings } from "./settings.ts";
 
 /** @throws {BuildError} (usage) for a format that cannot be compressed, or has no block map. */
-export function checkPacking({ outputFormat, compress, bmap }: Settings, builder: BuilderName): void {
+export function checkPacking({ outputFormat, compress, bmap }: Settings): void {
   const { compressible, strategy } = formatOf(outputFormat);
-  const names = compressibleFormats(builder).join(" or ");
+  const names = compressibleFormats().join(" or ");
   if (compress !== "none" && !compressible) {
     throw new BuildError(`Cannot use COMPRESS=${compress} with OUTPUT_FORMAT=${outputFormat}`, {
       kind: "usage",

@@ -19,48 +19,47 @@
  */
 
 import type { BootLoaderName } from "../boot/bootloaders.ts";
-import {
-  type ArchitectureName,
-  GPT_ATTRIBUTES,
-  type PartitionRole,
-  partitionType,
-  typeName,
-} from "../core/dps.ts";
+import type { ArchitectureName, PartitionRole } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { type Finding, FINDINGS } from "../core/findings.ts";
 import { deriveUuid } from "../core/identity.ts";
-import { MiB } from "../core/units.ts";
-import { select } from "../filesystem/contents.ts";
-import type { Contents } from "../filesystem/entries.ts";
-import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
-import type { FilesystemRequest } from "../filesystem/types.ts";
-import { type FormatName, isDisk } from "../image/formats.ts";
-import { placePartitions, TABLE_SIZE } from "../image/gpt.ts";
+import { FILESYSTEMS } from "../filesystem/filesystems.ts";
+import type { FormatName } from "../image/formats.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { planArchive } from "./archive.ts";
-import { isWanted, planBios, planBoot, planKernelOptions } from "./boot.ts";
+import { bootPartitions, checkBootFormat, isWanted, planBios, planBoot, planKernelOptions } from "./boot.ts";
 import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { checkPacking } from "./packing.ts";
 import { planMountPoints } from "./mount-points.ts";
+import { type Mountable, planMounts } from "./mounts.ts";
 import { describePortable, planPortable } from "./portable.ts";
+import { type Layout, TREE_DIRECTORY } from "./repart/files.ts";
+import { layoutRequests } from "./repart/layout.ts";
+import { expand } from "./repart/values.ts";
+import { builtInLayout, isMounted, isWhole, type PartitionRequest } from "./requests.ts";
 import { planRootOptions } from "./root-options.ts";
-import { type Measured, planRoot, tooLarge, tooSmall, type Volume } from "./root.ts";
-import type { SettingName, Settings } from "./settings.ts";
-import { planHashes, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
+import { type Measured, type Measurements, planRoot, type Volume } from "./root.ts";
+import type { Settings } from "./settings.ts";
+import { planHashing, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
+import { builtInVolumes, layoutVolumes, type VolumeContext } from "./volumes.ts";
 
 /** A volume and its place in the image, in bytes. */
 export interface PlacedVolume extends Volume {
+  /** Unique in the image. */
+  readonly name: string;
   /** The label in the partition table, if any. */
   readonly label: string;
   readonly offset: number;
   readonly size: number;
+  /** The dm-verity hashes of the filesystem. */
+  readonly verity?: VerityPlan;
 }
 
 /** A partition of a disk image. */
 export interface PartitionPlan extends PlacedVolume {
-  readonly role: PartitionRole;
+  /** Absent: it has another type than those of the DPS. */
+  readonly role?: PartitionRole;
   /** Type GUID. */
   readonly type: string;
   /** As systemd names the type: `root-x86-64`. */
@@ -69,6 +68,8 @@ export interface PartitionPlan extends PlacedVolume {
   readonly uuid: string;
   readonly attributes: readonly number[];
   readonly mountPoint: string;
+  /** What the file of its own is called, where somebody splits the image. */
+  readonly splitName?: string;
 }
 
 /**
@@ -85,8 +86,6 @@ interface CommonPlan {
   readonly seed: string;
   /** The settings it was made for. */
   readonly settings: Settings;
-  /** The dm-verity hashes of the root filesystem. */
-  readonly verity?: VerityPlan;
   /** What is left out of all filesystems, because no image should have it. */
   readonly leftovers: Leftovers["found"];
   /** Findings about the tree and the settings. */
@@ -124,11 +123,11 @@ export type Plan = DiskPlan | PartPlan;
 /**
  * Decides on a disk image.
  *
- * @param measured facts about a read-only root that was made with this function's first plan.
+ * @param measured facts about read-only filesystems that were made with this function's first plan.
  * @throws {BuildError} when the settings and the tree do not fit together.
  */
-export function planDisk(settings: Settings, tree: Tree, measured?: Measured): DiskPlan {
-  checkPacking(settings, "disk-image");
+export function planDisk(settings: Settings, tree: Tree, measured: Measurements = {}): DiskPlan {
+  checkPacking(settings);
   const architecture = tree.architecture ?? tree.kernels[0]?.architecture;
   if (!architecture) {
     const nested = findNestedTree(tree);
@@ -141,104 +140,119 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
   const seed = settings.seed ?? defaultSeed("disk-image", tree, architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
   const uuid = (name: string) => deriveUuid(seed, name);
-  const row = rootFilesystem(settings);
-  const { readOnly } = row;
-  const verity = planVerity(settings, seed);
-  const verified = measured?.verity && verityUuids(measured.verity.rootHash);
-  const uuids: Partial<Record<PartitionRole, string>> = { root: uuid("root/partition"), ...verified };
-  const requested = (role: string) => ({ uuid: uuid(`${role}/filesystem`), seed: `${seed}/${role}` });
-  const found = planRootOptions(tree.fstab, {
-    filesystem: settings.filesystem,
-    readOnly,
-    uuid: row.uuid(requested("root")),
-    partitionUuid: uuids.root!,
-  });
-  const verityOptions = [
-    "root=/dev/mapper/root",
-    "ro",
-    `roothash=${measured?.verity?.rootHash ?? "UNKNOWN"}`,
-  ];
-  const optionsWith = (root: readonly string[]) =>
-    planKernelOptions(settings, tree, verity ? verityOptions : root);
-  const { kernelOptions, loader, boot, files, findings } = planBoot(settings, tree, {
-    options: optionsWith(found.options),
-    bareOptions: optionsWith(found.bare),
-    bootUuid: uuid("xbootldr/filesystem"),
-  });
-  const bios = settings.firmware === "uefi" ? [] : [planBios(settings, tree)];
-  const leftovers = findLeftovers(tree, settings.keep);
-  const mountPoints = planMountPoints(tree.nodes);
-
-  const request = (role: string, label: string): FilesystemRequest => ({
-    label,
-    ...requested(role),
-    hashSeed: uuid(`${role}/hash-seed`),
+  const { layout } = settings;
+  if (layout === undefined) checkRootFilesystem(settings);
+  const machine = { architecture, osRelease: tree.osRelease, kernel: tree.kernels[0]?.version };
+  const requests = layout === undefined
+    ? builtInLayout(settings, architecture)
+    : layoutRequests(layout === "tree" ? treeLayout(tree) : layout, settings, machine);
+  const verity = planAllVerity(requests, settings, seed);
+  const partitionUuid = (request: PartitionRequest): string => {
+    const { name, content, isVerified } = request;
+    if (request.uuid !== undefined) return request.uuid;
+    const of = isVerified ? name : content.type === "hash" ? content.of : "";
+    const { rootHash } = measured[of]?.verity ?? {};
+    if (rootHash === undefined) return uuid(`${name}/partition`);
+    return verityUuids(rootHash)[isVerified ? "data" : "hashes"];
+  };
+  const identityOf = ({ name }: PartitionRequest) => ({
+    uuid: uuid(`${name}/filesystem`),
+    seed: `${seed}/${name}`,
+    hashSeed: uuid(`${name}/hash-seed`),
     time,
     sector: settings.sectorSize,
   });
-  const volume = (
-    name: SettingName,
-    filesystem: FilesystemName,
-    requested: FilesystemRequest,
-    contents: Contents,
-  ): Volume => {
-    const selection = select(tree.nodes, contents);
-    const size = settings[name] as number * MiB;
-    const plan = FILESYSTEMS[filesystem].plan(selection, { ...requested, size });
-    if (plan) return { contents, selection, filesystem: plan };
-    if (size > FILESYSTEMS[filesystem].largest) throw tooLarge(name, settings, filesystem);
-    throw tooSmall(name, settings, FILESYSTEMS[filesystem].smallest(selection, requested) / MiB);
-  };
-
-  const devices = {
-    xbootldr: `UUID=${FILESYSTEMS[boot].uuid(requested("xbootldr"))}`,
-    esp: `UUID=${FILESYSTEMS.vfat.uuid(requested("esp"))}`,
-  };
+  const boots = bootPartitions(requests, settings);
+  const root = requests.find((request) => isMounted(request) && request.mountPoint === "/");
+  const rootFormat = root?.content.type === "filesystem" ? root.content.format! : settings.filesystem;
+  const { readOnly, uuid: rootUuid } = FILESYSTEMS[rootFormat];
+  const found = root
+    ? planRootOptions(tree.fstab, {
+      filesystem: rootFormat,
+      readOnly,
+      uuid: rootUuid(identityOf(root)),
+      partitionUuid: partitionUuid(root),
+    })
+    : { options: [], bare: [], findings: [] };
+  const verified = verifiedOptions(requests, measured);
+  const optionsWith = (own: readonly string[]) =>
+    planKernelOptions(settings, tree, [...verified.root ?? own, ...verified.usr ?? []]);
+  const { kernelOptions, loader, boot, files, findings } = planBoot(
+    { ...settings, ...boots.settings, filesystem: rootFormat },
+    tree,
+    {
+      options: optionsWith(found.options),
+      bareOptions: optionsWith(found.bare),
+      bootUuid: boots.menu
+        ? FILESYSTEMS[boots.menuFormat ?? "ext4"].uuid(identityOf(boots.menu))
+        : uuid("xbootldr/filesystem"),
+    },
+  );
+  checkBootFormat(boots, loader);
+  const formatOf = ({ content }: PartitionRequest) =>
+    content.type === "filesystem" ? content.format ?? boot : "vfat";
+  const leftovers = findLeftovers(tree, settings.keep);
+  const holdsSystem = root !== undefined && isWhole(root);
+  const mountPoints = holdsSystem ? planMountPoints(tree.nodes) : { add: [], findings: [] };
+  const mountables = requests.flatMap((request): Mountable[] => {
+    const format = request.content.type === "swap" ? "swap" : formatOf(request);
+    if (format !== "swap" && request.content.type !== "filesystem") return [];
+    const own = format === "swap" ? identityOf(request).uuid : FILESYSTEMS[format].uuid(identityOf(request));
+    return [{ request, source: own ? `UUID=${own}` : `PARTUUID=${partitionUuid(request)}`, format }];
+  });
   const contents = planContents(tree, {
     ...settings,
+    requests,
     kernelOptions,
     readOnly,
     leftovers: { ...leftovers, add: [...leftovers.add, ...mountPoints.add] },
-    boot,
+    boot: boots.menuFormat ?? boot,
     files,
-    devices,
+    mounts: planMounts(mountables, tree),
   });
-  const esp = volume("efiMb", "vfat", request("esp", "ESP"), contents.esp);
-  const xbootldr = volume("bootMb", boot, request("xbootldr", "BOOT"), contents.xbootldr);
-  const hashes = planHashes(verity, measured);
-  const others = [...bios, esp, xbootldr, ...hashes.map(({ volume }) => volume)];
-  const otherBytes = TABLE_SIZE + others.reduce((sum, { filesystem }) => sum + filesystem.size, 0);
-  const root = planRoot(settings, tree.nodes, contents.root, request("root", ""), otherBytes, measured);
-
-  const volumes: [PartitionRole, string, Volume][] = [
-    ...bios.map((volume): [PartitionRole, string, Volume] => ["bios", "", volume]),
-    ["esp", "/boot/efi", esp],
-    ["xbootldr", "/boot", xbootldr],
-    ...hashes.map(({ role, volume }): [PartitionRole, string, Volume] => [role, "", volume]),
-    ["root", "/", root],
-  ];
-  const offsets = placePartitions(volumes.map(([, , { filesystem }]) => filesystem.size));
+  const context: VolumeContext = {
+    settings,
+    tree,
+    architecture,
+    requests,
+    contents: contents.contents,
+    formatOf,
+    identityOf,
+    verity,
+    measured,
+    grub: () => planBios(settings, tree, requests.findIndex((request) => request === boots.menu) + 1),
+  };
+  const { size, placed } = layout === undefined ? builtInVolumes(context) : layoutVolumes(context);
   return {
     builder: "disk-image",
     format: settings.outputFormat,
     architecture,
     id: uuid("disk"),
     sectorSize: settings.sectorSize,
-    size: otherBytes + root.filesystem.size,
-    partitions: volumes.map(([role, mountPoint, volume], i) => ({
-      ...volume,
-      role,
-      type: partitionType(role, architecture),
-      typeName: typeName(role, architecture),
-      label: role,
-      uuid: uuids[role] ?? uuid(`${role}/partition`),
-      attributes: planAttributes(role, readOnly),
-      offset: offsets[i]!,
-      size: volume.filesystem.size,
-      mountPoint,
-    })),
+    size,
+    partitions: placed.map(({ volume, offset }, i) => {
+      const { name, role, type, typeName, label, attributes, mountPoint, splitName } = requests[i]!;
+      const own = partitionUuid(requests[i]!);
+      const hashing = verity.get(name);
+      return {
+        ...volume,
+        name,
+        ...role && { role },
+        type,
+        typeName,
+        label,
+        uuid: own,
+        attributes,
+        offset,
+        size: volume.filesystem.size,
+        mountPoint,
+        ...hashing && { verity: hashing },
+        ...splitName !== undefined && splitName !== "-" && {
+          splitName: expand(splitName, machine, { t: typeName, T: type, U: own, n: String(i + 1) }),
+        },
+      };
+    }),
     ...loader && { bootLoader: { name: loader.name, reason: loader.reason } },
-    ...verity && { verity },
     kernelOptions,
     seed,
     time,
@@ -246,20 +260,74 @@ export function planDisk(settings: Settings, tree: Tree, measured?: Measured): D
     leftovers: leftovers.found,
     findings: [
       ...tree.findings,
-      ...checkSystem(tree, isWanted(settings) ? { kernelOptions } : {}),
+      ...holdsSystem
+        ? checkSystem(tree, isWanted({ ...settings, ...boots.settings }) ? { kernelOptions } : {})
+        : [],
       ...findings,
       ...found.findings,
       ...mountPoints.findings,
       ...contents.findings,
       ...leftovers.findings,
-      ...volumes.flatMap(([, , { filesystem }]) => filesystem.findings),
+      ...placed.flatMap(({ volume }) => volume.filesystem.findings)
+        // In a layout, FREE_MB is what all partitions share.
+        .filter(({ name }) => layout === undefined || name !== "no-free-space"),
     ],
   };
 }
 
+/** The definitions of the tree itself. @throws {BuildError} (usage) when it has none. */
+function treeLayout({ repart }: Tree): Layout {
+  if (Object.keys(repart).length > 0) return { directory: TREE_DIRECTORY, files: repart };
+  throw new BuildError(`Cannot use LAYOUT=tree: the tree has no definitions in ${TREE_DIRECTORY}`, {
+    kind: "usage",
+    hint: "Name a directory with definitions, or leave LAYOUT out",
+  });
+}
+
+/** How each verified filesystem is hashed, by the name of its partition. */
+function planAllVerity(
+  requests: readonly PartitionRequest[],
+  settings: Settings,
+  seed: string,
+): ReadonlyMap<string, VerityPlan> {
+  return new Map(
+    requests.filter(({ isVerified }) => isVerified).map(({ name, definition }) => {
+      if (!definition) return [name, planVerity(settings, seed)!];
+      const isSigned = requests.some(({ content }) => content.type === "signature" && content.of === name);
+      return [name, planHashing(settings, seed, { isSigned, prefix: `${name}/` })];
+    }),
+  );
+}
+
+/** The kernel options for what dm-verity verifies: systemd's generators open it in the initrd. */
+function verifiedOptions(
+  requests: readonly PartitionRequest[],
+  measured: Measurements,
+): { readonly root?: readonly string[]; readonly usr?: readonly string[] } {
+  const at = (place: string) => requests.find((each) => each.isVerified && each.mountPoint === place);
+  const hashOf = ({ name }: PartitionRequest) => measured[name]?.verity?.rootHash ?? "UNKNOWN";
+  const [root, usr] = [at("/"), at("/usr")];
+  const format = usr?.content.type === "filesystem" ? usr.content.format : undefined;
+  return {
+    ...root && { root: ["root=/dev/mapper/root", "ro", `roothash=${hashOf(root)}`] },
+    ...usr && {
+      usr: [
+        "mount.usr=/dev/mapper/usr",
+        `mount.usrfstype=${format}`,
+        "mount.usrflags=ro",
+        `usrhash=${hashOf(usr)}`,
+      ],
+    },
+  };
+}
+
+/** The name of what is in an image without partitions. */
+const PART = "root";
+
 /** Decides on the image of a single filesystem, like {@link planDisk}. */
-export function planPart(settings: Settings, tree: Tree, measured?: Measured): PartPlan {
-  checkPacking(settings, "part-image");
+export function planPart(settings: Settings, tree: Tree, measurements: Measurements = {}): PartPlan {
+  checkPacking(settings);
+  const measured = measurements[PART];
   const seed = settings.seed ?? defaultSeed("part-image", tree, tree.architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
   const from = settings.directory;
@@ -272,28 +340,32 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
   // Replacements of leftovers are at paths of a whole system.
   const add = from === "/" ? [...leftovers.add, ...mountPoints.add, ...portable] : [];
   const contents = { from, omit: [], without: leftovers.without, add };
-  const volume = isDisk(settings.outputFormat)
-    ? planRoot(
-      settings,
-      tree.nodes,
-      contents,
-      {
-        label: "",
-        uuid: deriveUuid(seed, "root/filesystem"),
-        hashSeed: deriveUuid(seed, "root/hash-seed"),
-        seed: `${seed}/root`,
-        time,
-      },
-      0,
-      measured,
-    )
-    : planArchive(tree.nodes, contents, time);
+  const volume = planRoot(
+    settings,
+    tree.nodes,
+    contents,
+    {
+      label: "",
+      uuid: deriveUuid(seed, "root/filesystem"),
+      hashSeed: deriveUuid(seed, "root/hash-seed"),
+      seed: `${seed}/root`,
+      time,
+    },
+    0,
+    measured,
+  );
   const verity = planVerity(settings, seed);
   const { size, label } = volume.filesystem;
   return {
     builder: "part-image",
-    partitions: [{ ...volume, label: label || "root", offset: 0, size }],
-    ...verity && { verity },
+    partitions: [{
+      ...volume,
+      name: PART,
+      label: label || "root",
+      offset: 0,
+      size,
+      ...verity && { verity },
+    }],
     ...measured?.verity && { hashes: measured.verity },
     portable: describePortable(settings, tree),
     format: settings.outputFormat,
@@ -313,21 +385,13 @@ export function planPart(settings: Settings, tree: Tree, measured?: Measured): P
   };
 }
 
-/** What the root filesystem of a disk can be. */
-function rootFilesystem(
-  { filesystem }: Settings,
-): Pick<(typeof FILESYSTEMS)[FilesystemName], "readOnly" | "uuid"> {
-  const row = FILESYSTEMS[filesystem];
-  if (row.holdsSystem) return row;
+/** @throws {BuildError} (usage) for a filesystem that the root of a disk cannot have. */
+function checkRootFilesystem({ filesystem }: Settings): void {
+  if (FILESYSTEMS[filesystem].holdsSystem) return;
   throw new BuildError(`Cannot use FILESYSTEM=${filesystem} for the root of a disk`, {
     kind: "usage",
     hint: "It keeps no owners, modes and links, which an operating system needs",
   });
-}
-
-function planAttributes(role: PartitionRole, readOnly: boolean): number[] {
-  if (role === "root" && !readOnly) return [GPT_ATTRIBUTES.growfs];
-  return role.startsWith("root") ? [GPT_ATTRIBUTES.readOnly] : [];
 }
 
 /** What identifies the image: the same tree and layout give the same IDs, another release gives others. */

@@ -33,7 +33,7 @@ export interface Made {
   readonly size: number;
 }
 
-/** What is known about a root filesystem once it is made. */
+/** What is known about a read-only filesystem once it is made. */
 export interface Measured extends Made {
   readonly verity?: {
     /** In hexadecimal digits. */
@@ -45,6 +45,9 @@ export interface Measured extends Made {
     readonly pkcs7?: Made;
   };
 }
+
+/** By the names of partitions. */
+export type Measurements = Readonly<Record<string, Measured>>;
 
 /** The settings that affect the root filesystem. */
 type RootSettings = Pick<
@@ -116,7 +119,7 @@ export function planRoot(
 }
 
 /** The plan for a finished filesystem, which is only copied. */
-function placeMade(plan: FilesystemPlan, made: Made, size: number): FilesystemPlan {
+export function placeMade(plan: FilesystemPlan, made: Made, size: number): FilesystemPlan {
   const { estimate: _, ...rest } = plan;
   return { ...rest, size, bytes: made.size, made: made.path };
 }

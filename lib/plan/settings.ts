@@ -8,16 +8,10 @@
 import { BOOT_LOADER_CHOICES } from "../boot/bootloaders.ts";
 import { compressorNames, parseCompression } from "../filesystem/compression.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
-import {
-  type BuilderName,
-  COMPRESSORS,
-  type FormatName,
-  formatNames,
-  formatOf,
-  isDisk,
-} from "../image/formats.ts";
+import { type BuilderName, COMPRESSORS, type FormatName, formatNames, formatOf } from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
 import { pem } from "./pem.ts";
+import { parseLayout } from "./repart/files.ts";
 import {
   choice,
   described,
@@ -70,14 +64,9 @@ export interface Setting<T> {
    * says what is wrong with this value.
    */
   readonly parse: Parser<T>;
-  /** The output formats that it means something for; absent: all. With others, it is refused. */
-  readonly formats?: readonly FormatName[];
   /** The parser for the values that one builder takes, where builders differ. */
   readonly parseOf?: (builder: BuilderName) => Parser<T>;
 }
-
-/** The formats that have a filesystem. */
-const DISKS = formatNames().filter(isDisk);
 
 /** The firmware that an image boots on. */
 const FIRMWARES = ["uefi", "bios", "hybrid"] as const;
@@ -141,7 +130,6 @@ export const SETTINGS = {
   filesystem: {
     env: "FILESYSTEM",
     group: "output",
-    formats: DISKS,
     value: "NAME",
     default: "ext4",
     help: `The root filesystem: ${FILESYSTEM_NAMES.join(", ")}`,
@@ -155,7 +143,6 @@ export const SETTINGS = {
   compression: {
     env: "COMPRESSION",
     group: "output",
-    formats: DISKS,
     value: "METHOD",
     computed: "by filesystem",
     help: "Compression of squashfs and erofs, also METHOD:LEVEL",
@@ -170,7 +157,6 @@ export const SETTINGS = {
   label: {
     env: "LABEL",
     group: "output",
-    formats: DISKS,
     value: "TEXT",
     computed: "root",
     help: "Label of the filesystem",
@@ -220,7 +206,6 @@ export const SETTINGS = {
   verity: {
     env: "VERITY",
     group: "security",
-    formats: DISKS,
     value: "KIND",
     default: "none",
     help: "dm-verity hashes of a read-only root: none, hash, signed",
@@ -237,7 +222,6 @@ export const SETTINGS = {
   verityKey: {
     env: "VERITY_KEY",
     group: "security",
-    formats: DISKS,
     secret: true,
     value: "FILE",
     computed: "none",
@@ -250,7 +234,6 @@ export const SETTINGS = {
   verityCert: {
     env: "VERITY_CERT",
     group: "security",
-    formats: DISKS,
     secret: "as given",
     value: "FILE",
     computed: "none",
@@ -264,7 +247,6 @@ export const SETTINGS = {
   verityDirectory: {
     env: "VERITY_DIR",
     group: "security",
-    formats: DISKS,
     place: true,
     value: "DIR",
     computed: "beside the image",
@@ -274,6 +256,19 @@ export const SETTINGS = {
     docs: "read-only.md#dm-verity",
     examples: { "/cache": "the job's cache, under Raptor" },
     parse: pattern(/^[^\0]+$/, "the path of a directory"),
+  },
+  layout: {
+    env: "LAYOUT",
+    group: "contents",
+    value: "DIR",
+    computed: "built in",
+    help: "Directory with repart.d definitions of partitions, or tree",
+    about:
+      "Partitions as repart.d(5) describes them: `/home`, `/var`, `/usr` with dm-verity, swap, slots for updates. A directory " +
+      "with one definition per partition, or `tree` for those in `/usr/lib/repart.d` of the tree.",
+    docs: "layouts.md",
+    examples: { "tree": "the definitions that the tree brings" },
+    parse: described({ words: ["tree"], pattern: "^[^\\0]+$" }, parseLayout),
   },
   efiMb: {
     env: "EFI_MB",
@@ -302,7 +297,6 @@ export const SETTINGS = {
   freeMb: {
     env: "FREE_MB",
     group: "size",
-    formats: DISKS,
     value: "MIB",
     default: "512",
     help: "Free MiB in the root filesystem, as df shows them",
@@ -315,7 +309,6 @@ export const SETTINGS = {
   usedMb: {
     env: "USED_MB",
     group: "size",
-    formats: DISKS,
     value: "MIB",
     computed: "from the tree",
     help: "MiB for all files, metadata and tables",
@@ -329,7 +322,6 @@ export const SETTINGS = {
   sizeMb: {
     env: "SIZE_MB",
     group: "size",
-    formats: DISKS,
     value: "MIB",
     computed: "the sum of the others",
     help: "Exact size of the whole image in MiB",

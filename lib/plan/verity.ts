@@ -13,7 +13,7 @@ import { alignUp, MiB } from "../core/units.ts";
 import { select } from "../filesystem/contents.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { buildNodes } from "../tree/builder.ts";
-import type { Made, Measured, Volume } from "./root.ts";
+import type { Made, Volume } from "./root.ts";
 import type { Settings } from "./settings.ts";
 
 /** The parameters of the hashes. */
@@ -28,6 +28,13 @@ export interface VerityPlan {
   readonly signer?: { readonly key: string; readonly certificate: string };
 }
 
+/** Whether hashes are made, and signed. */
+interface VerityRequest {
+  readonly isSigned: boolean;
+  /** What the salt is derived from, besides the seed: the name of the partition, and a slash; empty for the root. */
+  readonly prefix?: string;
+}
+
 /** @throws {BuildError} (usage) when the settings contradict each other. */
 export function planVerity(
   { verity, verityKey, verityCert, verityDirectory, filesystem }: Settings,
@@ -40,14 +47,23 @@ export function planVerity(
       hint: "What is written to would not be what was hashed: set FILESYSTEM to squashfs or erofs",
     });
   }
+  return planHashing({ verityKey, verityCert, verityDirectory }, seed, { isSigned: verity === "signed" });
+}
+
+/** The hashes of one filesystem. @throws {BuildError} (usage) when they are signed, and there is no key. */
+export function planHashing(
+  { verityKey, verityCert, verityDirectory }: Pick<Settings, "verityKey" | "verityCert" | "verityDirectory">,
+  seed: string,
+  { isSigned, prefix = "" }: VerityRequest,
+): VerityPlan {
   const common = {
-    salt: deriveSalt(seed, "verity/salt"),
-    uuid: deriveUuid(seed, "verity/superblock"),
+    salt: deriveSalt(seed, `${prefix}verity/salt`),
+    uuid: deriveUuid(seed, `${prefix}verity/superblock`),
     ...verityDirectory !== undefined && { directory: verityDirectory },
   };
-  if (verity === "hash") return common;
+  if (!isSigned) return common;
   if (verityKey === undefined || verityCert === undefined) {
-    throw new BuildError("Cannot sign the root hash: VERITY=signed needs a key and its certificate", {
+    throw new BuildError("Cannot sign the root hash without a key and its certificate", {
       kind: "usage",
       hint: "Set VERITY_KEY and VERITY_CERT to their files, in PEM",
     });
@@ -56,36 +72,22 @@ export function planVerity(
 }
 
 /** The PARTUUIDs that tie the partitions to a root hash: its first and its last 128 bits. */
-export function verityUuids(rootHash: string): { readonly root: string; readonly "root-verity": string } {
-  return { root: formatUuid(rootHash.slice(0, 32)), "root-verity": formatUuid(rootHash.slice(-32)) };
+export function verityUuids(rootHash: string): { readonly data: string; readonly hashes: string } {
+  return { data: formatUuid(rootHash.slice(0, 32)), hashes: formatUuid(rootHash.slice(-32)) };
 }
 
-type HashRole = "root-verity" | "root-verity-sig";
-
-/** The partitions of the hashes and of their signature. Their sizes are unknown until the root is made. */
-export function planHashes(
-  verity: VerityPlan | undefined,
-  measured: Measured | undefined,
-): { role: HashRole; volume: Volume }[] {
-  if (!verity) return [];
-  const { hashes, signature } = measured?.verity ?? {};
-  return [
-    { role: "root-verity", volume: madeVolume("verity", verity.uuid, hashes) },
-    ...verity.signer
-      ? [{ role: "root-verity-sig", volume: madeVolume("signature", "", signature) } as const]
-      : [],
-  ];
-}
-
-/** A partition whose contents are a file, byte for byte. */
-function madeVolume(type: "verity" | "signature", uuid: string, made: Made | undefined): Volume {
-  const contents = { omit: [], add: [] };
+/** A partition whose contents are a file, byte for byte; before the file is made, its size is unknown. */
+export function madeVolume(
+  type: "verity" | "signature",
+  uuid: string,
+  made: Made | undefined,
+  size: number = alignUp(Math.max(1, made?.size ?? 0), MiB),
+): Volume {
   return {
-    contents,
-    selection: select(buildNodes([]), contents),
+    ...NOTHING,
     filesystem: {
       type,
-      size: alignUp(Math.max(1, made?.size ?? 0), MiB),
+      size,
       ...made && { made: made.path },
       label: "",
       uuid,
@@ -96,3 +98,8 @@ function madeVolume(type: "verity" | "signature", uuid: string, made: Made | und
     },
   };
 }
+
+const NO_CONTENTS = { omit: [], add: [] };
+
+/** What is in a partition without files of the tree. */
+export const NOTHING = { contents: NO_CONTENTS, selection: select(buildNodes([]), NO_CONTENTS) };

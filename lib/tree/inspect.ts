@@ -16,7 +16,7 @@ import { findKernels, type Kernel } from "./kernels.ts";
 import { dropHostLabels } from "./labels.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
-import { fileAt } from "./query.ts";
+import { fileAt, namesIn } from "./query.ts";
 import { findAppleDouble, findNetworkByMac } from "./remarks.ts";
 import { openRoot, readFile, type Root, type TreeFiles } from "./root.ts";
 import { newWalkNotes, walk, type WalkNotes } from "./walk.ts";
@@ -41,6 +41,8 @@ export interface Tree {
   readonly machineId?: string;
   /** `/etc/fstab`, or an empty text. */
   readonly fstab: string;
+  /** The definitions of partitions in `/usr/lib/repart.d`, by their paths below it. */
+  readonly repart: Readonly<Record<string, string>>;
   /** Rows of files that macOS created. */
   readonly appleDouble: readonly number[];
   /** Rows of network configuration for the MAC addresses of one machine. */
@@ -127,6 +129,7 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     programs: findPrograms(files),
     ...machineId !== undefined && { machineId },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
+    repart: readDefinitions(nodes, (path) => readText(root, nodes, path)),
     appleDouble: findAppleDouble(root, nodes),
     networkByMac: findNetworkByMac(root, nodes),
     newest,
@@ -149,6 +152,21 @@ function readText(root: Root, nodes: Nodes, path: string): string | undefined {
     });
   }
   return decodeText(readFile(root, nodes, node, { limit: CONFIGURATION_LIMIT }));
+}
+
+/** Definitions of partitions, and what is added to them: https://man7.org/linux/man-pages/man5/repart.d.5.html */
+function readDefinitions(
+  nodes: Nodes,
+  read: (path: string) => string | undefined,
+): Readonly<Record<string, string>> {
+  const directory = "/usr/lib/repart.d";
+  const names = namesIn(nodes, directory).flatMap((name) =>
+    /\.conf\.d$/.test(name) ? namesIn(nodes, `${directory}/${name}`).map((own) => `${name}/${own}`) : [name]
+  );
+  return Object.fromEntries(
+    names.filter((name) => name.endsWith(".conf") && fileAt(nodes, `${directory}/${name}`) !== undefined)
+      .map((name) => [name, read(`${directory}/${name}`)!]),
+  );
 }
 
 /** How far ahead clocks may be: covers files from another time zone. */

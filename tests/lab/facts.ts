@@ -75,6 +75,7 @@ export function factsOf(
     bootTexts: new Map(),
     programs: new Map(),
     fstab: "",
+    repart: {},
     newest: NEWEST,
     appleDouble: [],
     networkByMac: [],

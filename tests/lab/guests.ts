@@ -208,18 +208,23 @@ async function hasVfat(): Promise<boolean> {
   return await known();
 }
 
-/**
- * The command for a program of Debian 13's systemd (257), run from its unpacked packages by their own
- * dynamic loader: for options that Debian 12's does not have yet (`--image-policy`, `--validate`).
- */
-export async function newerSystemd(program: string): Promise<string[]> {
-  const dir = await unpack("trixie", "amd64", [
+/** Debian 13's systemd with its libraries, unpacked. */
+export function newerSystemdTree(): Promise<string> {
+  return unpack("trixie", "amd64", [
     "systemd",
     "systemd-boot-tools",
     "systemd-container",
     "udev",
     "libcryptsetup12",
   ]);
+}
+
+/**
+ * The command for a program of Debian 13's systemd (257), run from its unpacked packages by their own
+ * dynamic loader: for options that Debian 12's does not have yet (`--image-policy`, `--validate`).
+ */
+export async function newerSystemd(program: string): Promise<string[]> {
+  const dir = await newerSystemdTree();
   const lib = `${dir}/usr/lib/x86_64-linux-gnu`;
   return [
     `${dir}/usr/lib64/ld-linux-x86-64.so.2`,

@@ -110,8 +110,8 @@ Deno.test("disk-image: VERITY=signed makes the partitions of the DPS, and a gues
     const text = await Deno.readTextFile(await cut(image, signature!, `${dir}/signature`));
     const { rootHash, certificateFingerprint, signature: base64 } = JSON.parse(text.replace(/\0+$/, ""));
     assert.deepEqual(verityUuids(rootHash), {
-      "root": root!.uuid.toLowerCase(),
-      "root-verity": hashes!.uuid.toLowerCase(),
+      data: root!.uuid.toLowerCase(),
+      hashes: hashes!.uuid.toLowerCase(),
     });
     await quiet`veritysetup verify ${await cut(image, root!, `${dir}/root`)} ${await cut(
       image,

@@ -13,6 +13,8 @@ const ROOT = new URL("../..", import.meta.url).pathname;
 
 /** What the docs write like a setting, but is none: fields of os-release and the unit, variables of others, tables of the code. */
 const OTHER_NAMES = [
+  // A key of repart.d definitions.
+  "UUID",
   ...["ID", "ID_LIKE", "VERSION_ID", "BUILD_ID", "IMAGE_ID", "IMAGE_VERSION", "NAME"],
   ...["GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT", "U_BOOT_PARAMETERS", "DENO_INSTALL_ROOT"],
   ...["MB", "SETTINGS", "FORMATS", "FILESYSTEMS", "MAKERS", "BOOTLOADERS", "ARCHITECTURES", "PROGRAMS"],

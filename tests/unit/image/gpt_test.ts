@@ -46,7 +46,7 @@ Deno.test("sfdiskScript() gives start, size, type and UUID of every partition", 
 Deno.test.each([
   'a", type=x, name="b',
   "a\nstart=1",
-  "a b",
+  "a\\b",
   "é",
   "a".repeat(MAX_LABEL + 1),
 ])("sfdiskScript() lets no label through that sfdisk would read as something else: %j", pure, (label) => {

@@ -5,8 +5,10 @@ const pure = { permissions: "none" } as const;
 
 function plan(fstab: string) {
   return planFstab(fstab, {
-    boot: "vfat",
-    devices: { xbootldr: "UUID=boot", esp: "UUID=esp" },
+    lines: [
+      { source: "UUID=boot", mountPoint: "/boot", type: "vfat", options: "umask=0077", pass: 2 },
+      { source: "UUID=esp", mountPoint: "/boot/efi", type: "vfat", options: "umask=0077", pass: 2 },
+    ],
     exists: (path) => path === "/swapfile",
   });
 }

@@ -13,8 +13,8 @@ const KEYS = {
 
 Deno.test("verityUuids() are the halves of the root hash", { permissions: "none" }, () => {
   assert.deepEqual(verityUuids(HASH), {
-    "root": "01234567-89ab-cdef-fedc-ba9876543210",
-    "root-verity": "00112233-4455-6677-aabb-ccddeeff8899",
+    data: "01234567-89ab-cdef-fedc-ba9876543210",
+    hashes: "00112233-4455-6677-aabb-ccddeeff8899",
   });
 });
 
@@ -26,17 +26,19 @@ Deno.test(
     const first = planDisk(settingsOf(env), factsOf());
     assert.equal(first.partitions.at(-1)!.filesystem.estimate, true);
     const plan = planDisk(settingsOf(env), factsOf(), {
-      path: "/scratch/root",
-      size: 5 * MiB + 4096,
-      verity: {
-        rootHash: HASH,
-        hashes: { path: "/scratch/hashes", size: MiB + 1 },
-        signature: { path: "/scratch/signature", size: 700 },
+      root: {
+        path: "/scratch/root",
+        size: 5 * MiB + 4096,
+        verity: {
+          rootHash: HASH,
+          hashes: { path: "/scratch/hashes", size: MiB + 1 },
+          signature: { path: "/scratch/signature", size: 700 },
+        },
       },
     });
     assert.equal(plan.partitions.some(({ filesystem }) => filesystem.estimate), false);
     assert.equal(plan.partitions.at(-1)!.filesystem.made, "/scratch/root");
-    const roots = plan.partitions.filter(({ role }) => role.startsWith("root"));
+    const roots = plan.partitions.filter(({ role }) => role?.startsWith("root"));
     assert.deepEqual(roots.map(({ role, size, uuid, attributes }) => [role, size / MiB, uuid, attributes]), [
       ["root-verity", 2, "00112233-4455-6677-aabb-ccddeeff8899", [60]],
       ["root-verity-sig", 1, roots[1]!.uuid, [60]],
@@ -58,7 +60,7 @@ Deno.test(
 Deno.test("planDisk() keeps to SIZE_MB with a read-only root, and refuses one that cannot be", {
   permissions: "none",
 }, () => {
-  const made = { path: "/scratch/root", size: 100 * MiB };
+  const made = { root: { path: "/scratch/root", size: 100 * MiB } };
   const plan = (env: Record<string, string>) =>
     planDisk(settingsOf({ FILESYSTEM: "erofs", ...env }), factsOf(), made);
   const fixed = plan({ SIZE_MB: "700" });
