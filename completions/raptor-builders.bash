@@ -11,7 +11,7 @@ _raptor_builders() {
     [[ $COMP_WORDBREAKS == *=* ]] || prefix=$flag=
   elif ((${#words[@]} > 1)); then
     case ${words[-1]} in
-      --file|--input|--index|--log|--output|--output-format|--compress|--output-name|--filesystem|--compression|--layout|--efi-mb|--boot-mb|--free-mb|--used-mb|--size-mb|--verity|--verity-key|--verity-cert|--bootloader|--firmware|--sector-size|--secure-boot-key|--secure-boot-cert|--kernel-cmdline|--keep|--verify|--strict|--manifest|--sbom|--bmap|--seed|--source-date-epoch|--label|--directory|--portable|--verity-dir) flag=${words[-1]} value=$word ;;
+      --file|--input|--index|--log|--output|--output-format|--compress|--output-name|--filesystem|--compression|--layout|--efi-mb|--boot-mb|--free-mb|--used-mb|--size-mb|--verity|--verity-key|--verity-cert|--bootloader|--firmware|--sector-size|--secure-boot-key|--secure-boot-cert|--kernel-cmdline|--keep|--selinux|--verify|--strict|--manifest|--sbom|--bmap|--seed|--source-date-epoch|--label|--directory|--portable|--verity-dir) flag=${words[-1]} value=$word ;;
       -f) flag=--file value=$word ;;
     esac
   fi
@@ -36,6 +36,7 @@ _raptor_builders() {
         --firmware) words='uefi bios hybrid' ;;
         --sector-size) words='512 4096' ;;
         --keep) words='all none whiteouts container-marks container-files apple-double machine-id random-seed credential-secret host-keys iscsi-initiator nvme-host network-secret dhcp network-mac cloud-init journal lvm-devices service-keys agent-keys package-cache' ;;
+        --selinux) words='auto policy tree none' ;;
         --verify) words='quick full' ;;
         --strict) words='0 1' ;;
       esac
@@ -52,8 +53,8 @@ _raptor_builders() {
       ;;
   esac
   case $builder in
-    disk-image) flags='--input= --output= --dry-run --json --verbose --log= --help --version --output-format= --compress= --output-name= --filesystem= --compression= --layout= --efi-mb= --boot-mb= --free-mb= --used-mb= --size-mb= --verity= --verity-key= --verity-cert= --bootloader= --firmware= --sector-size= --secure-boot-key= --secure-boot-cert= --kernel-cmdline= --keep= --verify= --strict= --manifest= --sbom= --bmap= --seed= --source-date-epoch=' ;;
-    part-image) flags='--input= --output= --dry-run --json --verbose --log= --help --version --output-format= --compress= --output-name= --filesystem= --compression= --label= --directory= --free-mb= --used-mb= --size-mb= --portable= --verity= --verity-key= --verity-cert= --verity-dir= --keep= --verify= --strict= --manifest= --sbom= --bmap= --seed= --source-date-epoch=' ;;
+    disk-image) flags='--input= --output= --dry-run --json --verbose --log= --help --version --output-format= --compress= --output-name= --filesystem= --compression= --layout= --efi-mb= --boot-mb= --free-mb= --used-mb= --size-mb= --verity= --verity-key= --verity-cert= --bootloader= --firmware= --sector-size= --secure-boot-key= --secure-boot-cert= --kernel-cmdline= --keep= --selinux= --verify= --strict= --manifest= --sbom= --bmap= --seed= --source-date-epoch=' ;;
+    part-image) flags='--input= --output= --dry-run --json --verbose --log= --help --version --output-format= --compress= --output-name= --filesystem= --compression= --label= --directory= --free-mb= --used-mb= --size-mb= --portable= --verity= --verity-key= --verity-cert= --verity-dir= --keep= --selinux= --verify= --strict= --manifest= --sbom= --bmap= --seed= --source-date-epoch=' ;;
     *)
       flags='--file= --input= --index= --force --dry-run --json --verbose --log= --help --version'
       ((${#words[@]} > 1)) || flags+=' disk-image part-image'

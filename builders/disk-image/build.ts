@@ -44,6 +44,7 @@ export const diskImage: Builder<DiskPlan> = {
     "secureBootCert",
     "kernelCmdline",
     "keep",
+    "selinux",
     "verify",
     "strict",
     "manifest",

@@ -39,6 +39,7 @@ export const partImage: Builder<PartPlan> = {
     "verityCert",
     "verityDirectory",
     "keep",
+    "selinux",
     "verify",
     "strict",
     "manifest",

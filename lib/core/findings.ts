@@ -106,7 +106,8 @@ export const FINDINGS = {
   "selinux-host": {
     what: "SELinux labels from the build host: for containers, home directories and the like",
     means: "they are left out; a system with SELinux has to label its files on its first boot",
-    hint: "Label the tree with setfiles, or add an empty /.autorelabel to it, if its system uses SELinux",
+    hint:
+      "Install the policy with its file_contexts in the tree: then the image has the labels of that policy",
   },
   "selinux-unused": {
     what: "SELinux labels in a tree without a policy",
@@ -220,6 +221,11 @@ export const FINDINGS = {
     means: "the partition is made without it",
     hint: "Nothing needs to be done, if the definition is also for other trees",
     notice: true,
+  },
+  "selinux-labels": {
+    what: "files without labels in a system that enforces SELinux, and no file_contexts to take them from",
+    means: "`/.autorelabel` is added: the system labels its files on its first boot, and reboots",
+    hint: "Install the policy in the tree with its file_contexts, or set SELINUX=none",
   },
   "acl-lost": {
     what: "ACLs on a filesystem that has none",

@@ -9,7 +9,7 @@
 
 import { isDirectoryMode } from "../core/mode.ts";
 import { children, compareNames, nameBytes, type Nodes, targetBytes } from "../tree/nodes.ts";
-import type { Contents, ResolvedFile } from "./entries.ts";
+import type { Contents, Labels, ResolvedFile } from "./entries.ts";
 import { type Change, countChanges, key, planChanges } from "./changes.ts";
 
 /** The entries of one filesystem, in the same order as {@link Nodes}: entry 0 is the root. */
@@ -22,6 +22,8 @@ export interface Selection {
   readonly firstChild: Uint32Array<ArrayBuffer>;
   readonly childCount: Uint32Array<ArrayBuffer>;
   readonly added: readonly ResolvedFile[];
+  /** SELinux labels; absent: those of the tree. */
+  readonly labels?: Labels;
 }
 
 /** The added file behind an entry, or `undefined` if it is an unchanged row of the tree. */

@@ -46,3 +46,13 @@ export interface ResolvedFile {
   /** The recipe for the contents, and their size in bytes. */
   readonly made?: { readonly recipe: Recipe; readonly size: number };
 }
+
+/** SELinux labels of the entries of a filesystem, instead of those in the tree. */
+export interface Labels {
+  /** Each as the kernel stores it, with a NUL at its end. */
+  readonly values: readonly Uint8Array<ArrayBuffer>[];
+  /** The position in `values` of each entry, from 1; 0 if it has no label. */
+  readonly of: Uint16Array<ArrayBuffer>;
+  /** The position of that of a `lost+found` that the filesystem adds. */
+  readonly lostAndFound: number;
+}

@@ -10,6 +10,7 @@ import { PERMISSIONS_MASK } from "../core/mode.ts";
 import { alignUp } from "../core/units.ts";
 import { decodeDevice, xattrsOf } from "../tree/nodes.ts";
 import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
+import { xattrsIn } from "./labels.ts";
 
 /** Bytes per block of a tar archive. */
 export const TAR_BLOCK = 512;
@@ -91,7 +92,7 @@ export function header(
   // Always written: a plain header has neither nanoseconds nor times before 1970.
   record("mtime", `${at}.${String(rest).padStart(9, "0")}`);
   if (name.length > MAX_NAME) record("path", name);
-  for (const { name, value } of attributes === undefined ? [] : xattrsOf(nodes, attributes)) {
+  for (const { name, value } of xattrsIn(selection, entry)) {
     if (acls || !name.startsWith(ACL)) {
       if (flag !== HARD_LINK) record(`SCHILY.xattr.${name}`, value);
     }

@@ -14,7 +14,7 @@ import { type Finding, finding, type FindingName, listPaths } from "../core/find
 import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
 import { alignUp, KiB, MiB } from "../core/units.ts";
 import type { ProgramName } from "../system/programs.ts";
-import { decodeDevice, type Xattr, xattrsOf } from "../tree/nodes.ts";
+import { decodeDevice, type Xattr } from "../tree/nodes.ts";
 import {
   type Compression,
   compressionArgs,
@@ -32,6 +32,7 @@ import {
   sizeOf,
 } from "./contents.ts";
 import { findLostFlags } from "./lost-flags.ts";
+import { xattrsIn } from "./labels.ts";
 import { ACL, type PaxOptions, permissionsIn } from "./pax-header.ts";
 import type { FilesystemPlan, FilesystemRequest, StreamPlan, VersionNeed } from "./types.ts";
 
@@ -104,6 +105,9 @@ export const READ_ONLY = {
 
 export type ReadOnlyName = keyof typeof READ_ONLY;
 
+/** The first program that gives xattrs to the root of a stream. */
+const ROOT_XATTRS = { program: "mksquashfs", version: "4.6" } as const;
+
 /** The longest path that the programs accept, including the NUL. */
 const PATH_MAX = 4096;
 
@@ -161,6 +165,7 @@ function rootOf(selection: Selection, time: number): StreamPlan["root"] {
     mode: permissionsIn(selection, 0, false),
     uid: node === undefined ? 0 : selection.nodes.uid[node]!,
     gid: node === undefined ? 0 : selection.nodes.gid[node]!,
+    xattrs: xattrsIn(selection, 0),
     time: node === undefined ? time : Math.max(0, Math.min(selection.nodes.mtimeSeconds[node]!, time)),
   };
 }
@@ -219,11 +224,15 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
       else if (nodes.mtimeNanoseconds[timeOf]! > 0) found.fraction.push(entry);
     }
     if (selection.childCount[entry]! >= LARGE_DIRECTORY) found.large.push(entry);
-    const xattrs = node === undefined ? [] : xattrsOf(nodes, node);
+    const xattrs = xattrsIn(selection, entry);
     const kept = pax.acls ? xattrs : xattrs.filter(({ name }) => !name.startsWith(ACL));
     if (kept.length < xattrs.length) found.acl.push(entry);
     const problem = xattrProblem(row, entry, kept);
     if (problem) throw cannotHold(type, quote(entryPath(selection, entry)), problem);
+    if (entry === 0 && !row.rootEntry && kept.length > 0) {
+      const [{ name }] = kept as [Xattr];
+      need = { ...ROOT_XATTRS, problem: `the extended attribute ${quote(name)} of the root directory` };
+    }
     need ??= versionNeed(row, selection, entry, paths[entry]!, kept);
   }
   const say = (name: FindingName, entries: readonly number[], text: (paths: string) => string) => {
@@ -260,7 +269,9 @@ function xattrProblem(
   xattrs: readonly Xattr[],
 ): string | undefined {
   for (const { name, value } of xattrs) {
-    if (entry === 0 && !rootEntry) return `the root has the extended attribute ${quote(name)}`;
+    if (entry === 0 && !rootEntry && !/^[\w.-]+$/.test(name)) {
+      return `the root has the extended attribute ${quote(name)}`;
+    }
     if (name.includes("=")) return `it has an extended attribute with "=" in its name`;
     if (value.length > maxXattr) {
       return `its extended attribute ${quote(name)} has ${value.length} bytes, more than ${maxXattr}`;

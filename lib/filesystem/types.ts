@@ -6,6 +6,7 @@
 
 import type { Finding } from "../core/findings.ts";
 import type { ProgramName } from "../system/programs.ts";
+import type { Xattr } from "../tree/nodes.ts";
 import type { Compression } from "./compression.ts";
 import type { Ext4Plan } from "./ext4/plan.ts";
 import type { FatEntry, FatGeometry } from "./fat/geometry.ts";
@@ -135,5 +136,11 @@ export interface StreamPlan {
   /** The number of inodes that its superblock must have. */
   readonly inodes: number;
   /** The root's attributes, for a program that does not read them from the stream. */
-  readonly root: { readonly mode: number; readonly uid: number; readonly gid: number; readonly time: number };
+  readonly root: {
+    readonly mode: number;
+    readonly uid: number;
+    readonly gid: number;
+    readonly time: number;
+    readonly xattrs: readonly Xattr[];
+  };
 }

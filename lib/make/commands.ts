@@ -117,15 +117,20 @@ export function fsckVfat(path: string): Command {
  * https://manpages.debian.org/trixie/squashfs-tools/mksquashfs.1.en.html
  */
 export function mksquashfs(path: string, { compression, root, time }: StreamPlan, stream: Chunks): Command {
+  // Pseudo files of the form "/ x NAME=VALUE", the value in base64: 4.6.1 writes beyond its buffer with hexadecimal ones.
+  const xattrs = root.xattrs.flatMap(({ name, value }) => ["-p", `/ x ${name}=0s${value.toBase64()}`]);
   return $`mksquashfs - ${path} -tar -no-tailends -noappend -exit-on-error -quiet -no-progress -reproducible
     ${compression} -root-mode ${root.mode.toString(8)} -root-uid ${root.uid} -root-gid ${root.gid}
-    -root-time ${root.time}`
+    -root-time ${root.time} ${xattrs}`
     .env({ SOURCE_DATE_EPOCH: String(time) }).stdin(stream);
 }
 
-/** Reads all of a squashfs, by dumping it as pseudo files to /dev/null. */
+/**
+ * Reads all of a squashfs, as a list of pseudo files with their contents, which nobody keeps. Without xattrs: 4.6.1 prints
+ * them with a buffer that is not its own, and is aborted.
+ */
 export function unsquashfs(path: string, offset: number): Command {
-  return $`unsquashfs -o ${offset} -pf /dev/null ${path}`;
+  return $`unsquashfs -no-xattrs -o ${offset} -pf /dev/null ${path}`;
 }
 
 /**

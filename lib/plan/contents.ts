@@ -21,8 +21,8 @@ import { growFiles } from "./grow.ts";
 import type { Leftovers } from "./leftovers.ts";
 import { type Definition, placeOf } from "./repart/definitions.ts";
 import { wrong } from "./repart/ini.ts";
-import { MOUNT_POINTS } from "./repart/keys.ts";
-import { isFromTree, isMounted, isWhole, type PartitionRequest } from "./requests.ts";
+import { isFromTree, isMounted, isWhole, type PartitionRequest, systemPath } from "./requests.ts";
+import { selinuxFiles, type SelinuxPlan } from "./selinux.ts";
 
 /** Earlier decisions. */
 interface Decided {
@@ -32,6 +32,7 @@ interface Decided {
   /** Whether the root filesystem is read-only. */
   readonly readOnly: boolean;
   readonly leftovers: Leftovers;
+  readonly selinux: SelinuxPlan;
   /** The filesystem of `/boot`. */
   readonly boot: "vfat" | "ext4";
   /** Absent: no boot loader is installed. */
@@ -49,27 +50,28 @@ export function planContents(
   tree: Tree,
   decided: Decided,
 ): { contents: ReadonlyMap<string, Contents>; findings: Finding[] } {
-  const { requests, leftovers } = decided;
+  const { requests, leftovers, selinux } = decided;
   const { nodes } = tree;
   const boot = bootContents(tree, decided);
   const fstab = planFstab(tree.fstab, {
     lines: decided.mounts,
     exists: (path) => exists(nodes, path),
   });
+  const relabel = selinuxFiles(selinux);
   const hasEsp = requests.some((request) => request.role === "esp" && isMounted(request));
   const additions: ExtraFile[] = [
     ...hasEsp ? [{ path: "/efi", type: "directory" } as const] : [],
     ...leftovers.add,
+    ...relabel.add,
     ...rootAdditions(tree, decided, fstab.text),
   ];
   const mounted = requests.filter(isMounted);
   const findings: Finding[] = [];
   const contents = new Map<string, Contents>();
   for (const request of requests) {
-    const { name, content, mountPoint } = request;
+    const { name, content } = request;
     if (content.type !== "filesystem") continue;
-    // Another partition of the same type, such as a second root, is for the same place.
-    const place = mountPoint || (request.role && MOUNT_POINTS[request.role]) || "";
+    const place = systemPath(request);
     const below = mounted.map(({ mountPoint }) => mountPoint).filter((path) => isBelow(path, place));
     // Where an ESP is mounted elsewhere, systemd still looks into an empty /efi.
     const omit = [...below, ...place === "/" && hasEsp ? ["/efi"] : []].map((path) =>
@@ -87,7 +89,7 @@ export function planContents(
     const without = [leftovers.without, selected.without, excludedRows(nodes, request.definition)];
     contents.set(name, {
       ...selected,
-      omit: [...boot.has(request) ? [] : omit, ...selected.omit],
+      omit: [...boot.has(request) ? [] : omit, ...place === "/" ? relabel.omit : [], ...selected.omit],
       without: without.reduce<ReadonlySet<number>>(
         (all, some) => some?.size ? all.union(some) : all,
         new Set(),

@@ -9,6 +9,7 @@ import { renderTable } from "../core/table.ts";
 import { formatBytes } from "../core/units.ts";
 import type { PlacedVolume, Plan } from "./plan.ts";
 import { parametersOf } from "./read-settings.ts";
+import { describeSelinux } from "./selinux.ts";
 import { type Settings } from "./settings.ts";
 
 /**
@@ -29,6 +30,7 @@ export function plainPlan(plan: Plan): Record<string, unknown> {
 export function renderPlan(plan: Plan): string[] {
   const head = `${plan.builder}: ${plan.format}, ${formatBytes(plan.size)}`;
   const notices = [
+    ...describeSelinux(plan.selinux, plan.settings),
     ...plan.findings.filter(({ level }) => level === "notice").map(({ message }) => message),
     ...leftOutLines(plan),
   ];

@@ -37,9 +37,10 @@ import { describePortable, planPortable } from "./portable.ts";
 import { type Layout, TREE_DIRECTORY } from "./repart/files.ts";
 import { layoutRequests } from "./repart/layout.ts";
 import { expand } from "./repart/values.ts";
-import { builtInLayout, isMounted, isWhole, type PartitionRequest } from "./requests.ts";
+import { builtInLayout, isMounted, isWhole, type PartitionRequest, systemPath } from "./requests.ts";
 import { planRootOptions } from "./root-options.ts";
 import { type Measured, type Measurements, planRoot, type Volume } from "./root.ts";
+import { planSelinux, selectLabelled, selinuxFiles, type SelinuxPlan } from "./selinux.ts";
 import type { Settings } from "./settings.ts";
 import { planHashing, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
 import { builtInVolumes, layoutVolumes, type VolumeContext } from "./volumes.ts";
@@ -86,6 +87,8 @@ interface CommonPlan {
   readonly seed: string;
   /** The settings it was made for. */
   readonly settings: Settings;
+  /** Where the SELinux labels come from. */
+  readonly selinux: SelinuxPlan;
   /** What is left out of all filesystems, because no image should have it. */
   readonly leftovers: Leftovers["found"];
   /** Findings about the tree and the settings. */
@@ -194,6 +197,10 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
   const leftovers = findLeftovers(tree, settings.keep);
   const holdsSystem = root !== undefined && isWhole(root);
   const mountPoints = holdsSystem ? planMountPoints(tree.nodes) : { add: [], findings: [] };
+  const selinux = planSelinux({ ...settings, filesystem: rootFormat }, tree, {
+    isSystem: holdsSystem,
+    kernelOptions,
+  });
   const mountables = requests.flatMap((request): Mountable[] => {
     const format = request.content.type === "swap" ? "swap" : formatOf(request);
     if (format !== "swap" && request.content.type !== "filesystem") return [];
@@ -206,6 +213,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     kernelOptions,
     readOnly,
     leftovers: { ...leftovers, add: [...leftovers.add, ...mountPoints.add] },
+    selinux,
     boot: boots.menuFormat ?? boot,
     files,
     mounts: planMounts(mountables, tree),
@@ -217,6 +225,8 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     requests,
     contents: contents.contents,
     formatOf,
+    select: (request, contents) =>
+      selectLabelled(tree, contents, formatOf(request), selinux, systemPath(request) || "/"),
     identityOf,
     verity,
     measured,
@@ -254,6 +264,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     }),
     ...loader && { bootLoader: { name: loader.name, reason: loader.reason } },
     kernelOptions,
+    selinux,
     seed,
     time,
     settings,
@@ -268,6 +279,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
       ...mountPoints.findings,
       ...contents.findings,
       ...leftovers.findings,
+      ...selinux.findings,
       ...placed.flatMap(({ volume }) => volume.filesystem.findings)
         // In a layout, FREE_MB is what all partitions share.
         .filter(({ name }) => layout === undefined || name !== "no-free-space"),
@@ -337,13 +349,16 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
     ? planMountPoints(tree.nodes)
     : { add: [], findings: [] };
   const portable = settings.portable === undefined ? [] : planPortable(settings.portable, settings, tree);
+  const selinux = planSelinux(settings, tree, { isSystem: holdsSystem, kernelOptions: tree.kernelOptions });
+  const relabel = selinuxFiles(selinux);
   // Replacements of leftovers are at paths of a whole system.
-  const add = from === "/" ? [...leftovers.add, ...mountPoints.add, ...portable] : [];
-  const contents = { from, omit: [], without: leftovers.without, add };
+  const add = from === "/" ? [...leftovers.add, ...mountPoints.add, ...portable, ...relabel.add] : [];
+  const omit = from === "/" ? relabel.omit : [];
+  const contents = { from, omit, without: leftovers.without, add };
   const volume = planRoot(
     settings,
-    tree.nodes,
     contents,
+    selectLabelled(tree, contents, settings.filesystem, selinux, from),
     {
       label: "",
       uuid: deriveUuid(seed, "root/filesystem"),
@@ -368,6 +383,7 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
     }],
     ...measured?.verity && { hashes: measured.verity },
     portable: describePortable(settings, tree),
+    selinux,
     format: settings.outputFormat,
     size,
     seed,
@@ -380,6 +396,7 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
       ...holdsSystem ? checkSystem(tree) : [],
       ...mountPoints.findings,
       ...leftovers.findings,
+      ...selinux.findings,
       ...volume.filesystem.findings,
     ],
   };

@@ -14,6 +14,7 @@ import {
 } from "../core/dps.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import type { Definition } from "./repart/definitions.ts";
+import { MOUNT_POINTS } from "./repart/keys.ts";
 import type { Settings } from "./settings.ts";
 
 /** What is in a partition. */
@@ -96,6 +97,12 @@ export function builtInLayout(settings: Settings, architecture: ArchitectureName
       isVerified: verity !== "none",
     }),
   ];
+}
+
+/** The path that the contents of a filesystem have in the system; empty if unknown. */
+export function systemPath({ mountPoint, role }: PartitionRequest): string {
+  // Another partition of the same type, such as a second root, is for the same place.
+  return mountPoint || (role && MOUNT_POINTS[role]) || "";
 }
 
 /** Whether a filesystem is mounted somewhere. */

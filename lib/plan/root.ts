@@ -11,12 +11,11 @@
 import { BuildError, quote } from "../core/error.ts";
 import { alignUp, formatBytes, MiB } from "../core/units.ts";
 import { compressionArgs } from "../filesystem/compression.ts";
-import { select, type Selection } from "../filesystem/contents.ts";
+import type { Selection } from "../filesystem/contents.ts";
 import type { Contents } from "../filesystem/entries.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { READ_ONLY_BLOCK } from "../filesystem/squashfs-erofs.ts";
 import type { FilesystemPlan, FilesystemRequest } from "../filesystem/types.ts";
-import type { Nodes } from "../tree/nodes.ts";
 import { type SettingName, SETTINGS, type Settings } from "./settings.ts";
 
 /** One filesystem: its contents and its plan. */
@@ -62,8 +61,8 @@ type RootSettings = Pick<
  */
 export function planRoot(
   settings: RootSettings,
-  nodes: Nodes,
   contents: Contents,
+  selection: Selection,
   requested: FilesystemRequest,
   otherPartitionsBytes: number,
   measured?: Measured,
@@ -76,7 +75,6 @@ export function planRoot(
     // This reports that nothing is accepted.
     compressionArgs(name, filesystem.compressors, compression);
   }
-  const selection = select(nodes, contents);
   const { sizeMb, usedMb, freeMb } = settings;
   const planned = (size: { size: number } | { free: number } | Record<string, never>) => {
     const plan = filesystem.plan(selection, { ...request, ...size });

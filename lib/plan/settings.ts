@@ -417,6 +417,19 @@ export const SETTINGS = {
     examples: { "host-keys,package-cache": "two kinds", "all": "everything" },
     parse: listOf(LEFTOVER_NAMES),
   },
+  selinux: {
+    env: "SELINUX",
+    group: "security",
+    value: "LABELS",
+    default: "auto",
+    help: "SELinux labels: auto, policy, tree, none",
+    about:
+      "`policy` gives files the labels of the policy that `/etc/selinux/config` of the tree names, and needs libselinux. `tree` " +
+      "keeps those that they have. `auto` is `policy` if the tree has one, else `tree`. The labels of the build host never matter.",
+    docs: "selinux.md",
+    examples: { "none": "no labels", "tree": "the labels that the files have" },
+    parse: choice(["auto", "policy", "tree", "none"] as const),
+  },
   verify: {
     env: "VERIFY",
     group: "pipeline",

@@ -11,7 +11,7 @@ import { type ArchitectureName, ARCHITECTURES } from "../core/dps.ts";
 import { BuildError } from "../core/error.ts";
 import { alignUp, formatBytes, KiB, MiB } from "../core/units.ts";
 import type { Compression } from "../filesystem/compression.ts";
-import { select } from "../filesystem/contents.ts";
+import type { Selection } from "../filesystem/contents.ts";
 import type { Contents } from "../filesystem/entries.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { planSwap, SMALLEST_SWAP } from "../filesystem/swap.ts";
@@ -37,6 +37,8 @@ export interface VolumeContext {
   readonly contents: ReadonlyMap<string, Contents>;
   /** The filesystem of a partition. */
   readonly formatOf: (request: PartitionRequest) => FilesystemName;
+  /** Resolves the contents of a partition to entries with their labels. */
+  readonly select: (request: PartitionRequest, contents: Contents) => Selection;
   /** What a filesystem is made with, besides its label. */
   readonly identityOf: (request: PartitionRequest) => Omit<FilesystemRequest, "label">;
   /** The hashes of filesystems, by the names of their partitions. */
@@ -60,11 +62,11 @@ export interface DiskVolumes {
 
 /** The volumes of the built-in layout. @throws {BuildError} naming a setting that is impossible. */
 export function builtInVolumes(context: VolumeContext): DiskVolumes {
-  const { settings, tree, requests, contents, formatOf, identityOf, measured } = context;
+  const { settings, requests, contents, formatOf, identityOf, measured, select } = context;
   const fixed = (request: PartitionRequest, name: SettingName): Volume => {
     const format = formatOf(request);
     const own = contents.get(request.name)!;
-    const selection = select(tree.nodes, own);
+    const selection = select(request, own);
     const size = settings[name] as number * MiB;
     const wanted = { ...identityOf(request), label: labelOf(request) };
     const plan = FILESYSTEMS[format].plan(selection, { ...wanted, size });
@@ -83,12 +85,13 @@ export function builtInVolumes(context: VolumeContext): DiskVolumes {
   });
   const otherBytes = TABLE_SIZE + others.reduce((sum, [, { filesystem }]) => sum + filesystem.size, 0);
   const root = requests.find(isRoot)!;
+  const rootContents = contents.get(root.name)!;
   const wanted = { ...identityOf(root), label: "" };
   const volumes = new Map([
     ...others,
     [
       root,
-      planRoot(settings, tree.nodes, contents.get(root.name)!, wanted, otherBytes, measured[root.name]),
+      planRoot(settings, rootContents, select(root, rootContents), wanted, otherBytes, measured[root.name]),
     ] as const,
   ]);
   const placed = placeVolumes(requests.map((request) => ({ volume: volumes.get(request)!, padding: 0 })));
@@ -210,7 +213,7 @@ function tooLittle(
 }
 
 function planPart(request: PartitionRequest, context: VolumeContext): Part {
-  const { settings, tree, architecture, contents, formatOf, identityOf, measured } = context;
+  const { settings, architecture, contents, formatOf, identityOf, measured, select } = context;
   const { content, name } = request;
   const definition = request.definition!;
   const isMinimal = (definition.minimize ?? "off") !== "off";
@@ -245,7 +248,7 @@ function planPart(request: PartitionRequest, context: VolumeContext): Part {
   const format = formatOf(request);
   const { readOnly, largest, plan, smallest } = FILESYSTEMS[format];
   const own = contents.get(name)!;
-  const selection = select(tree.nodes, own);
+  const selection = select(request, own);
   const compression = readOnly ? compressionOf(definition, settings.compression) : undefined;
   const wanted = { ...identityOf(request), label: labelOf(request), ...compression && { compression } };
   if (readOnly) {

@@ -3,7 +3,7 @@
  * support neither xattrs nor holes.
  *
  * Every function is one system call, and returns its result or `-errno`, since only the caller knows which path
- * belongs into an error message. Names and paths are NUL-terminated bytes. No other file uses FFI.
+ * belongs into an error message. Names and paths are NUL-terminated bytes. Besides this file, only `selinux.ts` uses FFI.
  *
  * - man pages: https://man7.org/linux/man-pages/dir_section_2.html
  * - struct statx: https://man7.org/linux/man-pages/man2/statx.2.html (the same on every architecture)
@@ -26,6 +26,7 @@ const RESOLVE_NO_MAGICLINKS = 0x02n;
 const RESOLVE_NO_SYMLINKS = 0x04n;
 const RESOLVE_IN_ROOT = 0x10n;
 const POSIX_FADV_WILLNEED = 3;
+const MFD_CLOEXEC = 1;
 const EXDEV = 18, ENOSYS = 38;
 
 /** Two flags have different values on ARM: linux/arch/arm64/include/uapi/asm/fcntl.h. */
@@ -82,6 +83,7 @@ function load() {
       posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
       fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
       // The third argument of a variadic function is passed like any other on all of Deno's Linux targets.
+      memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
       fcntl: { parameters: ["i32", "i32", "buffer"], result: "i32" },
       statvfs: { parameters: ["buffer", "buffer"], result: "i32" },
       fstatfs: { parameters: ["i32", "buffer"], result: "i32" },
@@ -102,9 +104,19 @@ function load() {
 let loaded: ReturnType<typeof load> | undefined;
 const libc = () => loaded ??= load();
 
+/** What `errno` is after a call that failed, of whichever library. */
+export function errno(): number {
+  return new Deno.UnsafePointerView(libc().__errno_location()!).getInt32();
+}
+
+/** Sets `errno` to 0 before a call that may fail without setting it. */
+export function clearErrno(): void {
+  new Int32Array(Deno.UnsafePointerView.getArrayBuffer(libc().__errno_location()!, 4))[0] = 0;
+}
+
 /** Turns libc's -1 into `-errno`. */
 function result(value: number): number {
-  return value === -1 ? -new Deno.UnsafePointerView(libc().__errno_location()!).getInt32() : value;
+  return value === -1 ? -errno() : value;
 }
 
 const encoder = new TextEncoder();
@@ -255,6 +267,11 @@ export function pread(fd: Fd, buffer: Uint8Array<ArrayBuffer>, offset: number): 
 /** Writes up to `buffer.length` bytes at `offset`; fewer when the disk is nearly full. */
 export function pwrite(fd: Fd, buffer: Uint8Array<ArrayBuffer>, offset: number): number {
   return result(libc().pwrite(fd, buffer, BigInt(buffer.length), BigInt(offset)));
+}
+
+/** Opens a file in memory, which is gone when it is closed. Its path is `/proc/self/fd/` and its number. */
+export function memoryFile(): Fd {
+  return result(libc().memfd_create(cString("raptor-builders"), MFD_CLOEXEC));
 }
 
 /** Asks the kernel to start reading a file that will be needed soon. A hint: failures do not matter. */

@@ -18,13 +18,15 @@ import type { Patience } from "./watchdog.ts";
  */
 export type Purpose = "build" | "demo" | "test" | "bench";
 
-/** One row per program, or per file where an absolute path is needed. */
+/** One row per program, per file where an absolute path is needed, or per library. */
 interface Program {
   readonly purpose: Purpose;
   /** The Debian package, or its names in newer and older releases; absent: it is in an essential package. */
   readonly package?: string | readonly [string, string];
   /** What it is for, for error messages: "to write the partition table". */
   readonly why: string;
+  /** A shared library, which is loaded: nothing starts it. */
+  readonly library?: true;
   /** The required version. */
   readonly version?: Version;
   /** Harmless lines on stderr, which are not logged. */
@@ -121,6 +123,12 @@ export const PROGRAMS = {
   "find": { purpose: "build", why: "to find files newer than an image" },
   "mknod": { purpose: "build", why: "to check whether device nodes can be made" },
   "/bin/sh": { purpose: "build", why: "to clean up after a build that was killed" },
+  "libselinux.so.1": {
+    purpose: "build",
+    package: "libselinux1",
+    why: "to label the files for SELinux",
+    library: true,
+  },
   "mmdebstrap": { purpose: "demo", package: "mmdebstrap", why: "to make Debian trees" },
   "/usr/share/keyrings/debian-archive-trixie-stable.gpg": {
     purpose: "demo",
@@ -168,6 +176,7 @@ export const PROGRAMS = {
   "depmod": { purpose: "test", package: "kmod", why: "to make arm64 trees" },
   "systemd-socket-activate": { purpose: "test", package: "systemd", why: "to stand in for udev" },
   "faketime": { purpose: "test", package: "faketime", why: "to build at another time" },
+  "setfiles": { purpose: "test", package: "policycoreutils", why: "to compare SELinux labels" },
   "getfattr": { purpose: "test", package: "attr", why: "to compare xattrs" },
   "getfacl": { purpose: "test", package: "acl", why: "to compare ACLs" },
   "strace": { purpose: "test", package: "strace", why: "to let system calls fail" },
@@ -201,7 +210,7 @@ function serves(row: Program, purpose: Purpose): boolean {
 
 /** What `--allow-run` lists: the programs that the builders start themselves. */
 export function startedPrograms(): ProgramName[] {
-  return rows.filter(([, row]) => row.purpose === "build").map(([name]) => name);
+  return rows.filter(([, row]) => row.purpose === "build" && !row.library).map(([name]) => name);
 }
 
 /** A Debian package, and what we need from it. */
@@ -284,15 +293,20 @@ export function childEnvironment(): Record<string, string> {
   return { ...Object.fromEntries(inherited), LC_ALL: "C.UTF-8", TZ: "UTC", PATH: searchPath() };
 }
 
-/** Whether a program (on {@link searchPath}) or a file (by absolute path) exists. */
+/** Where distributions have their libraries. */
+const LIBRARY_DIRECTORIES = [`/usr/lib/${Deno.build.arch}-linux-gnu`, "/usr/lib64", "/usr/lib"] as const;
+
+/** Whether a program (on {@link searchPath}), a file (by absolute path) or a library exists. */
 export function isInstalled(program: string): boolean {
+  const isLibrary = Object.hasOwn(PROGRAMS, program) && "library" in PROGRAMS[program as ProgramName];
+  const directories = isLibrary ? LIBRARY_DIRECTORIES : searchPath().split(":");
   const candidates = program.startsWith("/")
     ? [program]
-    : searchPath().split(":").map((dir) => `${dir || "."}/${program}`);
+    : directories.map((dir) => `${dir || "."}/${program}`);
   return candidates.some((path) => {
     try {
       const { isFile, mode } = Deno.statSync(path);
-      return isFile && (program.startsWith("/") || ((mode ?? 0) & 0o111) !== 0);
+      return isFile && (program.startsWith("/") || isLibrary || ((mode ?? 0) & 0o111) !== 0);
     } catch {
       // Missing, or in a directory that we may not enter.
       return false;

@@ -31,10 +31,7 @@ export async function openScratch(parent: string, output?: GuardedOutput): Promi
   try {
     path = await Deno.makeTempDir({ dir: parent, prefix: "raptor-builders-" });
   } catch (cause) {
-    throw new BuildError(`Cannot write to the scratch directory ${quote(parent)}`, {
-      hint: "Set TMPDIR to a writable directory",
-      cause,
-    });
+    throw cannotWrite(parent, cause);
   }
   const guard = startGuard({ scratch: path, ...output !== undefined && { output } });
   return {
@@ -48,6 +45,48 @@ export async function openScratch(parent: string, output?: GuardedOutput): Promi
       await guard[Symbol.asyncDispose]();
     },
   };
+}
+
+function cannotWrite(parent: string, cause: unknown): BuildError {
+  return new BuildError(`Cannot write to the scratch directory ${quote(parent)}`, {
+    hint: "Set TMPDIR to a writable directory",
+    cause,
+  });
+}
+
+/**
+ * Calls `fn` with the path of a file that is gone afterwards, for libraries that read nothing else.
+ *
+ * @param files the contents of that file under "", and of files beside it by what follows its name. One alone is in memory.
+ * @throws {BuildError} when there is no place for several.
+ */
+export function withFiles<T>(
+  files: ReadonlyMap<string, Uint8Array<ArrayBuffer>>,
+  fn: (path: string) => T,
+): T {
+  const only = files.size === 1 ? files.get("") : undefined;
+  const fd = only ? posix.memoryFile() : -1;
+  if (only && fd >= 0) {
+    try {
+      const path = `/proc/self/fd/${fd}`;
+      if (posix.pwrite(fd, only, 0) === only.length) return fn(path);
+    } finally {
+      posix.close(fd);
+    }
+  }
+  const parent = scratchParent();
+  let directory: string;
+  try {
+    directory = Deno.makeTempDirSync({ dir: parent, prefix: "raptor-builders-" });
+  } catch (cause) {
+    throw cannotWrite(parent, cause);
+  }
+  try {
+    for (const [suffix, bytes] of files) Deno.writeFileSync(`${directory}/file${suffix}`, bytes);
+    return fn(`${directory}/file`);
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
 }
 
 /** Free bytes in the filesystem of `path`. */

@@ -10,15 +10,15 @@ import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { KiB } from "../core/units.ts";
 import { type BootTexts, readBootTexts, treeOptions } from "./boot-texts.ts";
-import type { NodesBuilder } from "./builder.ts";
 import { type EfiPrograms, findPrograms } from "./efi-programs.ts";
 import { findKernels, type Kernel } from "./kernels.ts";
-import { dropHostLabels } from "./labels.ts";
+import { dropHostLabels, type HostLabels } from "./labels.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
 import { fileAt, namesIn } from "./query.ts";
 import { findAppleDouble, findNetworkByMac } from "./remarks.ts";
 import { openRoot, readFile, type Root, type TreeFiles } from "./root.ts";
+import { findPolicy, type SelinuxPolicy } from "./selinux.ts";
 import { newWalkNotes, walk, type WalkNotes } from "./walk.ts";
 
 /** The facts about an OS tree. */
@@ -49,6 +49,10 @@ export interface Tree {
   readonly networkByMac: readonly number[];
   /** The newest mtime in the tree that is not in the future, in seconds since 1970, rounded up. */
   readonly newest: number;
+  /** The SELinux policy that it is configured for; absent when it is for none. */
+  readonly selinux?: SelinuxPolicy;
+  /** The SELinux labels of the build host that were taken out of it, if any. */
+  readonly hostLabels?: HostLabels;
   /** Findings about the tree. */
   readonly findings: readonly Finding[];
   /** Findings about its kernels, which matter only if the image must boot them. */
@@ -91,10 +95,10 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     });
   }
   const kernelFindings: Finding[] = [];
+  const hostLabels = dropHostLabels(nodes);
   const { newest, late } = newestTime(nodes, began.getTime() / 1000);
   const findings = [
     ...describeNotes(nodes, notes),
-    ...describeLabels(nodes),
     ...describeLate(nodes, late, newest),
   ];
   const head = (node: number) => readFile(root, nodes, node, { limit: HEADER_SIZE });
@@ -112,6 +116,7 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     ),
   );
   const machineId = readText(root, nodes, "/etc/machine-id");
+  const selinux = findPolicy(readText(root, nodes, "/etc/selinux/config") ?? "", root, nodes);
   return {
     path,
     root,
@@ -128,6 +133,8 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     bootTexts,
     programs: findPrograms(files),
     ...machineId !== undefined && { machineId },
+    ...selinux && { selinux },
+    ...hostLabels && { hostLabels },
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
     repart: readDefinitions(nodes, (path) => readText(root, nodes, path)),
     appleDouble: findAppleDouble(root, nodes),
@@ -218,17 +225,6 @@ function* describeNotes(nodes: Nodes, { mounted, swapFiles, foreignXattrs }: Wal
       path: pathOf(nodes, [...foreignXattrs.values()].reduce((a, b) => Math.min(a, b))),
     });
   }
-}
-
-/** Removes the build host's SELinux labels from the tree, and reports it. */
-function* describeLabels(nodes: NodesBuilder): Iterable<Finding> {
-  const { dropped, hasPolicy } = dropHostLabels(nodes);
-  if (dropped.length === 0) return;
-  yield finding(
-    hasPolicy ? "selinux-host" : "selinux-unused",
-    `Leaving out the SELinux labels of ${dropped.length} entries: they are those of the machine that builds`,
-    { path: pathOf(nodes, dropped[0]!) },
-  );
 }
 
 type Head = (node: number) => Uint8Array;

@@ -66,10 +66,18 @@ function parseLabel(value: Uint8Array): { type: string; hasCategories: boolean }
   return { type, hasCategories: categories.length > 0 };
 }
 
-/** Takes the labels of the build host out of a tree. @returns the rows that lost theirs, and whether the tree has a policy. */
-export function dropHostLabels(
-  nodes: NodesBuilder,
-): { readonly dropped: number[]; readonly hasPolicy: boolean } {
+/** What was taken out of a tree. */
+export interface HostLabels {
+  /** How many entries had one. */
+  readonly entries: number;
+  /** The path of the first. */
+  readonly path: string;
+  /** Whether the tree has a policy, and so labels of its own. */
+  readonly hasPolicy: boolean;
+}
+
+/** Takes the labels of the build host out of a tree. */
+export function dropHostLabels(nodes: NodesBuilder): HostLabels | undefined {
   const labelOf = (node: number) => xattrsOf(nodes, node).find(({ name }) => name === LABEL);
   const hasPolicy = POLICIES.some((path) => fileAt(nodes, path) !== undefined);
   const all = !hasPolicy || SYSTEM_DIRECTORIES.some((path) => {
@@ -78,7 +86,7 @@ export function dropHostLabels(
     const parsed = label && parseLabel(label.value);
     return parsed && (parsed.hasCategories || HOST_TYPES.includes(parsed.type));
   });
-  const dropped: number[] = [];
+  let entries = 0, first = 0;
   // Equal sets are stored once: what a set becomes is found out once.
   const sets = new Map<number, { isHosts: boolean; without: number }>();
   for (let node = 0; node < nodes.count; node++) {
@@ -96,7 +104,7 @@ export function dropHostLabels(
     }
     if (!set.isHosts || !all && CONTAINER_STORAGE.test(pathOf(nodes, node))) continue;
     nodes.xattrsAt[node] = set.without;
-    dropped.push(node);
+    if (entries++ === 0) first = node;
   }
-  return { dropped, hasPolicy };
+  return entries === 0 ? undefined : { entries, path: pathOf(nodes, first), hasPolicy };
 }

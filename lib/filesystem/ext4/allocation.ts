@@ -6,18 +6,10 @@
 
 import { BuildError, quote } from "../../core/error.ts";
 import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../../core/mode.ts";
-import { compareNames, xattrsOf } from "../../tree/nodes.ts";
-import {
-  addedOf,
-  attributesOf,
-  contentsOf,
-  entryPath,
-  modeOf,
-  nameOf,
-  type Selection,
-  sizeOf,
-} from "../contents.ts";
+import { compareNames } from "../../tree/nodes.ts";
+import { addedOf, contentsOf, entryPath, modeOf, nameOf, type Selection, sizeOf } from "../contents.ts";
 import type { ResolvedFile } from "../entries.ts";
+import { xattrKey, xattrsIn } from "../labels.ts";
 import { planDirectory } from "./directory.ts";
 import { placeFile, type Placement, skip, type Space, takeBlock } from "./extents.ts";
 import type { HashSeed } from "./hash.ts";
@@ -121,8 +113,9 @@ export function withLostAndFound(selection: Selection): Selection {
     contentsFrom: undefined,
     text: undefined,
   };
+  const { labels } = selection;
   const shift = (at: number) => at >= place ? at + 1 : at;
-  const insert = <T extends Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(
+  const insert = <T extends Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>>(
     column: T,
     value: number,
   ): T => {
@@ -144,6 +137,7 @@ export function withLostAndFound(selection: Selection): Selection {
     firstChild,
     childCount,
     added: [...selection.added, added],
+    ...labels && { labels: { ...labels, of: insert(labels.of, labels.lostAndFound) } },
   };
 }
 
@@ -193,16 +187,14 @@ function rangesOf(selection: Selection, entry: number, blocks: number): number[]
 }
 
 function needsXattrBlock(selection: Selection, entry: number, known: Map<number, boolean>): boolean {
-  const node = attributesOf(selection, entry);
-  if (node === undefined) return false;
-  const at = selection.nodes.xattrsAt[node]!;
-  let needed = known.get(at);
+  const key = xattrKey(selection, entry);
+  let needed = known.get(key);
   if (needed === undefined) {
-    const plan = planXattrs(xattrsOf(selection.nodes, node));
+    const plan = planXattrs(xattrsIn(selection, entry));
     if (!plan) {
       throw cannotStore(selection, entry, "its extended attributes do not fit into a block of 4 KiB");
     }
-    known.set(at, needed = plan.block.length > 0);
+    known.set(key, needed = plan.block.length > 0);
   }
   return needed;
 }

@@ -13,7 +13,6 @@ import { makeRecipe } from "../../efi/make-recipe.ts";
 import { flush, type Image, newWriter, room, type Writer } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
 import { EXT4_FLAGS, FILE_FLAGS } from "../../tree/flags.ts";
-import { xattrsOf } from "../../tree/nodes.ts";
 import {
   assertUnchanged,
   closeReader,
@@ -26,6 +25,7 @@ import {
 } from "../../tree/reader.ts";
 import type { Root } from "../../tree/root.ts";
 import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf, targetOf } from "../contents.ts";
+import { xattrKey, xattrsIn } from "../labels.ts";
 import { linkCount, placeEntry } from "./allocation.ts";
 import { planDirectory, writeDirectory } from "./directory.ts";
 import { newSpace, type Placement, type Space, writeExtentTree } from "./extents.ts";
@@ -42,7 +42,7 @@ import {
 } from "./inode.ts";
 import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
 import type { Ext4Plan } from "./plan.ts";
-import { planXattrs, writeInodeXattrs, xattrBlock } from "./xattr.ts";
+import { planXattrs, writeInodeXattrs, xattrBlock, type XattrPlan } from "./xattr.ts";
 
 /** Bytes to read ahead. */
 const LOOK_AHEAD = 32 * MiB;
@@ -68,6 +68,8 @@ export interface Fill {
   hasFlags: boolean;
   /** Those of the file that was copied last, which nobody has taken yet. */
   fileFlags: number;
+  /** By their {@link xattrKey}. */
+  readonly xattrPlans: Map<number, XattrPlan>;
 }
 
 export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number): Fill {
@@ -84,6 +86,7 @@ export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number):
     time: { seconds: plan.request.time, nanoseconds: 0 },
     hasFlags: true,
     fileFlags: 0,
+    xattrPlans: new Map(),
   };
 }
 
@@ -138,8 +141,8 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   } else if (type === FILE_TYPES.char || type === FILE_TYPES.block) {
     writeDevice(inode, selection.nodes.special[contentsOf(selection, entry)!]!);
   }
-  if (owner !== undefined && selection.nodes.xattrsAt[owner]! > 0) {
-    const plan = planXattrs(xattrsOf(selection.nodes, owner))!;
+  if (xattrKey(selection, entry) > 0) {
+    const plan = xattrPlan(fill, entry);
     writeInodeXattrs(bytes, plan.inode);
     const block = placement.xattrBlock;
     if (block > 0) fillBlock(fill, block, xattrBlock(plan.block, block, filesystemSeed));
@@ -162,6 +165,14 @@ function askFlags(fill: Fill, fd: posix.Fd): void {
   const flags = posix.inodeFlags(fd);
   if (flags < 0) fill.hasFlags = false;
   else fill.fileFlags = flags & FILE_FLAGS;
+}
+
+/** Which xattrs go where; many entries have the same. */
+function xattrPlan({ plan: { selection }, xattrPlans }: Fill, entry: number): XattrPlan {
+  const key = xattrKey(selection, entry);
+  let plan = xattrPlans.get(key);
+  if (!plan) xattrPlans.set(key, plan = planXattrs(xattrsIn(selection, entry))!);
+  return plan;
 }
 
 function mtimeOf({ plan: { selection, request: { latest } }, time }: Fill, entry: number): Time {

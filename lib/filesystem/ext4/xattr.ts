@@ -35,7 +35,7 @@ interface Entry {
 }
 
 /** Which attributes go where. */
-interface XattrPlan {
+export interface XattrPlan {
   readonly inode: readonly Entry[];
   readonly block: readonly Entry[];
 }

@@ -77,6 +77,7 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     ],
     bad: ["hostkeys", "host-keys,", "host-keys, whiteouts", "ALL", "constructor", "none,all"],
   },
+  selinux: { good: [["auto", "auto"], ["policy", "policy"]], bad: ["enforcing", "POLICY", "constructor"] },
   strict: { good: [["1", true], ["0", false]], bad: ["yes", "2"] },
   manifest: { good: [["a b.json", "a b.json"], ["/x", "/x"]], bad: ["a\0b"] },
   bmap: { good: [["disk.bmap", "disk.bmap"]], bad: ["\0"] },

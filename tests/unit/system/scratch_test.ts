@@ -1,5 +1,11 @@
 import assert from "node:assert/strict";
-import { freeSpace, openScratch, requireSpace, scratchParent } from "../../../lib/system/scratch.ts";
+import {
+  freeSpace,
+  openScratch,
+  requireSpace,
+  scratchParent,
+  withFiles,
+} from "../../../lib/system/scratch.ts";
 import { evaluate, quiet, tempDir } from "../../lab/helpers.ts";
 
 Deno.test("openScratch() makes a separate directory, which is removed with its contents", () =>
@@ -62,3 +68,23 @@ Deno.test("requireSpace() says how much is needed and how much is left", () =>
       hint: "Set TMPDIR",
     });
   }));
+
+Deno.test("withFiles() gives files that are gone afterwards, one alone without a directory", () => {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  const found = [[["", "one"]], [["", "one"], [".more", "two"]]].map((files) => {
+    let path = "";
+    assert.throws(
+      () =>
+        withFiles(new Map(files.map(([suffix, text]) => [suffix!, bytes(text!)])), (given) => {
+          path = given;
+          for (const [suffix, text] of files) assert.equal(Deno.readTextFileSync(given + suffix), text);
+          throw new Error("expected");
+        }),
+      /^Error: expected$/,
+    );
+    assert.throws(() => Deno.readTextFileSync(path));
+    return path;
+  });
+  assert.match(found[0]!, /^\/proc\/self\/fd\/\d+$/);
+  assert.match(found[1]!, /raptor-builders-/);
+});
