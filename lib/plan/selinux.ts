@@ -11,6 +11,7 @@ import type { Contents, ExtraFile } from "../filesystem/entries.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { labelInTree, type LabelSource, withLabels } from "../filesystem/labels.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { lookup } from "../tree/nodes.ts";
 import { exists } from "../tree/query.ts";
 import type { Settings } from "./settings.ts";
 
@@ -129,9 +130,17 @@ function isEnforcing({ selinux }: Facts, kernelOptions = ""): boolean {
   return options.includes("enforcing=1") || selinux?.enforcing === true;
 }
 
+/** Where something else is mounted, or nothing lasts. Policies give many files there no label. */
+const UNLABELLED = ["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"];
+
 function countMissing({ nodes }: Facts): number {
+  const without = new Set(UNLABELLED.map((path) => lookup(nodes, path, { follow: false })));
   let missing = 0;
-  for (let node = 0; node < nodes.count; node++) if (treeLabel(nodes, node) === undefined) missing++;
+  // Directories come before what is in them.
+  for (let node = 0; node < nodes.count; node++) {
+    if (node > 0 && without.has(nodes.parent[node]!)) without.add(node);
+    if (!without.has(node) && treeLabel(nodes, node) === undefined) missing++;
+  }
   return missing;
 }
 

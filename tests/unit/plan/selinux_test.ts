@@ -188,6 +188,18 @@ Deno.test(
 );
 
 const AUTORELABEL = "/.autorelabel";
+/** Every directory on the way has a label, too. */
+const COMPLETE: readonly NodeInput[] = [
+  ...LABELLED.flatMap(({ path }) =>
+    path.split("/").slice(1, -1).map((_, i, names) => ({
+      path: `/${names.slice(0, i + 1).join("/")}`,
+      type: "directory" as const,
+      ...labelled("u:r:own_t:s0"),
+    }))
+  ),
+  ...LABELLED,
+];
+const VOLATILE = ["/proc/1", "/dev/pts/1", "/run/a/b", "/tmp/x"].map((path) => ({ path }));
 const RELABELS: readonly NodeInput[] = [...DEBIAN, { path: AUTORELABEL }];
 
 Deno.test.each([
@@ -213,25 +225,21 @@ Deno.test.each([
     has: true,
   },
   { name: "permissive", selinux: { ...BARE, enforcing: false }, list: DEBIAN, env: {}, has: false },
-  { name: "all labels", selinux: BARE, list: undefined, env: {}, has: false },
+  { name: "all labels", selinux: BARE, list: COMPLETE, env: {}, has: false },
+  {
+    name: "all labels that a policy gives",
+    selinux: BARE,
+    list: [...COMPLETE, ...VOLATILE],
+    env: {},
+    has: false,
+  },
   { name: "read-only", selinux: BARE, list: DEBIAN, env: { FILESYSTEM: "erofs" }, has: false, warns: true },
 ])("planPart() has the system label itself only when it must: $name", pure, (row) => {
   const { selinux, list, env, options, has, warns = has && list === DEBIAN } = row;
-  // Every directory on the way has a label, too.
-  const all = LABELLED.flatMap(({ path }) =>
-    path.split("/").slice(1, -1).map((_, i, names) => ({
-      path: `/${names.slice(0, i + 1).join("/")}`,
-      type: "directory" as const,
-      ...labelled("u:r:own_t:s0"),
-    }))
-  );
-  const plan = planPart(
-    settingsOf(env as Record<string, string>),
-    {
-      ...tree(selinux, list ?? [...all, ...LABELLED]),
-      ...options && { kernelOptions: options },
-    },
-  );
+  const plan = planPart(settingsOf(env as Record<string, string>), {
+    ...tree(selinux, list),
+    ...options && { kernelOptions: options },
+  });
   assert.equal(labelsOf(plan.partitions[0].selection).has(AUTORELABEL), has);
   assert.equal(plan.findings.some(({ name }) => name === "selinux-labels"), warns);
 });
