@@ -8,10 +8,13 @@ import { buildNodes, type NodeInput, type NodesBuilder } from "../../../lib/tree
 import { dropHostLabels } from "../../../lib/tree/labels.ts";
 import type { SelinuxPolicy } from "../../../lib/tree/selinux.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "../../lab/facts.ts";
+import { planLayout } from "../../lab/layouts.ts";
 
 const pure = { permissions: "none" } as const;
 
 const decoder = new TextDecoder();
+
+const AUTORELABEL = "/.autorelabel";
 
 /** A policy that gives each path a label of its own, and none to what is below /proc. */
 const POLICY: SelinuxPolicy = {
@@ -77,6 +80,30 @@ Deno.test("planDisk() labels what is in an ext4 boot partition by its place belo
   assert.equal(labels.get("/lost+found"), "u:r:/boot/lost+found:40700\0");
   // FAT has no labels.
   assert.equal(esp.selection.labels, undefined);
+});
+
+Deno.test("planDisk() labels what is in the partitions of a layout by its place in the system", pure, () => {
+  const list = [...DEBIAN, { path: "/var/lib/x" }, { path: "/var/tmp/y" }, { path: "/opt/tool" }, {
+    path: AUTORELABEL,
+  }];
+  const { partitions } = planLayout(
+    {
+      "10-root": "Type=root",
+      "20-var": "Type=var;Format=erofs",
+      "30-second": "Type=var;Format=ext4;CopyFiles=/opt:/lib;MountPoint=/srv/data",
+      "40-data": "Type=linux-generic;Format=ext4;CopyFiles=/opt/tool:/tool",
+    },
+    { BOOTLOADER: "none" },
+    tree(POLICY, list),
+  );
+  const [root, ...others] = partitions.map((partition) => labelsOf(partition.selection));
+  assert.ok(!root!.has(AUTORELABEL));
+  assert.equal(root!.get("/var"), "u:r:/var:40755\0");
+  assert.deepEqual(others.map((labels) => [...labels].filter(([path]) => /^\/(lib|tool)?$/.test(path))), [
+    [["/", "u:r:/var:40755\0"], ["/lib", "u:r:/var/lib:40755\0"]],
+    [["/", "u:r:/srv/data:40755\0"], ["/lib", "u:r:/srv/data/lib:40755\0"]],
+    [["/", "u:r:/:40755\0"], ["/tool", "u:r:/tool:100644\0"]],
+  ]);
 });
 
 Deno.test("planDisk() leaves the label of FAT to the kernel, which has it from the policy", pure, () => {
@@ -187,7 +214,6 @@ Deno.test(
   },
 );
 
-const AUTORELABEL = "/.autorelabel";
 /** Every directory on the way has a label, too. */
 const COMPLETE: readonly NodeInput[] = [
   ...LABELLED.flatMap(({ path }) =>
