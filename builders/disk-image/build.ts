@@ -15,6 +15,7 @@ import { openImage } from "../../lib/make/image.ts";
 import { writeSideFiles } from "../../lib/make/manifest.ts";
 import { measure } from "../../lib/make/measure.ts";
 import { pack } from "../../lib/make/pack.ts";
+import { split } from "../../lib/make/split.ts";
 import { partition } from "../../lib/make/table.ts";
 import { type DiskPlan, planDisk } from "../../lib/plan/plan.ts";
 
@@ -50,6 +51,8 @@ export const diskImage: Builder<DiskPlan> = {
     "manifest",
     "sbom",
     "bmap",
+    "splitDirectory",
+    "imageVersion",
     "seed",
     "sourceDateEpoch",
   ],
@@ -64,10 +67,12 @@ export const diskImage: Builder<DiskPlan> = {
     // sfdisk, last: half an image must have no partition table.
     await partition(plan, image);
     await verify(plan, image);
+    // The partitions as files of their own, while they are still where they were made.
+    await split(plan, tree, image);
     // qemu-img
     await convert(plan, image);
     // zstd, gzip, xz, tar: the archive or compressed file around the image, if any.
-    await pack(plan, image);
+    await pack(plan, tree, image);
     await writeSideFiles(plan, tree, image);
     // The output is dated now.
     await image.commit();

@@ -61,7 +61,7 @@ export const partImage: Builder<PartPlan> = {
     // qemu-img
     await convert(plan, image);
     // zstd, gzip, xz: the compressed file around the image, if any.
-    await pack(plan, image);
+    await pack(plan, tree, image);
     await writeSideFiles(plan, tree, image);
     // The output is dated now.
     await image.commit();

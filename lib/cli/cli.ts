@@ -20,6 +20,7 @@ import { dateEmptyOutputs, followOutput, refuseStream } from "../image/output.ts
 import { openInput } from "../make/input.ts";
 import { SIDE_FILES } from "../make/manifest.ts";
 import { checkOutside, checkPlaces, type Place } from "../make/places.ts";
+import { SUMS } from "../make/split.ts";
 import { verityFiles } from "../make/verity.ts";
 import { plainPlan, renderPlan } from "../plan/describe.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -317,6 +318,7 @@ function requireKept(
   const paths = [
     ...SIDE_FILES.map((name) => [name, settings[name]] as const),
     ["verityDirectory", hashDirectory(builder, settings, output)] as const,
+    ["splitDirectory", settings.splitDirectory] as const,
   ];
   for (const [name, path] of paths) {
     if (path === undefined || !isVolatile(resolve(path), mounts)) continue;
@@ -346,6 +348,9 @@ function writtenPlaces(
       const path = settings[name];
       return path === undefined ? [] : [{ what: SETTINGS[name].env, path }];
     }),
+    ...settings.splitDirectory === undefined
+      ? []
+      : [{ what: SETTINGS.splitDirectory.env, path: join(settings.splitDirectory, SUMS) }],
     ...(hashes === undefined ? [] : verityFiles(hashes, name)).map((path) => ({ what: "the hashes", path })),
   ];
 }

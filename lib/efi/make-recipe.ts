@@ -22,6 +22,8 @@ export function makeRecipe(root: Root, nodes: Nodes, recipe: Recipe): Uint8Array
       return read(recipe.from);
     case "gunzip":
       return unpack(read(recipe.from), recipe);
+    case "joined":
+      return concatAligned(recipe.from.map(read));
     case "grub":
       throw new Error("grub-mkimage makes it before the filesystem is filled");
     case "signed":

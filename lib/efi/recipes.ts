@@ -20,6 +20,8 @@ export type Recipe =
   | { readonly type: "copy"; readonly from: string }
   /** The contents of a gzip file in the tree; `size` is their size in bytes. */
   | { readonly type: "gunzip"; readonly from: string; readonly size: number }
+  /** Files of the tree, one behind the other, as the kernel accepts initrds. */
+  | { readonly type: "joined"; readonly from: readonly string[] }
   | { readonly type: "uki"; readonly stub: string; readonly sections: readonly UkiSection[] }
   /** GRUB of the tree's modules. `size` is an upper bound, up to which it is padded. */
   | {
@@ -50,6 +52,8 @@ export function recipeSize(nodes: Nodes, recipe: Recipe): number {
   switch (recipe.type) {
     case "copy":
       return nodes.size[findFile(nodes, recipe.from)]!;
+    case "joined":
+      return joinedSize(nodes, recipe.from);
     case "gunzip":
     case "grub":
       return recipe.size;
@@ -63,18 +67,20 @@ export function recipeSize(nodes: Nodes, recipe: Recipe): number {
             ? encodeText(content).length
             : "type" in content
             ? recipeSize(nodes, content)
-            : content.reduce(
-              (sum, path) => alignUp(sum, INITRD_ALIGNMENT) + nodes.size[findFile(nodes, path)]!,
-              0,
-            )
+            : joinedSize(nodes, content)
         ),
       );
   }
 }
 
+function joinedSize(nodes: Nodes, paths: readonly string[]): number {
+  return paths.reduce((sum, path) => alignUp(sum, INITRD_ALIGNMENT) + nodes.size[findFile(nodes, path)]!, 0);
+}
+
 /** The main source file of a recipe, for messages. */
 export function sourceOf(recipe: Recipe): string {
   if (recipe.type === "grub") return recipe.directory;
+  if (recipe.type === "joined") return recipe.from[0]!;
   return recipe.type === "signed" ? sourceOf(recipe.of) : recipe.type === "uki" ? recipe.stub : recipe.from;
 }
 

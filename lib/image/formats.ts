@@ -4,6 +4,8 @@
  * @module
  */
 
+import { GiB } from "../core/units.ts";
+
 /**
  * How an image is made. `direct`: the output is the disk. `wrapped`: the largest filesystem is made in the output,
  * and the format is written around it. `converted`: a raw disk in a scratch file is converted.
@@ -117,6 +119,35 @@ export const FORMATS = {
     aliases: ["vhd"],
     compressible: true,
   },
+  "gce": {
+    summary: "Google Compute Engine: disk.raw in a tar.gz",
+    builders: ["disk-image"],
+    strategy: "direct",
+    driver: "raw",
+    suffixes: ["tar.gz"],
+    archive: { compress: "gz", member: "disk.raw" },
+    // https://cloud.google.com/compute/docs/import/import-existing-image#requirements
+    multiple: GiB,
+  },
+  "ova": {
+    summary: "VMware, VirtualBox: a machine with the disk",
+    builders: ["disk-image"],
+    strategy: "converted",
+    driver: "vmdk",
+    suffixes: ["ova"],
+    options: "subformat=streamOptimized,adapter_type=lsilogic",
+    archive: { compress: "none", member: "disk.vmdk" },
+  },
+  "vagrant": {
+    summary: "Vagrant with libvirt: a box with a qcow2",
+    builders: ["disk-image"],
+    strategy: "wrapped",
+    driver: "qcow2",
+    suffixes: ["box"],
+    check: true,
+    own: true,
+    archive: { compress: "gz", member: "box.img" },
+  },
 } as const satisfies Record<string, Format>;
 
 export type FormatName = keyof typeof FORMATS;
@@ -180,6 +211,13 @@ export function promised(
   const { formats = [], compressor } = suffixOf(fileName) ?? {};
   const own = formatNames(builder);
   return { formats: formats.filter((name) => own.includes(name)), ...compressor && { compressor } };
+}
+
+/** A file name without the suffix of a format, nor that of any image. */
+export function stemOf(fileName: string): string {
+  const found = suffixOf(fileName);
+  const stem = found ? fileName.slice(0, -found.text.length - 1) : fileName;
+  return stem.replace(/\.img$/i, "") || stem;
 }
 
 /** An image as its name should say it. */

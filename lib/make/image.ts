@@ -42,6 +42,7 @@ import type { OpenTree } from "../tree/inspect.ts";
 import { programsOf } from "./filesystems.ts";
 import { checkSideFiles, clearSideFiles, hashImage } from "./manifest.ts";
 import { checkNeeds, checkPrograms } from "./programs.ts";
+import { type OpenSplit, openSplit } from "./split.ts";
 import { checkSectors } from "./table.ts";
 import { packPrograms } from "./pack.ts";
 import type { ImageInProgress } from "./types.ts";
@@ -67,25 +68,26 @@ export async function openImage(output: string, plan: Plan, tree: OpenTree): Pro
   const lock = lockOutput(checked);
   try {
     checkSpace(plan, checked);
-    const scratch = await openScratch(scratchParent(), checked.isDevice ? undefined : checked);
+    await using opened = new AsyncDisposableStack();
+    const scratch = opened.use(
+      await openScratch(scratchParent(), checked.isDevice ? undefined : checked),
+    );
+    const split = opened.use(await openSplit(plan, path));
     const image = new BuildImage({
       output: checked,
       plan,
       scratch,
+      ...split && { split },
       versions,
       start,
       lock,
       began: tree.began,
     });
-    try {
-      throwIfInterrupted();
-      await image.clear();
-      await discardOutput(checked);
-      return image;
-    } catch (error) {
-      await scratch[Symbol.asyncDispose]();
-      throw error;
-    }
+    throwIfInterrupted();
+    await image.clear();
+    await discardOutput(checked);
+    opened.move();
+    return image;
   } catch (error) {
     if (checked.isNew) await Deno.remove(path).catch(() => {});
     lock[Symbol.dispose]();
@@ -167,6 +169,7 @@ interface Opened {
   readonly output: Output;
   readonly plan: Plan;
   readonly scratch: Scratch;
+  readonly split?: OpenSplit;
   readonly versions: ReadonlyMap<string, string>;
   /** The start of the build (`performance.now()`). */
   readonly start: number;
@@ -202,6 +205,10 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
   /** A directory for temporary files. */
   get scratch(): string {
     return this.opened.scratch.path;
+  }
+
+  get split(): OpenSplit | undefined {
+    return this.opened.split;
   }
 
   get isDevice(): boolean {
@@ -261,6 +268,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
   /** Dates the image, which marks it as finished. */
   async commit(): Promise<void> {
     throwIfInterrupted();
+    await this.split?.publish();
     await finishOutput(this.output, this.opened.began);
     this.isFinished = true;
     await this.summarize();
@@ -294,6 +302,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
     try {
       if (!this.isFinished) await this.discard();
     } finally {
+      await this.split?.[Symbol.asyncDispose]();
       await this.opened.scratch[Symbol.asyncDispose]();
       this.opened.lock[Symbol.dispose]();
     }
@@ -301,7 +310,11 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
 
   private async discard(): Promise<void> {
     // Not every program reports that the disk is full.
-    const full = fullDirectory([dirname(this.output.path), scratchParent()]);
+    const full = fullDirectory([
+      dirname(this.output.path),
+      scratchParent(),
+      ...this.split ? [this.split.staging] : [],
+    ]);
     if (full !== undefined) log.fail(`No space left in ${quote(full)}`);
     try {
       await abandonOutput(this.output);

@@ -103,7 +103,11 @@ async function writeJson(path: string, value: unknown): Promise<void> {
   await writeBeside(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
-async function statement(plan: Plan, { output, name, raw, versions }: ImageInProgress, sha256: string) {
+async function statement(
+  plan: Plan,
+  { output, name, raw, versions, split }: ImageInProgress,
+  sha256: string,
+) {
   const subject: Record<string, unknown>[] = [
     { name, digest: { sha256 }, annotations: { format: plan.format, size: imageSize(output.path) } },
   ];
@@ -119,9 +123,10 @@ async function statement(plan: Plan, { output, name, raw, versions }: ImageInPro
     });
   }
   const { bmap } = plan.settings;
-  for (const path of bmap === undefined ? [] : [bmap]) {
-    subject.push({ name: basename(path), digest: { sha256: await hashImage(path) } });
+  if (bmap !== undefined) {
+    subject.push({ name: basename(bmap), digest: { sha256: await hashImage(bmap) } });
   }
+  for (const [name, sha256] of split?.sums ?? []) subject.push({ name, digest: { sha256 } });
   return {
     _type: "https://in-toto.io/Statement/v1",
     subject,

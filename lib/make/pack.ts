@@ -10,13 +10,15 @@ import * as log from "../core/log.ts";
 import { node } from "../core/node.ts";
 import { withProgress } from "../core/progress.ts";
 import { compressStream, copyStream } from "../image/compress.ts";
-import { type Compress, type FormatName, formatOf, packingOf } from "../image/formats.ts";
-import { imageSize, openImageFile } from "../image/image.ts";
+import { type Compress, type Compressor, type FormatName, formatOf, packingOf } from "../image/formats.ts";
+import { openImageFile } from "../image/image.ts";
 import { type Part, streamSize } from "../image/parts.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Settings } from "../plan/settings.ts";
 import type { ProgramName } from "../system/programs.ts";
+import type { OpenTree } from "../tree/inspect.ts";
 import * as commands from "./commands.ts";
+import { archiveParts, wholeFile } from "./archive-parts.ts";
 import { hashImage } from "./manifest.ts";
 import type { ImageInProgress } from "./types.ts";
 
@@ -35,27 +37,29 @@ export function packPrograms(format: FormatName, { compress, verify }: Settings)
  *
  * @throws {BuildError} when it cannot be written, or is not what it should be.
  */
-export async function pack(plan: Plan, image: ImageInProgress): Promise<void> {
+export async function pack(plan: Plan, tree: OpenTree, image: ImageInProgress): Promise<void> {
   const { format, settings: { compress, verify } } = plan;
   const method = packingOf(format, compress);
   if (method === undefined) return;
   const { archive } = formatOf(format);
-  log.step(archive ? `Packing as ${format}` : `Compressing with ${commands.PROGRAM_OF[method as "zst"]}`);
-  const parts = [wholeFile(image.made)];
-  await writePacked(method, parts, image.output.path);
+  log.step(archive ? `Packing as ${format}` : `Compressing as .${method}`);
+  const parts = archive && plan.builder === "disk-image"
+    ? await archiveParts(plan, tree, image)
+    : [wholeFile(image.made)];
+  await writePacked(method, parts, image.output.path, archive ? format : method);
   if (verify === "full") await verifyPacked(plan, method, image);
 }
 
-/** A file as a part of a stream. */
-export function wholeFile(path: string): Part {
-  return { path, offset: 0, length: imageSize(path) };
-}
-
 /** Writes a stream, compressed or not, to a file, which is emptied first. */
-export async function writePacked(method: Compress, parts: readonly Part[], path: string): Promise<void> {
+export async function writePacked(
+  method: Compress,
+  parts: readonly Part[],
+  path: string,
+  label: string = method,
+): Promise<void> {
   await Deno.truncate(path);
   using file = openImageFile(path);
-  await withProgress(method, streamSize(parts), async (onProgress) => {
+  await withProgress(label, streamSize(parts), async (onProgress) => {
     if (method === "none") await copyStream(parts, file, onProgress);
     else await compressStream(method, parts, file, { onProgress, runXz });
   });
@@ -74,7 +78,7 @@ async function verifyPacked(plan: Plan, method: Compress, { made, output }: Imag
   const unpacked = node.crypto.createHash("sha256");
   const command = archive
     ? commands.tarMember(output.path, archive.member, method)
-    : commands.decompress(output.path, method as "zst");
+    : commands.decompress(output.path, method as Compressor);
   await command.stdout((bytes) => unpacked.update(bytes));
   if (unpacked.digest("hex") === await hashImage(made)) return;
   throw new BuildError(`Cannot get the image out of ${quote(output.path)} again: it is damaged`);

@@ -22,6 +22,14 @@ export interface MakeContext {
   readonly signal: AbortSignal;
 }
 
+/** The split artefacts of an image that is being built. */
+export interface SplitInProgress {
+  /** A directory beside where they go, for all of them at once. */
+  readonly staging: string;
+  /** The finished ones: their SHA-256 by name. */
+  readonly sums: Map<string, string>;
+}
+
 /** An image that is being built, as the steps see it. */
 export interface ImageInProgress {
   readonly output: Output;
@@ -37,6 +45,8 @@ export interface ImageInProgress {
   readonly made: string;
   /** A directory for temporary files. */
   readonly scratch: string;
+  /** The split artefacts, if there are any. */
+  readonly split: SplitInProgress | undefined;
   readonly isDevice: boolean;
   /** The image's final file name. */
   readonly name: string;

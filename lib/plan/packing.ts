@@ -5,8 +5,10 @@
  */
 
 import { BuildError } from "../core/error.ts";
+import { alignUp, MiB } from "../core/units.ts";
 import { compressibleFormats, formatOf } from "../image/formats.ts";
 import type { Settings } from "./settings.ts";
+import type { DiskVolumes } from "./volumes.ts";
 
 /** @throws {BuildError} (usage) for a format that cannot be compressed, or has no block map. */
 export function checkPacking({ outputFormat, compress, bmap }: Settings): void {
@@ -25,4 +27,29 @@ export function checkPacking({ outputFormat, compress, bmap }: Settings): void {
       hint: "Leave BMAP out, or set OUTPUT_FORMAT to raw: bmaptool only writes raw images",
     });
   }
+}
+
+/**
+ * Plans a disk whose size some formats want to be a multiple of something. What can be written to gets the additional space;
+ * behind a root of a fixed size it stays free.
+ *
+ * @throws {BuildError} (usage) when SIZE_MB is no such multiple.
+ */
+export function planWhole(
+  settings: Settings,
+  readOnly: boolean,
+  plan: (settings: Settings) => DiskVolumes,
+): DiskVolumes {
+  const { outputFormat, sizeMb, layout } = settings;
+  const { multiple = 1 } = formatOf(outputFormat);
+  const least = plan(settings);
+  const size = alignUp(least.size, multiple);
+  if (size === least.size) return least;
+  if (sizeMb === undefined) {
+    return readOnly && layout === undefined ? { ...least, size } : plan({ ...settings, sizeMb: size / MiB });
+  }
+  throw new BuildError(`Cannot use SIZE_MB=${sizeMb} with OUTPUT_FORMAT=${outputFormat}`, {
+    kind: "usage",
+    hint: `Set SIZE_MB to a multiple of ${multiple / MiB}, such as ${size / MiB}, or leave it out`,
+  });
 }

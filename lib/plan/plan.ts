@@ -30,7 +30,7 @@ import { bootPartitions, checkBootFormat, isWanted, planBios, planBoot, planKern
 import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
-import { checkPacking } from "./packing.ts";
+import { checkPacking, planWhole } from "./packing.ts";
 import { planMountPoints } from "./mount-points.ts";
 import { type Mountable, planMounts } from "./mounts.ts";
 import { describePortable, planPortable } from "./portable.ts";
@@ -42,6 +42,7 @@ import { planRootOptions } from "./root-options.ts";
 import { type Measured, type Measurements, planRoot, type Volume } from "./root.ts";
 import { planSelinux, selectLabelled, selinuxFiles, type SelinuxPlan } from "./selinux.ts";
 import type { Settings } from "./settings.ts";
+import { planSplit, type SplitPlan } from "./split.ts";
 import { planHashing, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
 import { builtInVolumes, layoutVolumes, type VolumeContext } from "./volumes.ts";
 
@@ -69,7 +70,7 @@ export interface PartitionPlan extends PlacedVolume {
   readonly uuid: string;
   readonly attributes: readonly number[];
   readonly mountPoint: string;
-  /** What the file of its own is called, where somebody splits the image. */
+  /** What a layout calls the file of its own with `SPLIT_DIR`; absent in a layout: it gets none. */
   readonly splitName?: string;
 }
 
@@ -108,6 +109,8 @@ export interface DiskPlan extends CommonPlan {
   readonly bootLoader?: { readonly name: BootLoaderName; readonly reason: string };
   /** The kernel command line. */
   readonly kernelOptions: string;
+  /** The parts of the disk as files of their own. */
+  readonly split?: SplitPlan;
 }
 
 /** What `part-image` will make. */
@@ -232,7 +235,15 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     measured,
     grub: () => planBios(settings, tree, requests.findIndex((request) => request === boots.menu) + 1),
   };
-  const { size, placed } = layout === undefined ? builtInVolumes(context) : layoutVolumes(context);
+  const { size, placed } = planWhole(
+    settings,
+    readOnly,
+    (settings) =>
+      layout === undefined
+        ? builtInVolumes({ ...context, settings })
+        : layoutVolumes({ ...context, settings }),
+  );
+  const split = planSplit(settings, tree, files?.esp ?? [], kernelOptions);
   return {
     builder: "disk-image",
     format: settings.outputFormat,
@@ -263,6 +274,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
       };
     }),
     ...loader && { bootLoader: { name: loader.name, reason: loader.reason } },
+    ...split && { split },
     kernelOptions,
     selinux,
     seed,

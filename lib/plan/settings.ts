@@ -121,8 +121,8 @@ export const SETTINGS = {
       "suffix of the output chooses it: `disk.img.zst`. The bytes are the same on any number of processors.",
     docs: "formats.md#compressed-images",
     examples: {
-      "zst": "fast, and known to systemd, bmaptool and dd pipelines",
-      "xz": "the smallest file, and slow",
+      "zst": "fast, and known to bmaptool",
+      "xz": "the smallest file, and slow; known to systemd-sysupdate",
       "gz": "what everything reads",
     },
     parse: choice(["none", ...COMPRESSORS] as const),
@@ -492,6 +492,33 @@ export const SETTINGS = {
     docs: "formats.md#compressed-images",
     examples: { "disk.bmap": "for disk.img and disk.img.zst" },
     parse: pattern(/^[^\0]+$/, "the path of a file"),
+  },
+  splitDirectory: {
+    env: "SPLIT_DIR",
+    group: "pipeline",
+    place: true,
+    value: "DIR",
+    computed: "none",
+    help: "Also write partitions, kernel and initrd as files",
+    about:
+      "For systemd-sysupdate, RAUC and swupdate, which update one partition at a time, and for booting over the network: " +
+      "`NAME_VERSION.TYPE.raw`, `.efi`, `.vmlinuz`, `.initrd`, `.cmdline`, and `SHA256SUMS`. With `COMPRESS`, the partitions " +
+      "are compressed as well.",
+    docs: "disk-image.md#partitions-as-files",
+    examples: { "updates": "a directory that is served to machines" },
+    parse: pattern(/^[^\0]+$/, "the path of a directory"),
+  },
+  imageVersion: {
+    env: "IMAGE_VERSION",
+    group: "pipeline",
+    place: true,
+    value: "TEXT",
+    computed: "from os-release",
+    help: "Version in the names of the files of SPLIT_DIR",
+    about: "By default it is `IMAGE_VERSION`, `VERSION_ID` or `BUILD_ID` of the tree's os-release.",
+    docs: "disk-image.md#partitions-as-files",
+    examples: { "1.4.2": "disk_1.4.2.root-x86-64.raw" },
+    parse: pattern(/^[A-Za-z0-9][A-Za-z0-9.~^+-]{0,63}$/, "letters, digits and .~^+-, at most 64"),
   },
   seed: {
     env: "SEED",

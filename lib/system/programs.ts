@@ -171,6 +171,7 @@ export const PROGRAMS = {
   "cpio": { purpose: "test", package: "cpio", why: "to make an initrd" },
   "sgdisk": { purpose: "test", package: "gdisk", why: "to check partition tables" },
   "mcopy": { purpose: "test", package: "mtools", why: "to look into FAT filesystems" },
+  "xmllint": { purpose: "test", package: "libxml2-utils", why: "to check what describes virtual machines" },
   "bmaptool": { purpose: "test", package: "bmap-tools", why: "to write images with their block maps" },
   "losetup": { purpose: "test", package: "mount", why: "to look into images" },
   "depmod": { purpose: "test", package: "kmod", why: "to make arm64 trees" },

@@ -20,6 +20,7 @@ export async function findDifference(a: string, b: string, format: FormatName): 
   if (first === undefined) return `the sizes: ${sizes.join(" and ")} bytes`;
   const at = Number(first) - 1;
   const text = `${count} bytes, the first at ${at}`;
+  if (formatOf(format).archive) return text;
   if (formatOf(format).driver === "raw") return `${text}: ${await placeIn(a, at)}`;
   return await tempDir(async (dir) => {
     const { driver } = formatOf(format);

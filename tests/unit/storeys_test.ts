@@ -19,7 +19,7 @@ const STOREYS = [
 const DOORS: Readonly<Record<string, readonly string[]>> = {
   "lib/filesystem/ext4": ["make", "plan", "verify", "layout"],
   "lib/filesystem/fat": ["make", "entries", "geometry", "verify", "directory"],
-  "lib/image/qcow2": ["compress", "wrap", "header"],
+  "lib/image/qcow2": ["clusters", "compress", "wrap", "header"],
 };
 
 interface Module {

@@ -254,7 +254,7 @@ export const KEYS = {
   "SplitName": {
     value: "TEXT",
     help:
-      "The name of the partition's own file, where something splits the image: only in `--dry-run --json`. Default: `%t`",
+      "The name of the partition's own file with `SPLIT_DIR`, after the name and version of the image; `-`: none. Default: `%t`",
     field: "splitName",
     read: (text) => text,
   },

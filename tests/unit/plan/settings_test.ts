@@ -80,6 +80,8 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
   selinux: { good: [["auto", "auto"], ["policy", "policy"]], bad: ["enforcing", "POLICY", "constructor"] },
   strict: { good: [["1", true], ["0", false]], bad: ["yes", "2"] },
   manifest: { good: [["a b.json", "a b.json"], ["/x", "/x"]], bad: ["a\0b"] },
+  splitDirectory: { good: [["updates", "updates"]], bad: ["\0"] },
+  imageVersion: { good: [["1.0~rc1", "1.0~rc1"], ["47", "47"]], bad: ["1_0", "a/b", "-1", "é"] },
   bmap: { good: [["disk.bmap", "disk.bmap"]], bad: ["\0"] },
   sbom: { good: [["sbom.spdx.json", "sbom.spdx.json"]], bad: ["\0"] },
   verify: { good: [["full", "full"], ["quick", "quick"]], bad: ["Full", "none", "constructor", "full\n"] },

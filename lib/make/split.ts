@@ -1,0 +1,205 @@
+/**
+ * Writes the parts of a disk as files of their own. They are made in a directory of their own beside where they go, and
+ * moved there once the whole build has succeeded: what serves them never sees half a file, nor half a set.
+ *
+ * @module
+ */
+
+import { join, resolve } from "node:path";
+import { encodeText } from "../core/bytes.ts";
+import { BuildError, quote } from "../core/error.ts";
+import { listPaths } from "../core/findings.ts";
+import * as log from "../core/log.ts";
+import { makeRecipe } from "../efi/make-recipe.ts";
+import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
+import type { DiskPlan, PartitionPlan, Plan } from "../plan/plan.ts";
+import type { SplitPlan } from "../plan/split.ts";
+import { openScratch } from "../system/scratch.ts";
+import type { OpenTree } from "../tree/inspect.ts";
+import { hashImage, SIDE_FILES } from "./manifest.ts";
+import { writePacked } from "./pack.ts";
+import type { ImageInProgress, SplitInProgress } from "./types.ts";
+
+/** The name of the list of checksums, as systemd-sysupdate looks for it. */
+export const SUMS = "SHA256SUMS";
+
+/** Split artefacts that are being made. Disposing of them removes what is not published. */
+export interface OpenSplit extends SplitInProgress, AsyncDisposable {
+  /** Replaces those of an earlier build of the same version, and lists all in SHA256SUMS. */
+  readonly publish: () => Promise<void>;
+}
+
+/**
+ * Prepares the split artefacts of a plan, if it has any, without changing what is there.
+ *
+ * @param output the image, which may have a similar name.
+ * @throws {BuildError} (usage) when the directory is not writable, or has files of such names that no build has listed.
+ */
+export async function openSplit(plan: Plan, output: string): Promise<OpenSplit | undefined> {
+  if (plan.builder !== "disk-image" || !plan.split) return undefined;
+  const { split, settings } = plan;
+  const directory = resolve(split.directory);
+  const others = [output, ...SIDE_FILES.flatMap((name) => settings[name] ?? [])].map((path) => resolve(path));
+  const clash = [...namesOf(plan).values()].find((name) => others.includes(join(directory, name)));
+  if (clash !== undefined) {
+    throw refuse(split, `${quote(clash)} is also written for another setting`, "Name another directory");
+  }
+  const sums = await readSums(split);
+  const own = await ownFiles(split);
+  const foreign = own.filter((name) => !sums.has(name) && !others.includes(join(directory, name)));
+  if (foreign.length) {
+    throw refuse(
+      split,
+      `${SUMS} does not list ${listPaths(foreign)}`,
+      "Remove it, set IMAGE_VERSION to another version, or name another directory",
+    );
+  }
+  const scratch = await openScratch(directory).catch((cause) => {
+    throw refuse(split, "files cannot be made in it", "Name a directory that exists and is writable", cause);
+  });
+  const made = new Map<string, string>();
+  return {
+    staging: scratch.path,
+    sums: made,
+    publish: () => publish(split, scratch.path, made),
+    [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
+  };
+}
+
+function refuse({ directory }: SplitPlan, reason: string, hint: string, cause?: unknown): BuildError {
+  return new BuildError(`Cannot use SPLIT_DIR=${quote(directory)}: ${reason}`, {
+    kind: "usage",
+    hint,
+    cause,
+  });
+}
+
+/** What is there with names that this version has. */
+async function ownFiles({ directory, prefix }: SplitPlan): Promise<string[]> {
+  try {
+    const entries = await Array.fromAsync(Deno.readDir(directory));
+    return entries.map(({ name }) => name).filter((name) => name.startsWith(`${prefix}.`)).sort();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+}
+
+/** The checksums that are listed already, of other versions as well. @throws {BuildError} when it is no such list. */
+async function readSums(split: SplitPlan): Promise<Map<string, string>> {
+  const path = join(split.directory, SUMS);
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return new Map();
+    throw error;
+  }
+  const lines = text.split("\n").filter((line) => line !== "");
+  return new Map(lines.map((line) => {
+    const [, sum, name] = /^([0-9a-f]{64}) [ *]([^/]+)$/.exec(line) ?? [];
+    if (sum && name) return [name, sum] as const;
+    throw refuse(split, `${SUMS} in it has a line that is no checksum: ${quote(line)}`, "Remove it");
+  }));
+}
+
+async function writeSums(
+  { directory }: SplitPlan,
+  staging: string,
+  sums: Map<string, string>,
+): Promise<void> {
+  const lines = [...sums].sort(([a], [b]) => a < b ? -1 : 1).map(([name, sum]) => `${sum}  ${name}\n`);
+  await writeBeside(join(staging, SUMS), lines.join(""));
+  await Deno.rename(join(staging, SUMS), join(directory, SUMS));
+}
+
+async function publish(
+  split: SplitPlan,
+  staging: string,
+  made: ReadonlyMap<string, string>,
+): Promise<void> {
+  const { directory } = split;
+  const sums = await readSums(split);
+  for (const name of await ownFiles(split)) {
+    if (!sums.delete(name)) continue;
+    await writeSums(split, staging, sums);
+    await Deno.remove(join(directory, name));
+  }
+  for (const [name, sum] of made) {
+    await Deno.rename(join(staging, name), join(directory, name));
+    sums.set(name, sum);
+  }
+  await writeSums(split, staging, sums);
+}
+
+/**
+ * The name of each partition's file: that of a layout, or the type. Those of a verified root have the UUID of their partition
+ * in it, which is half of the root hash: systemd finds them by it (`@u` in a pattern of systemd-sysupdate).
+ *
+ * @throws {BuildError} (usage) when a layout names two alike.
+ */
+function namesOf(
+  { split, partitions, settings: { compress, layout } }: DiskPlan,
+): Map<PartitionPlan, string> {
+  const isVerified = partitions.some(({ verity }) => verity);
+  const names = new Map<PartitionPlan, string>();
+  for (const partition of partitions) {
+    const { role, typeName, uuid, splitName, filesystem } = partition;
+    // An empty slot is what an update is written to.
+    if (filesystem.type === "empty" || layout !== undefined && splitName === undefined) continue;
+    const own = splitName ?? (isVerified && role?.startsWith("root") ? `${typeName}.${uuid}` : typeName);
+    // A layout may come from the tree.
+    if (!/^[\x21-\x2e\x30-\x7e]+$/.test(own)) {
+      throw refuse(
+        split!,
+        `SplitName=${quote(own)} of the layout is no part of a file name`,
+        "Use ASCII characters without spaces and slashes",
+      );
+    }
+    const name = `${split!.prefix}.${own}.raw${compress === "none" ? "" : `.${compress}`}`;
+    if ([...names.values()].includes(name)) {
+      throw refuse(
+        split!,
+        `two partitions of the layout are ${quote(name)}`,
+        "Give one of them a SplitName=",
+      );
+    }
+    names.set(partition, name);
+  }
+  return names;
+}
+
+/** Makes the split artefacts, if the plan has any. They appear only when the image is committed. */
+export async function split(
+  plan: DiskPlan,
+  { root, nodes }: Pick<OpenTree, "root" | "nodes">,
+  image: ImageInProgress,
+): Promise<void> {
+  if (!plan.split || !image.split) return;
+  const { prefix, directory, boot } = plan.split;
+  const { staging, sums } = image.split;
+  log.step(`Writing the parts of the disk to ${directory}`);
+  if (plan.settings.compress === "zst") {
+    log.warn("systemd-sysupdate up to version 257 does not unpack .zst: set COMPRESS to xz or gz for it");
+  }
+  for (const [partition, name] of namesOf(plan)) {
+    const { path, offset, size } = image.place(partition);
+    const to = await create(staging, name);
+    await writePacked(plan.settings.compress, [{ path, offset, length: size }], to, partition.label);
+    sums.set(name, await hashImage(to));
+  }
+  for (const artefact of boot) {
+    const name = `${prefix}.${artefact.suffix}`;
+    const to = await create(staging, name);
+    const bytes = "text" in artefact ? encodeText(artefact.text) : makeRecipe(root, nodes, artefact.recipe);
+    await Deno.writeFile(to, bytes);
+    sums.set(name, await hashImage(to));
+  }
+}
+
+/** Makes an empty file, readable only by its owner: it holds what only root may read in the tree. */
+async function create(directory: string, name: string): Promise<string> {
+  const path = join(directory, name);
+  await Deno.writeFile(path, new Uint8Array(), { createNew: true, mode: OUTPUT_MODE });
+  return path;
+}
