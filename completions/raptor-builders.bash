@@ -26,7 +26,7 @@ _raptor_builders() {
       words=''
       case $flag in
         --log) words='text json' ;;
-        --output-format) words='raw qcow2 qcow2-zstd vdi vhdx vmdk vpc gce ova vagrant img vhd' ;;
+        --output-format) words='raw qcow2 qcow2-zstd vdi vhdx vmdk vpc gce ova vagrant tar img vhd' ;;
         --compress) words='none zst xz gz' ;;
         --filesystem) words='ext4 squashfs erofs vfat' ;;
         --compression) words='zstd gzip xz lz4 lz4hc none lzma deflate' ;;

@@ -60,7 +60,7 @@ complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l verbo
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l log -x -a 'text json' -d 'Format of the log: text, json [text]'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l help -d 'Show this help; --help=NAME explains a setting'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l version -d 'Show the version'
-complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l output-format -x -a 'raw qcow2 qcow2-zstd vdi vhdx vmdk vpc img vhd' -d 'Format of the image, such as qcow2'
+complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l output-format -x -a 'raw qcow2 qcow2-zstd vdi vhdx vmdk vpc tar img vhd' -d 'Format of the image, such as qcow2'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l compress -x -a 'none zst xz gz' -d 'Compression of the whole image: none, zst, xz, gz'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l output-name -x -d 'Final name of the image, for side files'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l filesystem -x -a 'ext4 squashfs erofs vfat' -d 'The root filesystem: ext4, squashfs, erofs, vfat'

@@ -66,7 +66,7 @@ export const diskImage: Builder<DiskPlan> = {
     await makeFilesystems(plan, tree, image);
     // sfdisk, last: half an image must have no partition table.
     await partition(plan, image);
-    await verify(plan, image);
+    await verify(plan, tree, image);
     // The partitions as files of their own, while they are still where they were made.
     await split(plan, tree, image);
     // qemu-img

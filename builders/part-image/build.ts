@@ -57,7 +57,7 @@ export const partImage: Builder<PartPlan> = {
     // mke2fs, mkfs.vfat: format, then write the files.
     await makeFilesystems(plan, tree, image);
     await writeVerity(plan, image);
-    await verify(plan, image);
+    await verify(plan, tree, image);
     // qemu-img
     await convert(plan, image);
     // zstd, gzip, xz: the compressed file around the image, if any.

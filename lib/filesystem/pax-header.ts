@@ -7,9 +7,9 @@
  */
 
 import { PERMISSIONS_MASK } from "../core/mode.ts";
-import { alignUp } from "../core/units.ts";
+import { alignUp, KiB } from "../core/units.ts";
 import { decodeDevice, xattrsOf } from "../tree/nodes.ts";
-import { attributesOf, contentsOf, modeOf, type Selection } from "./contents.ts";
+import { attributesOf, contentsOf, modeOf, nameOf, type Selection } from "./contents.ts";
 import { xattrsIn } from "./labels.ts";
 
 /** Bytes per block of a tar archive. */
@@ -22,8 +22,15 @@ const LONG_LINK = "K";
 
 const encoder = new TextEncoder();
 
-/** Which attributes of an entry the filesystem keeps. */
+/** Which attributes of an entry are kept, and how they are written. */
 interface HeaderLimits {
+  /**
+   * Who reads the stream. `mkfs`: programs that make a filesystem, with their mistakes. `tar`: all that unpack
+   * archives, which get what POSIX and GNU tar define.
+   */
+  readonly reader: "mkfs" | "tar";
+  /** Whether holes are left out, in GNU tar's format 1.0, which bsdtar and Go read, too. Otherwise they are zeros. */
+  readonly sparse: boolean;
   /** Seconds since 1970: later modification times are set to this; added files get it. */
   readonly time: number;
   /** Whether times have nanoseconds. */
@@ -38,6 +45,8 @@ interface HeaderLimits {
 export interface PaxOptions extends HeaderLimits {
   /** Whether an entry `./` describes the root. */
   readonly root: boolean;
+  /** The directory of the archive that everything is in, with a slash at its end; empty: its top. */
+  readonly directory: string;
 }
 
 interface HeaderOptions {
@@ -45,6 +54,8 @@ interface HeaderOptions {
   readonly flag: string;
   readonly link?: Uint8Array<ArrayBuffer> | undefined;
   readonly size?: number;
+  /** For a file with holes: the bytes that follow the header, instead of `size`. */
+  readonly stored?: number | undefined;
 }
 
 /** The largest numbers in the octal fields of a header. */
@@ -53,10 +64,45 @@ const MAX_ID = 0o7777777, MAX_SIZE = 0o77777777777;
 /** Maximum length of a name, and of a target, in a header. */
 const MAX_NAME = 100;
 
+/** Where headers are made, one after the other. */
+export interface HeaderBuffer {
+  bytes: Uint8Array<ArrayBuffer>;
+  used: number;
+}
+
+/** More than most headers have. */
+const USUAL_HEADER = 64 * KiB;
+
+export function newHeaderBuffer(): HeaderBuffer {
+  return { bytes: new Uint8Array(USUAL_HEADER), used: 0 };
+}
+
+/** Appends `length` bytes, which hold stale data. */
+function append(to: HeaderBuffer, length: number): Uint8Array<ArrayBuffer> {
+  const from = to.used;
+  to.used += length;
+  if (to.used > to.bytes.length) {
+    const larger = new Uint8Array(2 * to.used);
+    larger.set(to.bytes);
+    to.bytes = larger;
+  }
+  return to.bytes.subarray(from, to.used);
+}
+
+/** Appends zeros up to a whole block. */
+function pad(to: HeaderBuffer): void {
+  append(to, alignUp(to.used, TAR_BLOCK) - to.used).fill(0);
+}
+
+/** Where GNU tar puts a file with holes for programs that do not know its format. */
+const SPARSE_DIRECTORY = encoder.encode("GNUSparseFile.0/");
+
 /**
- * The header of an entry, preceded by an extended one for anything that does not fit.
+ * The header of an entry, preceded by an extended one for anything that does not fit. It is valid until the buffer is
+ * used again.
  *
- * All programs must read the stream alike, so it avoids parts of POSIX that some of them get wrong:
+ * All programs that make filesystems must read the stream alike, so for them it avoids parts of POSIX that some of them
+ * get wrong:
  *
  * - `linkpath`: mksquashfs 4.5 strips leading `/`, `./` and `../`. GNU tar's `K` works everywhere, if it comes after the
  *   extended header, where tar2sqfs does not forget it.
@@ -64,16 +110,22 @@ const MAX_NAME = 100;
  *   sscanf(), and need a NUL after them. All programs ignore a `comment`.
  * - A fraction of a second before 1970: mkfs.erofs before 1.9.2 reads POSIX's `-1.5` as -0.5 s.
  * - Holes: mksquashfs reads past the map of a sparse file if its size is not a multiple of 512. We write zeros.
+ *
+ * Programs that unpack archives want other things:
+ *
+ * - ACLs as text in `SCHILY.acl.*`: they do not set them from xattrs.
+ * - `hdrcharset=BINARY` where a name in a record is not UTF-8: otherwise, bsdtar converts it. GNU tar, which never does,
+ *   warns that it ignores this.
  */
 export function header(
+  to: HeaderBuffer,
   selection: Selection,
   entry: number,
-  { time, nanoseconds, acls, firstTime }: HeaderLimits,
-  { name, flag, link, size = 0 }: HeaderOptions,
+  { reader, time, nanoseconds, acls, firstTime }: HeaderLimits,
+  { name, flag, link, size = 0, stored }: HeaderOptions,
 ): Uint8Array<ArrayBuffer> {
   const { nodes } = selection;
-  const records: Uint8Array[] = [];
-  const record = (key: string, value: string | Uint8Array) => records.push(paxRecord(key, value));
+  const forTar = reader === "tar";
   const attributes = attributesOf(selection, entry);
   const uid = attributes === undefined ? 0 : nodes.uid[attributes]!;
   const gid = attributes === undefined ? 0 : nodes.gid[attributes]!;
@@ -81,51 +133,89 @@ export function header(
   const seconds = timeOf === undefined ? time : nodes.mtimeSeconds[timeOf]!;
   const fraction = timeOf === undefined ? 0 : nodes.mtimeNanoseconds[timeOf]!;
   const late = seconds > time || (seconds === time && fraction > 0);
+  // Records come after the block of the extended header.
+  to.used = TAR_BLOCK;
+  const record = (key: string, value: string | Uint8Array) => paxRecord(to, key, value);
+  const isLong = name.length > MAX_NAME || stored !== undefined;
+  const longLink = link && link.length > MAX_NAME ? link : undefined;
+  if (forTar && (isLong && !isUtf8(name) || longLink && !isUtf8(longLink))) record("hdrcharset", "BINARY");
   if (uid > MAX_ID) record("uid", String(uid));
   if (gid > MAX_ID) record("gid", String(gid));
-  if (size > MAX_SIZE) record("size", String(size));
+  if ((stored ?? size) > MAX_SIZE) record("size", String(stored ?? size));
   const [at, rest] = late
     ? [time, 0]
     : seconds < firstTime
     ? [firstTime, 0]
-    : [seconds, nanoseconds && seconds >= 0 ? fraction : 0];
-  // Always written: a plain header has neither nanoseconds nor times before 1970.
-  record("mtime", `${at}.${String(rest).padStart(9, "0")}`);
-  if (name.length > MAX_NAME) record("path", name);
-  for (const { name, value } of xattrsIn(selection, entry)) {
-    if (acls || !name.startsWith(ACL)) {
-      if (flag !== HARD_LINK) record(`SCHILY.xattr.${name}`, value);
-    }
+    : [seconds, nanoseconds && (seconds >= 0 || forTar) ? fraction : 0];
+  // A plain header has neither nanoseconds nor times before 1970.
+  const isPlain = forTar && rest === 0 && at >= 0 && at <= MAX_SIZE;
+  if (!isPlain) record("mtime", decimal(at, rest));
+  if (stored !== undefined) {
+    record("GNU.sparse.major", "1");
+    record("GNU.sparse.minor", "0");
+    record("GNU.sparse.name", name);
+    record("GNU.sparse.realsize", String(size));
+  } else if (isLong) record("path", name);
+  if (forTar && longLink) record("linkpath", longLink);
+  for (const { name, value } of flag === HARD_LINK ? [] : xattrsIn(selection, entry)) {
+    if (!name.startsWith(ACL)) record(`SCHILY.xattr.${name}`, value);
+    else if (forTar) record(`SCHILY.acl.${name.slice(ACL.length)}`, aclText(value));
+    else if (acls) record(`SCHILY.xattr.${name}`, value);
   }
-  if (records.reduce((sum, { length }) => sum + length, 0) % TAR_BLOCK === 0) record("comment", "");
-  const common = { uid: 0, gid: 0, mode: 0o644, device: 0 };
-  const parts = [member({ ...common, name: encoder.encode("pax"), flag: EXTENDED }, concat(records))];
-  if (link && link.length > MAX_NAME) {
-    const name = encoder.encode("././@LongLink");
-    parts.push(member({ ...common, name, flag: LONG_LINK }, concat([link, new Uint8Array(1)])));
+  const length = to.used - TAR_BLOCK;
+  if (length === 0) to.used = 0;
+  else {
+    if (!forTar && length % TAR_BLOCK === 0) record("comment", "");
+    const size = to.used - TAR_BLOCK;
+    pad(to);
+    ustar(to.bytes.subarray(0, TAR_BLOCK), { ...OF_THE_ARCHIVE, name: PAX, flag: EXTENDED, size });
+  }
+  if (!forTar && longLink) {
+    const size = longLink.length + 1;
+    ustar(append(to, TAR_BLOCK), { ...OF_THE_ARCHIVE, name: LONG, flag: LONG_LINK, size });
+    append(to, longLink.length).set(longLink);
+    append(to, 1)[0] = 0;
+    pad(to);
   }
   const isDevice = flag === "3" || flag === "4";
-  const own = new Uint8Array(TAR_BLOCK);
-  ustar(own, {
-    name: name.subarray(0, MAX_NAME),
+  ustar(append(to, TAR_BLOCK), {
+    name: stored === undefined ? name : concat([SPARSE_DIRECTORY, nameOf(selection, entry)]),
     flag,
-    link: link?.subarray(0, MAX_NAME),
+    link,
     mode: permissionsIn(selection, entry, acls),
     uid: Math.min(uid, MAX_ID),
     gid: Math.min(gid, MAX_ID),
-    size: Math.min(size, MAX_SIZE),
+    size: Math.min(stored ?? size, MAX_SIZE),
+    mtime: isPlain ? at : 0,
     device: isDevice ? nodes.special[contentsOf(selection, entry)!]! : 0,
   });
-  return concat([...parts, own]);
+  return to.bytes.subarray(0, to.used);
 }
 
-/** A header followed by its contents, padded to whole blocks. */
-function member(fields: Omit<Ustar, "size">, contents: Uint8Array): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(TAR_BLOCK + alignUp(contents.length, TAR_BLOCK));
-  ustar(bytes, { ...fields, size: contents.length });
-  bytes.set(contents, TAR_BLOCK);
-  return bytes;
+/** What extended headers have. */
+const OF_THE_ARCHIVE = { uid: 0, gid: 0, mode: 0o644, device: 0, mtime: 0 };
+const PAX = encoder.encode("pax"), LONG = encoder.encode("././@LongLink");
+
+/** Seconds and nanoseconds after them as POSIX writes them: -2 and 500000000 are -1.5. */
+function decimal(seconds: number, nanoseconds: number): string {
+  const [whole, fraction, sign] = seconds < 0 && nanoseconds > 0
+    ? [-seconds - 1, 1e9 - nanoseconds, "-"]
+    : [seconds, nanoseconds, ""];
+  return `${sign}${whole}.${String(fraction).padStart(9, "0")}`;
 }
+
+/** Whether bytes are UTF-8. Most names are ASCII. */
+function isUtf8(bytes: Uint8Array): boolean {
+  if (bytes.every((byte) => byte < 0x80)) return true;
+  try {
+    strict.decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const strict = new TextDecoder("utf-8", { fatal: true });
 
 /** The permissions of an entry in a filesystem with or without ACLs. Losing the ACL never grants anyone more. */
 export function permissionsIn(selection: Selection, entry: number, acls: boolean): number {
@@ -134,6 +224,37 @@ export function permissionsIn(selection: Selection, entry: number, acls: boolean
   if (acls || node === undefined) return mode;
   const acl = xattrsOf(selection.nodes, node).find(({ name }) => name === `${ACL}access`);
   return acl ? withoutAcl(mode, acl.value) : mode;
+}
+
+/** The tags of an ACL's entries (include/uapi/linux/posix_acl.h), as acl(5) writes them. */
+const ACL_TAGS: Readonly<Record<number, string>> = {
+  0x01: "user:",
+  0x02: "user:",
+  0x04: "group:",
+  0x08: "group:",
+  0x10: "mask:",
+  0x20: "other:",
+};
+
+/** Tags of entries for one user or group. */
+const NAMED = [0x02, 0x08];
+
+/** An ACL in the short text form of acl(5), with numbers for users and groups: names may differ where it is unpacked. */
+function aclText(acl: Uint8Array): string {
+  return aclEntries(acl).map(([tag, permissions, id]) => {
+    const bits = ["r", "w", "x"].map((bit, i) => permissions & (4 >> i) ? bit : "-").join("");
+    return `${ACL_TAGS[tag]}${NAMED.includes(tag) ? id : ""}:${bits}`;
+  }).join(",");
+}
+
+/** The entries of an ACL as in its xattr: a version, then eight bytes each (include/uapi/linux/posix_acl_xattr.h). */
+function aclEntries(acl: Uint8Array): [tag: number, permissions: number, id: number][] {
+  const view = new DataView(acl.buffer, acl.byteOffset, acl.byteLength);
+  const count = Math.max(0, Math.floor((acl.length - 4) / 8));
+  return Array.from({ length: count }, (_, i) => {
+    const at = 4 + 8 * i;
+    return [view.getUint16(at, true), view.getUint16(at + 2, true), view.getUint32(at + 4, true)];
+  });
 }
 
 /** The name prefix of xattrs that are ACLs. */
@@ -145,30 +266,30 @@ export const ACL = "system.posix_acl_";
  */
 function withoutAcl(mode: number, acl: Uint8Array): number {
   const GROUP_OBJ = 0x04;
-  const view = new DataView(acl.buffer, acl.byteOffset, acl.byteLength);
-  // A version, then entries of eight bytes: tag, permissions, ID (include/uapi/linux/posix_acl_xattr.h).
-  for (let at = 4; at + 8 <= acl.length; at += 8) {
-    if (view.getUint16(at, true) !== GROUP_OBJ) continue;
-    return mode & (~0o070 | (view.getUint16(at + 2, true) & 0o7) << 3);
-  }
-  return mode;
+  const group = aclEntries(acl).find(([tag]) => tag === GROUP_OBJ);
+  return group ? mode & (~0o070 | (group[1] & 0o7) << 3) : mode;
 }
 
-/** `LENGTH KEY=VALUE\n`, where the length includes itself. Keys are Latin-1, one character per byte. */
-function paxRecord(key: string, value: string | Uint8Array): Uint8Array<ArrayBuffer> {
-  const text = typeof value === "string" ? encoder.encode(value) : value;
-  const rest = key.length + text.length + 3;
+/** Appends `LENGTH KEY=VALUE\n`, where the length includes itself. Texts are Latin-1, one character per byte. */
+function paxRecord(to: HeaderBuffer, key: string, value: string | Uint8Array): void {
+  const rest = key.length + value.length + 3;
   let length = rest + String(rest).length;
   length = rest + String(length).length;
-  const bytes = new Uint8Array(length);
+  const bytes = append(to, length);
   const head = `${length} ${key}=`;
-  for (let i = 0; i < head.length; i++) bytes[i] = head.charCodeAt(i);
-  bytes.set(text, head.length);
+  writeText(bytes, 0, head);
+  if (typeof value === "string") writeText(bytes, head.length, value);
+  else bytes.set(value, head.length);
   bytes[length - 1] = 0x0a;
-  return bytes;
+}
+
+/** TextEncoder takes longer for short texts. */
+function writeText(bytes: Uint8Array, at: number, text: string): void {
+  for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
 }
 
 interface Ustar {
+  /** It and the link are cut where the field ends. */
   readonly name: Uint8Array;
   readonly flag: string;
   readonly link?: Uint8Array | undefined;
@@ -176,30 +297,45 @@ interface Ustar {
   readonly uid: number;
   readonly gid: number;
   readonly size: number;
+  /** Seconds since 1970. */
+  readonly mtime: number;
   readonly device: number;
 }
 
+/** A header whose fields are empty, with spaces for the checksum, as it is computed. */
+const EMPTY_HEADER = new Uint8Array(TAR_BLOCK);
+writeText(EMPTY_HEADER, 148, "        ");
+writeText(EMPTY_HEADER, 257, "ustar\x0000");
+
 /** Writes one header block. */
-function ustar(block: Uint8Array, { name, flag, link, mode, uid, gid, size, device }: Ustar): void {
-  const text = (at: number, value: string) => encoder.encodeInto(value, block.subarray(at));
-  const octal = (at: number, width: number, value: number) =>
-    text(at, value.toString(8).padStart(width - 1, "0"));
-  block.set(name, 0);
-  octal(100, 8, mode);
-  octal(108, 8, uid);
-  octal(116, 8, gid);
-  octal(124, 12, size);
-  octal(136, 12, 0);
-  text(148, "        ");
-  text(156, flag);
-  if (link) block.set(link, 157);
-  text(257, "ustar");
-  text(263, "00");
+function ustar(
+  block: Uint8Array,
+  { name, flag, link, mode, uid, gid, size, mtime, device }: Ustar,
+): void {
+  block.set(EMPTY_HEADER);
+  block.set(name.length > MAX_NAME ? name.subarray(0, MAX_NAME) : name);
+  writeOctal(block, 100, 7, mode);
+  writeOctal(block, 108, 7, uid);
+  writeOctal(block, 116, 7, gid);
+  writeOctal(block, 124, 11, size);
+  writeOctal(block, 136, 11, mtime);
+  block[156] = flag.charCodeAt(0);
+  if (link) block.set(link.length > MAX_NAME ? link.subarray(0, MAX_NAME) : link, 157);
   const [major, minor] = decodeDevice(device);
-  octal(329, 8, major);
-  octal(337, 8, minor);
-  const sum = block.subarray(0, TAR_BLOCK).reduce((total, byte) => total + byte, 0);
-  text(148, sum.toString(8).padStart(6, "0") + "\0 ");
+  writeOctal(block, 329, 7, major);
+  writeOctal(block, 337, 7, minor);
+  let sum = 0;
+  for (let i = 0; i < TAR_BLOCK; i++) sum += block[i]!;
+  writeOctal(block, 148, 6, sum);
+  block[154] = 0;
+}
+
+/** Writes a number in octal digits. */
+function writeOctal(block: Uint8Array, at: number, digits: number, value: number): void {
+  for (let i = at + digits - 1; i >= at; i--) {
+    block[i] = 0x30 + value % 8;
+    value = Math.floor(value / 8);
+  }
 }
 
 function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {

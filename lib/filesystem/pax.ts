@@ -1,21 +1,22 @@
 /**
- * A selection as a stream in pax format: programs that make read-only filesystems read it on stdin, so that nothing
- * has to be copied or mounted first.
+ * A selection as a stream in pax format: for archives, and for programs that make read-only filesystems, which read it
+ * on stdin, so that nothing has to be copied or mounted first.
  *
  * - https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_03
- * - xattrs as `SCHILY.xattr.NAME`, with the value as bytes; holes as zeros
+ * - xattrs as `SCHILY.xattr.NAME`, with the value as bytes
+ * - holes as zeros, or left out: https://www.gnu.org/software/tar/manual/html_node/PAX-1.html
  *
  * @module
  */
 
 import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../core/mode.ts";
-import { alignUp, MiB } from "../core/units.ts";
+import { alignUp, KiB, MiB } from "../core/units.ts";
 import { makeRecipe } from "../efi/make-recipe.ts";
 import * as posix from "../system/posix.ts";
 import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "../tree/reader.ts";
 import type { Root } from "../tree/root.ts";
 import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf, targetOf } from "./contents.ts";
-import { HARD_LINK, header, type PaxOptions, TAR_BLOCK } from "./pax-header.ts";
+import { HARD_LINK, header, newHeaderBuffer, type PaxOptions, TAR_BLOCK } from "./pax-header.ts";
 
 /** The type flag of a header, by file type. Sockets have none: the caller leaves them out. */
 const TYPE_FLAGS: Readonly<Record<number, string>> = {
@@ -51,19 +52,25 @@ export function* paxStream(
   const { nodes } = selection;
   const reader = newReader(root, nodes);
   const output: Output = { buffer: new Uint8Array(MiB), used: 0 };
+  const headers = newHeaderBuffer();
+  const paths = newPaths(selection, options);
+  const linked = linkedRows(selection);
   const firstNames = new Map<number, Uint8Array<ArrayBuffer>>();
   let done = 0;
   try {
     for (let entry = options.root ? 0 : 1; entry < selection.count; entry++) {
       const type = modeOf(selection, entry) & TYPE_MASK;
-      const name = archivePath(selection, entry);
+      const name = archivePath(paths, entry);
       const source = selection.source[entry]!;
-      const inode = source < 0 || type === FILE_TYPES.directory ? undefined : nodes.link[source]!;
+      const inode = source < 0 || !linked.has(nodes.link[source]!) ? undefined : nodes.link[source]!;
       const first = inode === undefined ? undefined : firstNames.get(inode);
-      if (inode !== undefined && !first) firstNames.set(inode, name);
+      if (inode !== undefined && !first) firstNames.set(inode, name.slice());
       if (TYPE_FLAGS[type] === undefined) continue;
       if (first) {
-        yield* put(output, header(selection, entry, options, { name, flag: HARD_LINK, link: first }));
+        yield* put(
+          output,
+          header(headers, selection, entry, options, { name, flag: HARD_LINK, link: first }),
+        );
         continue;
       }
       const { text: written, made } = addedOf(selection, entry) ?? {};
@@ -71,12 +78,22 @@ export function* paxStream(
       const node = contentsOf(selection, entry);
       const link = type === FILE_TYPES.symlink ? targetOf(selection, entry) : undefined;
       const size = type === FILE_TYPES.file ? sizeOf(selection, entry) : 0;
-      yield* put(output, header(selection, entry, options, { name, flag: TYPE_FLAGS[type]!, link, size }));
-      if (text && !link) {
-        yield* put(output, text);
-        yield* put(output, new Uint8Array(alignUp(text.length, TAR_BLOCK) - text.length));
+      const data = type === FILE_TYPES.file && !text ? nodes.data.get(node!) : undefined;
+      const ranges = data && options.sparse ? wholeBlocks(data, size) : undefined;
+      const map = ranges && sparseMap(ranges, size);
+      const stored = map && map.length + lengthOf(ranges);
+      const flag = TYPE_FLAGS[type]!;
+      const head = header(headers, selection, entry, options, { name, flag, link, size, stored });
+      if (!fits(output, head)) yield* put(output, head);
+      if (text && !link) yield* put(output, padded(text));
+      else if (map) {
+        yield* put(output, map);
+        yield* contentsOfFile(output, reader, node!, { ranges, size: lengthOf(ranges), packed: true });
+      } else if (size > 0 && !data && size < output.buffer.length - output.used - TAR_BLOCK) {
+        smallFile(output, reader, node!, size);
       } else if (size > 0) {
-        yield* contentsOfFile(output, reader, node!, nodes.data.get(node!) ?? Float64Array.of(0, size), size);
+        const whole = data ?? Float64Array.of(0, size);
+        yield* contentsOfFile(output, reader, node!, { ranges: whole, size, packed: false });
       }
       onProgress(done += size);
     }
@@ -85,6 +102,38 @@ export function* paxStream(
     if (output.used > 0) yield output.buffer.subarray(0, output.used);
   } finally {
     closeReader(reader);
+  }
+}
+
+/** The first rows of files with several names in a selection. */
+function linkedRows({ nodes, source, count }: Selection): ReadonlySet<number> {
+  const linked = new Set<number>();
+  for (let entry = 0; entry < count; entry++) {
+    const row = source[entry]!;
+    if (row >= 0 && nodes.link[row] !== row) linked.add(nodes.link[row]!);
+  }
+  return linked;
+}
+
+/** Appends bytes for which there is room without filling the buffer; otherwise, nothing. */
+function fits(output: Output, bytes: Uint8Array<ArrayBuffer>): boolean {
+  if (bytes.length >= output.buffer.length - output.used) return false;
+  output.buffer.set(bytes, output.used);
+  output.used += bytes.length;
+  return true;
+}
+
+/** Appends a file of `size` bytes, padded to whole blocks, for which there is room. Most files are small. */
+function smallFile(output: Output, reader: Reader, node: number, size: number): void {
+  const fd = openFile(reader, node);
+  try {
+    const end = output.used + size;
+    readInto(reader, node, fd, output.buffer.subarray(output.used, end), 0);
+    output.used = alignUp(end, TAR_BLOCK);
+    output.buffer.fill(0, end, output.used);
+    assertUnchanged(reader, node, fd);
+  } finally {
+    posix.close(fd);
   }
 }
 
@@ -104,20 +153,29 @@ function* flush(output: Output): Pieces {
   output.used = 0;
 }
 
-/** Appends a file of `size` bytes, padded to whole blocks, with zeros between the `ranges` of its data. */
+/** The data of a file. */
+interface FileData {
+  /** Pairs of start and end, in bytes. */
+  readonly ranges: Float64Array<ArrayBuffer>;
+  /** Bytes of the file, or with `packed` of the ranges. */
+  readonly size: number;
+  /** Whether what is between the ranges is left out; otherwise it is zeros. */
+  readonly packed: boolean;
+}
+
+/** Appends the data of a file, padded to whole blocks. */
 function* contentsOfFile(
   output: Output,
   reader: Reader,
   node: number,
-  ranges: Float64Array<ArrayBuffer>,
-  size: number,
+  { ranges, size, packed }: FileData,
 ): Pieces {
   const fd = openFile(reader, node);
   try {
     let position = 0;
     for (let i = 0; i < ranges.length; i += 2) {
       const start = ranges[i]!, end = ranges[i + 1]!;
-      yield* zeros(output, start - position);
+      if (!packed) yield* zeros(output, start - position);
       for (let at = start; at < end;) {
         const length = Math.min(end - at, output.buffer.length - output.used);
         readInto(reader, node, fd, output.buffer.subarray(output.used, output.used + length), at);
@@ -125,13 +183,45 @@ function* contentsOfFile(
         at += length;
         if (output.used === output.buffer.length) yield* flush(output);
       }
-      position = end;
+      position = packed ? position + end - start : end;
     }
     yield* zeros(output, alignUp(size, TAR_BLOCK) - position);
     assertUnchanged(reader, node, fd);
   } finally {
     posix.close(fd);
   }
+}
+
+/** Widens ranges to whole blocks, since GNU tar pads each of them, and bsdtar none; only the last may end within one. */
+function wholeBlocks(ranges: Float64Array<ArrayBuffer>, size: number): Float64Array<ArrayBuffer> {
+  const whole: number[] = [];
+  for (let i = 0; i < ranges.length; i += 2) {
+    const start = ranges[i]! - ranges[i]! % TAR_BLOCK;
+    const end = Math.min(alignUp(ranges[i + 1]!, TAR_BLOCK), size);
+    if (whole.length && start <= whole.at(-1)!) whole[whole.length - 1] = end;
+    else whole.push(start, end);
+  }
+  return Float64Array.from(whole);
+}
+
+function lengthOf(ranges: Float64Array<ArrayBuffer>): number {
+  return ranges.reduce((sum, at, i) => sum + (i % 2 ? at : -at), 0);
+}
+
+/** The map of a file with holes: the number of ranges, then offset and length of each, the last one at its end. */
+function sparseMap(ranges: Float64Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuffer> {
+  const numbers: number[] = [];
+  for (let i = 0; i < ranges.length; i += 2) numbers.push(ranges[i]!, ranges[i + 1]! - ranges[i]!);
+  // A hole at the end is only known by an empty range after it.
+  if (ranges.length === 0 || ranges.at(-1)! < size) numbers.push(size, 0);
+  return padded(encoder.encode([numbers.length / 2, ...numbers].map((number) => `${number}\n`).join("")));
+}
+
+/** Bytes followed by zeros, up to a whole block. */
+export function padded(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(alignUp(bytes.length, TAR_BLOCK));
+  whole.set(bytes);
+  return whole;
 }
 
 function* zeros(output: Output, count: number): Pieces {
@@ -144,19 +234,56 @@ function* zeros(output: Output, count: number): Pieces {
   }
 }
 
-/** The path without leading slash. The root is `.`, and directories end with a slash. */
-function archivePath(selection: Selection, entry: number): Uint8Array<ArrayBuffer> {
-  if (entry === 0) return encoder.encode("./");
-  const names: Uint8Array[] = [];
-  for (let at = entry; at !== 0; at = selection.parent[at]!) names.push(nameOf(selection, at));
-  const directory = isDirectoryMode(modeOf(selection, entry));
-  const path = new Uint8Array(names.reduce((sum, { length }) => sum + length + 1, directory ? 0 : -1));
-  let at = 0;
-  for (const name of names.reverse()) {
-    if (at > 0) path[at++] = 0x2f;
-    path.set(name, at);
-    at += name.length;
+const HERE = encoder.encode("./"), SLASH = 0x2f, BACKSLASH = 0x5c;
+
+/** Where paths are put together: the directory of the last one, and its name after it. */
+interface Paths {
+  readonly selection: Selection;
+  readonly top: Uint8Array<ArrayBuffer>;
+  readonly forTar: boolean;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The directory that `bytes` begins with, and its length with a slash at its end. */
+  directory: number;
+  length: number;
+}
+
+/** Longer than any path that a plan lets through. */
+const PATH_BUFFER = 8 * KiB;
+
+function newPaths(selection: Selection, { directory, reader }: PaxOptions): Paths {
+  const top = encoder.encode(directory), bytes = new Uint8Array(PATH_BUFFER);
+  return { selection, top, forTar: reader === "tar", bytes, directory: 0, length: 0 };
+}
+
+/**
+ * The path below `top`, without leading slash. A root at the top of the archive is `./`, and directories end with a
+ * slash. bsdtar, which also unpacks on Windows, would remove a leading backslash: for it, `./` comes first.
+ *
+ * It is valid until the next one is requested.
+ */
+function archivePath(paths: Paths, entry: number): Uint8Array<ArrayBuffer> {
+  const { selection, top, bytes } = paths;
+  if (entry === 0) return top.length ? top : HERE;
+  const directory = selection.parent[entry]!;
+  if (directory === 0 || directory !== paths.directory) enterDirectory(paths, entry);
+  const name = nameOf(selection, entry);
+  bytes.set(name, paths.length);
+  let end = paths.length + name.length;
+  if (isDirectoryMode(modeOf(selection, entry))) bytes[end++] = SLASH;
+  return bytes.subarray(0, end);
+}
+
+function enterDirectory(paths: Paths, entry: number): void {
+  const { selection, top, forTar, bytes } = paths;
+  const names: Uint8Array[] = [nameOf(selection, entry)];
+  paths.directory = selection.parent[entry]!;
+  for (let at = paths.directory; at !== 0; at = selection.parent[at]!) names.unshift(nameOf(selection, at));
+  const above = forTar && top.length === 0 && names[0]![0] === BACKSLASH ? HERE : top;
+  bytes.set(above);
+  paths.length = above.length;
+  for (const name of names.slice(0, -1)) {
+    bytes.set(name, paths.length);
+    paths.length += name.length + 1;
+    bytes[paths.length - 1] = SLASH;
   }
-  if (directory) path[at] = 0x2f;
-  return path;
 }

@@ -36,13 +36,8 @@ import { xattrsIn } from "./labels.ts";
 import { ACL, type PaxOptions, permissionsIn } from "./pax-header.ts";
 import type { FilesystemPlan, FilesystemRequest, StreamPlan, VersionNeed } from "./types.ts";
 
-/** The limits of one of them. */
-export interface ReadOnlyFilesystem {
-  readonly compressors: Compressors;
-  /** The default compression. */
-  readonly compression: Compression;
-  /** The largest modification time, in seconds. */
-  readonly lastTime: number;
+/** What a stream can hold, and what becomes of it. */
+export interface StreamLimits {
   /** Whether the root is an entry of the stream, so that it can have xattrs. */
   readonly rootEntry: boolean;
   /** Whether zeros take no space, even without compression. */
@@ -62,14 +57,28 @@ export interface ReadOnlyFilesystem {
     /** Bytes of an extended header. */
     readonly maxHeader: number;
   };
+  /** Whether large directories take long. */
+  readonly slow: boolean;
   /** What to put into the stream. */
   readonly pax: Omit<PaxOptions, "time" | "root">;
+}
+
+/** The limits of one of the filesystems. */
+export interface ReadOnlyFilesystem extends StreamLimits {
+  readonly compressors: Compressors;
+  /** The default compression. */
+  readonly compression: Compression;
+  /** The largest modification time, in seconds. */
+  readonly lastTime: number;
   readonly uuid: boolean;
   readonly label: boolean;
 }
 
 /** Image sizes are a multiple of this. */
 export const READ_ONLY_BLOCK = 4 * KiB;
+
+/** How the programs want the stream. */
+const MKFS = { reader: "mkfs", sparse: false, directory: "" } as const;
 
 export const READ_ONLY = {
   "squashfs": {
@@ -82,7 +91,8 @@ export const READ_ONLY = {
     maxIds: 2 ** 16 - 1,
     maxXattr: Infinity,
     maxXattrs: Infinity,
-    pax: { nanoseconds: false, acls: false, firstTime: 0 },
+    slow: true,
+    pax: { ...MKFS, nanoseconds: false, acls: false, firstTime: 0 },
     uuid: false,
     label: false,
   },
@@ -96,8 +106,9 @@ export const READ_ONLY = {
     // The length of a value, and of all of them in words, are 16-bit numbers, which mkfs.erofs does not check.
     maxXattr: 2 ** 16 - 1,
     maxXattrs: 4 * (2 ** 16 - 1),
+    slow: true,
     old: { program: "mkfs.erofs", version: "1.9.2", maxMinor: 2 ** 19 - 1, maxHeader: 32 * KiB },
-    pax: { nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
+    pax: { ...MKFS, nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
     uuid: true,
     label: true,
   },
@@ -171,7 +182,7 @@ function rootOf(selection: Selection, time: number): StreamPlan["root"] {
 }
 
 /** Counts bytes of contents, and finds what would be lost. @throws {BuildError} for anything it cannot hold. */
-function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selection) {
+export function checkEntries(type: string, row: StreamLimits, selection: Selection) {
   const { nodes } = selection;
   const { pax } = row;
   const seen = new Set<number>();
@@ -221,9 +232,9 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
     const timeOf = contentsOf(selection, entry);
     if (timeOf !== undefined && nodes.mtimeSeconds[timeOf]! < 0) {
       if (nodes.mtimeSeconds[timeOf]! < pax.firstTime) found.early.push(entry);
-      else if (nodes.mtimeNanoseconds[timeOf]! > 0) found.fraction.push(entry);
+      else if (nodes.mtimeNanoseconds[timeOf]! > 0 && pax.reader === "mkfs") found.fraction.push(entry);
     }
-    if (selection.childCount[entry]! >= LARGE_DIRECTORY) found.large.push(entry);
+    if (row.slow && selection.childCount[entry]! >= LARGE_DIRECTORY) found.large.push(entry);
     const xattrs = xattrsIn(selection, entry);
     const kept = pax.acls ? xattrs : xattrs.filter(({ name }) => !name.startsWith(ACL));
     if (kept.length < xattrs.length) found.acl.push(entry);
@@ -264,7 +275,7 @@ function checkEntries(type: string, row: ReadOnlyFilesystem, selection: Selectio
 
 /** The reason why an entry cannot have these xattrs, if any. */
 function xattrProblem(
-  { rootEntry, maxXattr, maxXattrs }: ReadOnlyFilesystem,
+  { rootEntry, maxXattr, maxXattrs }: StreamLimits,
   entry: number,
   xattrs: readonly Xattr[],
 ): string | undefined {
@@ -286,7 +297,7 @@ function xattrProblem(
 
 /** The program version that an entry needs, if it needs a recent one. */
 function versionNeed(
-  { old }: ReadOnlyFilesystem,
+  { old }: StreamLimits,
   selection: Selection,
   entry: number,
   pathLength: number,
@@ -312,7 +323,8 @@ function versionNeed(
 }
 
 function cannotHold(type: string, what: string, reason: string): BuildError {
-  return new BuildError(`Cannot put ${what} into a ${type} filesystem: ${reason}`, {
+  const where = type === "tar" ? "a tar archive" : `a ${type} filesystem`;
+  return new BuildError(`Cannot put ${what} into ${where}: ${reason}`, {
     hint: type === "squashfs" ? "Change the tree, or set FILESYSTEM to erofs or ext4" : "Change the tree",
   });
 }

@@ -47,7 +47,7 @@ interface CommonFilesystemPlan {
   readonly size: number;
   /**
    * Set if the size is not known until the filesystem is made: `size` is an estimate, or the space for it. It is made in
-   * a separate file, which ends where the filesystem does.
+   * a file that ends where the filesystem does: a separate one, or the output itself if it is an archive.
    */
   readonly estimate?: true;
   /** The file that already holds it and only needs to be copied. */
@@ -73,6 +73,8 @@ export interface Writers {
   readonly vfat: FatPlan;
   readonly squashfs: StreamPlan;
   readonly erofs: StreamPlan;
+  /** No filesystem, but an archive of one. */
+  readonly tar: TarPlan;
   readonly grub: GrubBiosPlan;
   /** The dm-verity hashes that veritysetup writes. */
   readonly verity: null;
@@ -121,6 +123,15 @@ export type FilesystemPlan = {
 }[keyof Writers];
 
 export type FilesystemType = FilesystemPlan["type"];
+
+/** Everything that is needed to make an archive. */
+export interface TarPlan {
+  readonly selection: Selection;
+  /** What to put into the stream. */
+  readonly pax: PaxOptions;
+  /** The number of members. */
+  readonly members: number;
+}
 
 /** Everything that is needed to make a squashfs or an erofs. */
 export interface StreamPlan {

@@ -8,9 +8,10 @@ import { GiB } from "../core/units.ts";
 
 /**
  * How an image is made. `direct`: the output is the disk. `wrapped`: the largest filesystem is made in the output,
- * and the format is written around it. `converted`: a raw disk in a scratch file is converted.
+ * and the format is written around it. `converted`: a raw disk in a scratch file is converted. `archive`: there is no
+ * disk, but an archive of the tree.
  */
-type Strategy = "direct" | "wrapped" | "converted";
+type Strategy = "direct" | "wrapped" | "converted" | "archive";
 
 /** How a whole image can be compressed, by the suffix of its file. */
 export const COMPRESSORS = ["zst", "xz", "gz"] as const;
@@ -30,8 +31,8 @@ interface Format {
   /** The builders that make it. */
   readonly builders: readonly BuilderName[];
   readonly strategy: Strategy;
-  /** qemu-img's driver for it; `raw` also for formats that qemu-img need not know. */
-  readonly driver: string;
+  /** qemu-img's driver for a disk; `raw` also for formats that qemu-img need not know. */
+  readonly driver?: string;
   /** Driver options for `qemu-img -o`. */
   readonly options?: string;
   readonly aliases?: readonly string[];
@@ -148,6 +149,13 @@ export const FORMATS = {
     own: true,
     archive: { compress: "gz", member: "box.img" },
   },
+  "tar": {
+    summary: "everything in the tree as a pax archive, for tar, podman import and other builders",
+    builders: ["part-image"],
+    strategy: "archive",
+    suffixes: ["tar"],
+    compressible: true,
+  },
 } as const satisfies Record<string, Format>;
 
 export type FormatName = keyof typeof FORMATS;
@@ -155,6 +163,18 @@ export type FormatName = keyof typeof FORMATS;
 /** The row of a format. */
 export function formatOf(format: FormatName): Format {
   return FORMATS[format];
+}
+
+/** qemu-img's driver for a format that is a disk. */
+export function driverOf(format: FormatName): string {
+  const { driver } = formatOf(format);
+  if (driver === undefined) throw new TypeError(`Format ${format} is no disk`);
+  return driver;
+}
+
+/** Whether the output is a disk or filesystem, and not an archive of the tree. */
+export function isDisk(format: FormatName): boolean {
+  return formatOf(format).strategy !== "archive";
 }
 
 const FORMAT_NAMES = Object.keys(FORMATS) as FormatName[];
@@ -169,9 +189,9 @@ export function packingOf(format: FormatName, compress: Compress): Compress | un
   return formatOf(format).archive?.compress ?? (compress === "none" ? undefined : compress);
 }
 
-/** The formats that can be compressed as a whole. */
-export function compressibleFormats(): readonly FormatName[] {
-  return FORMAT_NAMES.filter((name) => formatOf(name).compressible);
+/** The formats that can be compressed as a whole, of a builder or all. */
+export function compressibleFormats(builder?: BuilderName): readonly FormatName[] {
+  return formatNames(builder).filter((name) => formatOf(name).compressible);
 }
 
 /** Suffixes that mean something we do not make: compressed files, archives, and other formats. */
@@ -187,19 +207,26 @@ interface Suffix {
   readonly compressor?: Compressor;
 }
 
-function suffixOf(fileName: string): Suffix | undefined {
+/** What a suffix stands for: formats of the builder, or if it has none, of others. */
+function suffixOf(fileName: string, builder: BuilderName): Suffix | undefined {
+  const own = findSuffix(fileName, formatNames(builder));
+  return own?.formats.length ? own : findSuffix(fileName, FORMAT_NAMES);
+}
+
+function findSuffix(fileName: string, names: readonly FormatName[]): Suffix | undefined {
   const [, ...parts] = fileName.replace(/^\.+/, "").split(".");
   // The longest suffix counts: ".oci.tar" before ".tar".
   for (let from = 0; from < parts.length; from++) {
     const text = parts.slice(from).join(".");
-    const formats = FORMAT_NAMES.filter((name) => formatOf(name).suffixes.includes(text.toLowerCase()));
+    const formats = names.filter((name) => formatOf(name).suffixes.includes(text.toLowerCase()));
     if (formats.length || OTHER_SUFFIXES.includes(text.toLowerCase())) return { text, formats };
   }
   const last = parts.at(-1) ?? "";
   const compressor = COMPRESSORS.find((name) => name === last.toLowerCase());
   if (!compressor) return undefined;
-  const inner = suffixOf(fileName.slice(0, -last.length - 1));
-  const formats = compressibleFormats().filter((name) => inner?.formats.includes(name) ?? true);
+  const inner = findSuffix(fileName.slice(0, -last.length - 1), names);
+  const compressible = names.filter((name) => formatOf(name).compressible);
+  const formats = compressible.filter((name) => inner?.formats.includes(name) ?? true);
   return { text: inner ? `${inner.text}.${last}` : last, formats, ...formats.length && { compressor } };
 }
 
@@ -208,14 +235,13 @@ export function promised(
   fileName: string,
   builder: BuilderName,
 ): { readonly formats: readonly FormatName[]; readonly compressor?: Compressor } {
-  const { formats = [], compressor } = suffixOf(fileName) ?? {};
-  const own = formatNames(builder);
-  return { formats: formats.filter((name) => own.includes(name)), ...compressor && { compressor } };
+  const { formats, compressor } = findSuffix(fileName, formatNames(builder)) ?? { formats: [] };
+  return { formats, ...compressor && { compressor } };
 }
 
 /** A file name without the suffix of a format, nor that of any image. */
-export function stemOf(fileName: string): string {
-  const found = suffixOf(fileName);
+export function stemOf(fileName: string, builder: BuilderName): string {
+  const found = suffixOf(fileName, builder);
   const stem = found ? fileName.slice(0, -found.text.length - 1) : fileName;
   return stem.replace(/\.img$/i, "") || stem;
 }
@@ -232,12 +258,14 @@ export function contradiction(
   { outputFormat: format, compress }: Named,
   builder: BuilderName,
 ): { readonly problem: string; readonly hint: string } | undefined {
-  const found = suffixOf(fileName);
+  const found = suffixOf(fileName, builder);
   const compressor = found?.compressor ?? "none";
   if (!found || found.formats.includes(format) && compressor === compress) return undefined;
   const suffix = `.${found.text}`;
   const more = compress === "none" ? "" : `.${compress}`;
-  const rename = `end the name in .${formatOf(format).suffixes[0]}${more} or .img${more}`;
+  const rename = `end the name in .${formatOf(format).suffixes[0]}${more}${
+    isDisk(format) ? ` or .img${more}` : ""
+  }`;
   const [usual] = found.formats;
   if (!usual) {
     return {

@@ -286,6 +286,11 @@ export function tarList(path: string, decompress: readonly string[]): Command {
   }`;
 }
 
+/** Lists the names in an archive, one a line: whatever is wrong with its headers is an error. */
+export function tarNames(path: string, decompress: readonly string[]): Command {
+  return $`tar --list ${decompress} ${archive(path)}`;
+}
+
 /** Unpacks an archive. https://www.gnu.org/software/tar/manual/html_node/extract-options.html */
 export function tarExtract(
   path: string,

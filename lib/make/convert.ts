@@ -17,7 +17,7 @@ import {
   identifyVpc,
   type Identity,
 } from "../image/format-identity.ts";
-import { type FormatName, formatOf } from "../image/formats.ts";
+import { driverOf, type FormatName, formatOf } from "../image/formats.ts";
 import { openImageFile } from "../image/image.ts";
 import { compressQcow2 } from "../image/qcow2/compress.ts";
 import { copyPieces, wrapQcow2 } from "../image/qcow2/wrap.ts";
@@ -44,6 +44,7 @@ export async function convert(plan: Plan, image: ImageInProgress): Promise<void>
   const full = verify === "full";
   switch (formatOf(format).strategy) {
     case "direct":
+    case "archive":
       return;
     case "wrapped": {
       const inside = image.wrapped!;
@@ -70,7 +71,7 @@ export async function convert(plan: Plan, image: ImageInProgress): Promise<void>
       );
     }
   }
-  if (full) await commands.qemuImgCompare(image.raw, output, formatOf(format).driver);
+  if (full) await commands.qemuImgCompare(image.raw, output, driverOf(format));
 }
 
 /**
@@ -86,7 +87,8 @@ export async function convertRaw(
   onProgress: (share: number) => void,
   identity?: Identity,
 ): Promise<void> {
-  const { strategy, driver, options, own } = formatOf(format);
+  const { strategy, options, own } = formatOf(format);
+  const driver = driverOf(format);
   if (strategy !== "converted") throw new TypeError(`Format ${format} is not converted`);
   if (own) {
     const { size } = await Deno.stat(from);
@@ -106,7 +108,8 @@ export async function convertRaw(
 
 /** Checks with qemu-img that an image is intact and its disk has `size` bytes. @throws {BuildError} when not. */
 async function verifyFormat(image: string, format: FormatName, size: number): Promise<void> {
-  const { driver, check, own } = formatOf(format);
+  const { check, own } = formatOf(format);
+  const driver = driverOf(format);
   const [info] = await Promise.all([
     commands.qemuImgInfo(image, driver).json(),
     ...check ? [commands.qemuImgCheck(image, driver)] : [],

@@ -28,6 +28,7 @@ import * as commands from "./commands.ts";
 import { makeGrubBios, verifyGrubBios } from "./grub-bios.ts";
 import { withGrub } from "./grub-efi.ts";
 import { EROFS, makeErofs, makeSquashfs, SQUASHFS, verifyStreamed } from "./squashfs-erofs.ts";
+import { compareTar, makeTar, verifyTar } from "./tar.ts";
 import type { ImageInProgress, MakeContext } from "./types.ts";
 
 /** How to make and check a filesystem. */
@@ -42,6 +43,8 @@ interface Maker<Writer> {
   readonly verify?: (target: Target, writer: Writer) => void;
   /** Runs the checker, possibly on a copy in `scratch`. @throws {BuildError} */
   readonly check?: (target: Target, scratch: string) => Promise<void>;
+  /** Compares it with the tree. @throws {BuildError} */
+  readonly compare?: (target: Target, writer: Writer, root: Root) => Promise<void>;
 }
 
 /** Anything that is only copied. */
@@ -92,6 +95,13 @@ export const MAKERS: { readonly [T in FilesystemType]: Maker<Writers[T]> } = {
     make: makeErofs,
     verify: (target, plan) => verifyStreamed(target, plan, EROFS),
     check: async ({ path, offset }) => await commands.fsckErofs(path, offset),
+  },
+  "tar": {
+    programs: [],
+    checker: "tar",
+    make: makeTar,
+    verify: verifyTar,
+    compare: compareTar,
   },
   "grub": {
     programs: ["grub-mkimage"],
@@ -211,14 +221,16 @@ export async function makeVolumes(
 }
 
 /** Checks the finished filesystems again: a program may have written to the wrong place. */
-export async function verify(plan: Plan, image: ImageInProgress): Promise<void> {
+export async function verify(plan: Plan, { root }: OpenTree, image: ImageInProgress): Promise<void> {
   const full = plan.settings.verify === "full";
   if (full) log.step("Checking the filesystems");
   for (const volume of plan.partitions) {
     throwIfInterrupted();
-    const { verify, check } = makerOf(volume.filesystem.type);
+    const { verify, check, compare } = makerOf(volume.filesystem.type);
     const target = image.place(volume);
     verify?.(target, volume.filesystem.writer);
-    if (full) await check?.(target, image.scratch);
+    if (!full) continue;
+    await check?.(target, image.scratch);
+    await compare?.(target, volume.filesystem.writer, root);
   }
 }

@@ -108,7 +108,7 @@ function programsFor({ builder, partitions, format, settings }: Plan): ProgramNa
       ...makesGrub ? ["grub-mkimage"] as const : [],
       ...partitions.some(({ verity }) => verity) ? ["veritysetup"] as const : [],
       ...partitions.some(({ verity }) => verity?.signer) ? ["openssl"] as const : [],
-      ...formatOf(format).strategy === "direct" ? [] : ["qemu-img"] as const,
+      ...["wrapped", "converted"].includes(formatOf(format).strategy) ? ["qemu-img"] as const : [],
       ...packPrograms(format, settings),
     ]),
   ];
@@ -140,7 +140,7 @@ function checkSpace(
   const total = partitions.reduce((sum, volume) => sum + certainBytes(volume), 0);
   // The largest filesystem is made in the output.
   const wrapped = total - certainBytes(largest(partitions));
-  const scratch = packing ? total : { direct: 0, wrapped, converted: total }[strategy];
+  const scratch = packing ? total : { direct: 0, archive: 0, wrapped, converted: total }[strategy];
   const what = compress === "none" ? `make a ${format} image` : `compress a ${format} image`;
   requireSpace(scratchParent(), scratch, what, "Set TMPDIR to a directory with more space");
   if (output.isDevice) return;
@@ -161,8 +161,8 @@ function checkSpace(
 }
 
 /** The minimum size of a filesystem in bytes. The size of compressed contents is not known before they are made. */
-function certainBytes({ size, filesystem: { estimate, made, bytes } }: PlacedVolume): number {
-  return made === undefined ? estimate ? 0 : bytes : size;
+function certainBytes({ size, filesystem: { type, estimate, made, bytes } }: PlacedVolume): number {
+  return made === undefined ? estimate && type !== "tar" ? 0 : bytes : size;
 }
 
 interface Opened {
@@ -239,6 +239,8 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
       const total = this.isDevice ? size : 0;
       return await withProgress("zeros", total, (update) => allocateOutput(this.output, update));
     }
+    // An archive is written from front to back.
+    if (strategy === "archive") return;
     this.disk = this.raw = join(this.scratch, "disk.raw");
     await Deno.writeFile(this.disk, new Uint8Array(), { createNew: true });
     await Deno.truncate(this.disk, size);

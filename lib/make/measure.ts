@@ -7,6 +7,7 @@
 import { join } from "node:path";
 import * as log from "../core/log.ts";
 import { formatBytes } from "../core/units.ts";
+import { formatOf } from "../image/formats.ts";
 import type { PlacedVolume, Plan } from "../plan/plan.ts";
 import type { Measured, Measurements } from "../plan/root.ts";
 import type { Settings } from "../plan/settings.ts";
@@ -26,7 +27,8 @@ export async function measure<P extends Plan>(
   image: ImageInProgress,
 ): Promise<P> {
   const volumes = plan.partitions.filter(({ filesystem }) => filesystem.estimate);
-  if (volumes.length === 0) return plan;
+  // An archive is made in the output, and nothing follows it.
+  if (volumes.length === 0 || formatOf(plan.format).strategy === "archive") return plan;
   const measured: Record<string, Measured> = {};
   for (const volume of volumes) {
     const scratch = await Deno.makeTempDir({ dir: image.scratch, prefix: "measured-" });

@@ -6,14 +6,14 @@
 
 import { BuildError } from "../core/error.ts";
 import { alignUp, MiB } from "../core/units.ts";
-import { compressibleFormats, formatOf } from "../image/formats.ts";
+import { type BuilderName, compressibleFormats, formatOf } from "../image/formats.ts";
 import type { Settings } from "./settings.ts";
 import type { DiskVolumes } from "./volumes.ts";
 
 /** @throws {BuildError} (usage) for a format that cannot be compressed, or has no block map. */
-export function checkPacking({ outputFormat, compress, bmap }: Settings): void {
+export function checkPacking({ outputFormat, compress, bmap }: Settings, builder: BuilderName): void {
   const { compressible, strategy } = formatOf(outputFormat);
-  const names = compressibleFormats().join(" or ");
+  const names = compressibleFormats(builder).join(" or ");
   if (compress !== "none" && !compressible) {
     throw new BuildError(`Cannot use COMPRESS=${compress} with OUTPUT_FORMAT=${outputFormat}`, {
       kind: "usage",

@@ -24,8 +24,9 @@ import { BuildError, quote } from "../core/error.ts";
 import { type Finding, FINDINGS } from "../core/findings.ts";
 import { deriveUuid } from "../core/identity.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
-import type { FormatName } from "../image/formats.ts";
+import { type FormatName, isDisk } from "../image/formats.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { planArchive } from "./archive.ts";
 import { bootPartitions, checkBootFormat, isWanted, planBios, planBoot, planKernelOptions } from "./boot.ts";
 import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
@@ -133,7 +134,7 @@ export type Plan = DiskPlan | PartPlan;
  * @throws {BuildError} when the settings and the tree do not fit together.
  */
 export function planDisk(settings: Settings, tree: Tree, measured: Measurements = {}): DiskPlan {
-  checkPacking(settings);
+  checkPacking(settings, "disk-image");
   const architecture = tree.architecture ?? tree.kernels[0]?.architecture;
   if (!architecture) {
     const nested = findNestedTree(tree);
@@ -350,7 +351,7 @@ const PART = "root";
 
 /** Decides on the image of a single filesystem, like {@link planDisk}. */
 export function planPart(settings: Settings, tree: Tree, measurements: Measurements = {}): PartPlan {
-  checkPacking(settings);
+  checkPacking(settings, "part-image");
   const measured = measurements[PART];
   const seed = settings.seed ?? defaultSeed("part-image", tree, tree.architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
@@ -367,10 +368,11 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
   const add = from === "/" ? [...leftovers.add, ...mountPoints.add, ...portable, ...relabel.add] : [];
   const omit = from === "/" ? relabel.omit : [];
   const contents = { from, omit, without: leftovers.without, add };
-  const volume = planRoot(
+  const selection = selectLabelled(tree, contents, settings.filesystem, selinux, from);
+  const volume = !isDisk(settings.outputFormat) ? planArchive(contents, selection, time) : planRoot(
     settings,
     contents,
-    selectLabelled(tree, contents, settings.filesystem, selinux, from),
+    selection,
     {
       label: "",
       uuid: deriveUuid(seed, "root/filesystem"),

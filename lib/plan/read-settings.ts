@@ -6,7 +6,7 @@
 
 import { BuildError, quote } from "../core/error.ts";
 import { nearest } from "../core/suggest.ts";
-import type { BuilderName } from "../image/formats.ts";
+import type { BuilderName, FormatName } from "../image/formats.ts";
 import { looksLikePath } from "./pem.ts";
 import { flagOf, type Setting, type SettingName, settingOf, SETTINGS, type Settings } from "./settings.ts";
 
@@ -16,7 +16,8 @@ import { flagOf, type Setting, type SettingName, settingOf, SETTINGS, type Setti
  *
  * @param taken the settings that the builder supports; the others keep their defaults.
  * @param builder whose values are accepted. Default: those of any.
- * @throws {BuildError} (usage) naming the flag or variable, the value and what is accepted.
+ * @throws {BuildError} (usage) naming the flag or variable, the value and what is accepted; or a setting that means
+ * nothing for the format.
  */
 export function readSettings(
   taken: readonly SettingName[],
@@ -43,7 +44,27 @@ export function readSettings(
     }
   };
   const names = Object.keys(SETTINGS) as SettingName[];
-  return Object.fromEntries(names.map((name) => [name, read(name)])) as Settings;
+  const settings = Object.fromEntries(names.map((name) => [name, read(name)])) as Settings;
+  for (const name of taken) {
+    const { flag, variable } = givenTexts(name, taken, flags, env);
+    if ((flag ?? variable) !== undefined) requireFormat(name, settings);
+  }
+  return settings;
+}
+
+/** Refuses a setting that means nothing for the format. @throws {BuildError} (usage) */
+function requireFormat(name: SettingName, { outputFormat }: Settings): void {
+  if (isFor(name, outputFormat)) return;
+  const { env, formats = [] } = settingOf(name);
+  throw new BuildError(`Cannot use ${env} with OUTPUT_FORMAT=${outputFormat}`, {
+    kind: "usage",
+    hint: `Leave ${env} out: it is for ${formats.join(", ")}`,
+  });
+}
+
+/** Whether a setting means something for a format. */
+function isFor(name: SettingName, format: FormatName): boolean {
+  return settingOf(name).formats?.includes(format) ?? true;
 }
 
 function givenTexts(
@@ -75,7 +96,8 @@ export function parametersOf(settings: Settings): Record<string, unknown> {
   const names = Object.keys(SETTINGS) as SettingName[];
   return Object.fromEntries(names.flatMap((name) => {
     const { env, secret, place }: Setting<unknown> = SETTINGS[name];
-    return settings[name] === undefined || secret === true || place ? [] : [[env, settings[name]]];
+    const isLeftOut = secret === true || place || !isFor(name, settings.outputFormat);
+    return settings[name] === undefined || isLeftOut ? [] : [[env, settings[name]]];
   }));
 }
 

@@ -8,7 +8,14 @@
 import { BOOT_LOADER_CHOICES } from "../boot/bootloaders.ts";
 import { compressorNames, parseCompression } from "../filesystem/compression.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
-import { type BuilderName, COMPRESSORS, type FormatName, formatNames, formatOf } from "../image/formats.ts";
+import {
+  type BuilderName,
+  COMPRESSORS,
+  type FormatName,
+  formatNames,
+  formatOf,
+  isDisk,
+} from "../image/formats.ts";
 import { LEFTOVER_NAMES } from "./leftovers.ts";
 import { pem } from "./pem.ts";
 import { parseLayout } from "./repart/files.ts";
@@ -64,9 +71,14 @@ export interface Setting<T> {
    * says what is wrong with this value.
    */
   readonly parse: Parser<T>;
+  /** The output formats that it means something for; absent: all. With others, it is refused. */
+  readonly formats?: readonly FormatName[];
   /** The parser for the values that one builder takes, where builders differ. */
   readonly parseOf?: (builder: BuilderName) => Parser<T>;
 }
+
+/** The formats that have a filesystem. */
+const DISKS = formatNames().filter(isDisk);
 
 /** The firmware that an image boots on. */
 const FIRMWARES = ["uefi", "bios", "hybrid"] as const;
@@ -130,6 +142,7 @@ export const SETTINGS = {
   filesystem: {
     env: "FILESYSTEM",
     group: "output",
+    formats: DISKS,
     value: "NAME",
     default: "ext4",
     help: `The root filesystem: ${FILESYSTEM_NAMES.join(", ")}`,
@@ -143,6 +156,7 @@ export const SETTINGS = {
   compression: {
     env: "COMPRESSION",
     group: "output",
+    formats: DISKS,
     value: "METHOD",
     computed: "by filesystem",
     help: "Compression of squashfs and erofs, also METHOD:LEVEL",
@@ -157,6 +171,7 @@ export const SETTINGS = {
   label: {
     env: "LABEL",
     group: "output",
+    formats: DISKS,
     value: "TEXT",
     computed: "root",
     help: "Label of the filesystem",
@@ -206,6 +221,7 @@ export const SETTINGS = {
   verity: {
     env: "VERITY",
     group: "security",
+    formats: DISKS,
     value: "KIND",
     default: "none",
     help: "dm-verity hashes of a read-only root: none, hash, signed",
@@ -222,6 +238,7 @@ export const SETTINGS = {
   verityKey: {
     env: "VERITY_KEY",
     group: "security",
+    formats: DISKS,
     secret: true,
     value: "FILE",
     computed: "none",
@@ -234,6 +251,7 @@ export const SETTINGS = {
   verityCert: {
     env: "VERITY_CERT",
     group: "security",
+    formats: DISKS,
     secret: "as given",
     value: "FILE",
     computed: "none",
@@ -247,6 +265,7 @@ export const SETTINGS = {
   verityDirectory: {
     env: "VERITY_DIR",
     group: "security",
+    formats: DISKS,
     place: true,
     value: "DIR",
     computed: "beside the image",
@@ -297,6 +316,7 @@ export const SETTINGS = {
   freeMb: {
     env: "FREE_MB",
     group: "size",
+    formats: DISKS,
     value: "MIB",
     default: "512",
     help: "Free MiB in the root filesystem, as df shows them",
@@ -309,6 +329,7 @@ export const SETTINGS = {
   usedMb: {
     env: "USED_MB",
     group: "size",
+    formats: DISKS,
     value: "MIB",
     computed: "from the tree",
     help: "MiB for all files, metadata and tables",
@@ -322,6 +343,7 @@ export const SETTINGS = {
   sizeMb: {
     env: "SIZE_MB",
     group: "size",
+    formats: DISKS,
     value: "MIB",
     computed: "the sum of the others",
     help: "Exact size of the whole image in MiB",

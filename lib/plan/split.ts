@@ -54,7 +54,7 @@ export function planSplit(
       { kind: "usage", hint: "Set IMAGE_VERSION" },
     );
   }
-  const stem = stemOf(outputName ?? "disk");
+  const stem = stemOf(outputName ?? "disk", "disk-image");
   const name = stem.endsWith(`_${version}`) ? stem.slice(0, -version.length - 1) : stem;
   const uki = ukiOf(esp) ?? (kernel?.unified && copyOf(kernel.image));
   return {

@@ -184,6 +184,7 @@ export const PROGRAMS = {
   "mkfs.xfs": { purpose: "test", package: "xfsprogs", why: "to read trees from XFS" },
   "mkfs.btrfs": { purpose: "test", package: "btrfs-progs", why: "to read trees from Btrfs" },
   "podman": { purpose: "test", package: "podman", why: "to run the container" },
+  "bsdtar": { purpose: "test", package: "libarchive-tools", why: "to unpack archives with another tar" },
   "runc": { purpose: "test", package: "runc", why: "to run the container where crun may not" },
   "newuidmap": { purpose: "test", package: "uidmap", why: "to run the container without root" },
   "catatonit": { purpose: "test", package: "catatonit", why: "to run pods" },

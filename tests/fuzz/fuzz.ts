@@ -22,7 +22,7 @@ import { readSigner, signedSize, signProgram } from "../../lib/efi/authenticode.
 import { appendSections, readPe } from "../../lib/efi/pe.ts";
 import { readSections } from "../../lib/tree/pe.ts";
 import { nameOf, select } from "../../lib/filesystem/contents.ts";
-import { header } from "../../lib/filesystem/pax-header.ts";
+import { header, newHeaderBuffer } from "../../lib/filesystem/pax-header.ts";
 import { parseTable, sfdiskScript } from "../../lib/image/gpt.ts";
 import { openInput } from "../../lib/make/input.ts";
 import { packageUrl, parseApk, parseDpkg } from "../../lib/make/sbom.ts";
@@ -442,11 +442,18 @@ export const TARGETS = {
       { path: "/l", target, mtime: BigInt(random.below(2 ** 34) - 2 ** 31) * 10n ** 9n + 5n },
     ]);
     const selection = select(nodes, { from: "/", omit: [], add: [] });
-    const limits = { time: 2 ** 34, nanoseconds: random.chance(50), acls: random.chance(50), firstTime: 0 };
+    const limits = {
+      reader: "mkfs",
+      sparse: false,
+      time: 2 ** 34,
+      nanoseconds: random.chance(50),
+      acls: random.chance(50),
+      firstTime: 0,
+    } as const;
     for (const entry of [1, 2]) {
       const link = entry === 2 ? targetBytes(nodes, 2) : undefined;
       const name = nameOf(selection, entry);
-      const bytes = header(selection, entry, limits, {
+      const bytes = header(newHeaderBuffer(), selection, entry, limits, {
         name,
         flag: link ? "2" : "0",
         link,

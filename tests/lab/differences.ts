@@ -20,10 +20,10 @@ export async function findDifference(a: string, b: string, format: FormatName): 
   if (first === undefined) return `the sizes: ${sizes.join(" and ")} bytes`;
   const at = Number(first) - 1;
   const text = `${count} bytes, the first at ${at}`;
-  if (formatOf(format).archive) return text;
-  if (formatOf(format).driver === "raw") return `${text}: ${await placeIn(a, at)}`;
+  const { driver } = formatOf(format);
+  if (driver === undefined || formatOf(format).archive) return text;
+  if (driver === "raw") return `${text}: ${await placeIn(a, at)}`;
   return await tempDir(async (dir) => {
-    const { driver } = formatOf(format);
     for (const [name, image] of [["a", a], ["b", b]] as const) {
       await quiet`qemu-img convert -f ${driver} -O raw ${image} ${dir}/${name}`;
     }

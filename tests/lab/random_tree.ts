@@ -72,6 +72,8 @@ export interface RandomTreeOptions {
   readonly maxMinor?: number;
   /** Bytes of the longest symlink target; default: that of Linux. */
   readonly longestTarget?: number;
+  /** The largest user or group in an ACL; default: that of Linux. */
+  readonly maxAclId?: number;
   /** Whether the root directory keeps its owner, mode and xattrs. */
   readonly plainRoot?: boolean;
 }
@@ -81,8 +83,14 @@ export function makeRandomTree(
   root: string,
   seed: number,
   count: number,
-  { largest = 15 * TiB, maxMajor = 4095, maxMinor = 0xfffff, longestTarget = 4095, plainRoot = false }:
-    RandomTreeOptions = {},
+  {
+    largest = 15 * TiB,
+    maxMajor = 4095,
+    maxMinor = 0xfffff,
+    longestTarget = 4095,
+    maxAclId = 2 ** 32 - 2,
+    plainRoot = false,
+  }: RandomTreeOptions = {},
 ): void {
   const random = newRandom(seed);
   const entries: Entry[] = plainRoot ? [] : [{ path: root, type: "directory" }];
@@ -130,7 +138,7 @@ export function makeRandomTree(
       entries.push({ path, type: "file" });
     }
   }
-  for (const entry of entries.reverse()) randomizeAttributes(random, entry);
+  for (const entry of entries.reverse()) randomizeAttributes(random, entry, maxAclId);
 }
 
 /** Names that mean something to a program or a format. */
@@ -276,10 +284,10 @@ function makeRandomFile(
   );
 }
 
-function randomizeAttributes(random: Random, { path, type }: Entry): void {
+function randomizeAttributes(random: Random, { path, type }: Entry, maxAclId: number): void {
   changeOwner(path, random.pick(IDS), random.pick(IDS));
   if (type !== "symlink") changeMode(path, random.chance(50) ? 0o755 : random.below(0o10000));
-  if (random.chance(25)) randomizeXattrs(random, path, type);
+  if (random.chance(25)) randomizeXattrs(random, path, type, maxAclId);
   // From 1901 to 2446, the whole range of ext4; mostly around now.
   const seconds = random.chance(70) ? 1.7e9 + random.below(1e8) : random.pick([
     -(2 ** 31),
@@ -296,7 +304,7 @@ function randomizeAttributes(random: Random, { path, type }: Entry): void {
   setTime(path, BigInt(seconds) * 1_000_000_000n + BigInt(random.below(1e9)));
 }
 
-function randomizeXattrs(random: Random, path: string, type: Entry["type"]): void {
+function randomizeXattrs(random: Random, path: string, type: Entry["type"], maxAclId: number): void {
   const set = (name: string, length: number) => tryXattr(path, name, random.bytes(length));
   const plain = type === "file" || type === "directory";
   if (plain && random.chance(50)) {
@@ -311,9 +319,9 @@ function randomizeXattrs(random: Random, path: string, type: Entry["type"]): voi
     const capability = Uint8Array.of(1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     tryXattr(path, "security.capability", capability);
   }
-  if (plain && random.chance(30)) tryXattr(path, "system.posix_acl_access", randomAcl(random));
+  if (plain && random.chance(30)) tryXattr(path, "system.posix_acl_access", randomAcl(random, maxAclId));
   if (type === "directory" && random.chance(30)) {
-    tryXattr(path, "system.posix_acl_default", randomAcl(random));
+    tryXattr(path, "system.posix_acl_default", randomAcl(random, maxAclId));
   }
   if (plain && random.chance(3)) set("user.large", 2500);
 }
@@ -328,7 +336,7 @@ function tryXattr(path: string, name: string, value: Uint8Array<ArrayBuffer>): v
 }
 
 /** An access control list in the form of the system call: include/uapi/linux/posix_acl_xattr.h. */
-function randomAcl(random: Random): Uint8Array<ArrayBuffer> {
+function randomAcl(random: Random, maxId: number): Uint8Array<ArrayBuffer> {
   const USER_OBJ = 0x01,
     USER = 0x02,
     GROUP_OBJ = 0x04,
@@ -337,7 +345,7 @@ function randomAcl(random: Random): Uint8Array<ArrayBuffer> {
     OTHER = 0x20,
     NO_ID = 0xffffffff;
   const named = (tag: number) =>
-    [...new Set(Array.from({ length: 1 + random.below(4) }, () => random.pick(IDS)))]
+    [...new Set(Array.from({ length: 1 + random.below(4) }, () => Math.min(maxId, random.pick(IDS))))]
       .sort((a, b) => a - b).map((id) => [tag, random.below(8), id] as const);
   const entries = [
     [USER_OBJ, 7, NO_ID],

@@ -44,7 +44,7 @@ for (const format of ARCHIVES) {
       assert.deepEqual((await quiet`tar --list --file=${output}`).trim().split("\n"), MEMBERS[format]);
       await quiet`tar --extract --file=${output} --directory=${dir}`;
       const found = report(
-        await bootQemu(`${dir}/${archive!.member}`, { format: driver, architecture: "x86-64" }),
+        await bootQemu(`${dir}/${archive!.member}`, { format: driver!, architecture: "x86-64" }),
       );
       assert.match(found.get("mounts") ?? "", / \/boot\/efi /);
     }));

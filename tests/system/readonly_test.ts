@@ -94,7 +94,8 @@ Deno.test("paxStream() is what GNU tar unpacks to the same tree", {
       const selection = select(await walk(root), { from: "/", omit: [], add: [] });
       const to = `${dir}/unpacked`;
       await Deno.mkdir(to);
-      const options = { time: TIME, root: true, nanoseconds: true, acls: true, firstTime: 0 };
+      const { pax } = READ_ONLY.erofs;
+      const options = { ...pax, time: TIME, root: true };
       await $`tar --extract --directory=${to} --xattrs --xattrs-include=${"*"} --numeric-owner
         --preserve-permissions --delay-directory-restore`.quiet().stdin(paxStream(selection, root, options));
       assertEqualTrees(tree, to, { anyHoles: true });

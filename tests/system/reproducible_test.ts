@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { MiB } from "../../lib/core/units.ts";
 import { FILESYSTEMS } from "../../lib/filesystem/filesystems.ts";
-import { type FormatName, formatNames } from "../../lib/image/formats.ts";
+import { type FormatName, formatNames, isDisk } from "../../lib/image/formats.ts";
 import { isInstalled, searchPath, startedPrograms } from "../../lib/system/programs.ts";
 import { build, builderCommand, runBuilder } from "../lab/builds.ts";
 import { findDifference, placeIn } from "../lab/differences.ts";
@@ -48,7 +48,7 @@ const CASES: readonly Case[] = BUILDERS.flatMap((builder) => {
     ...formatNames(builder).map((format) => ({
       builder,
       format,
-      env: { ...small, OUTPUT_FORMAT: format },
+      env: { ...isDisk(format) ? small : {}, OUTPUT_FORMAT: format },
     })),
     ...filesystems.map(([name]) => ({
       builder,

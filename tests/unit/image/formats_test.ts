@@ -64,12 +64,26 @@ Deno.test("a name that contradicts the format gets a hint with two solutions", p
   });
 });
 
+Deno.test("the longest suffix of the builder's own formats counts", pure, () => {
+  assert.deepEqual(promised("x.tar", "part-image").formats[0], "tar");
+  assert.deepEqual(promised("x.tar.gz", "part-image"), { formats: ["tar"], compressor: "gz" });
+  assert.deepEqual(promised("x.tar", "disk-image").formats, []);
+  assert.deepEqual(contradiction("x.tar", plain("raw"), "disk-image"), {
+    problem: ".tar means tar, which disk-image does not make",
+    hint: "Use part-image, or end the name in .raw or .img",
+  });
+  assert.deepEqual(contradiction("x.raw", plain("tar"), "part-image"), {
+    problem: ".raw means raw, not tar",
+    hint: "Set OUTPUT_FORMAT to raw, or end the name in .tar",
+  });
+});
+
 Deno.test("a suffix behind that of a format stands for the compression of the whole image", pure, () => {
   for (const compressor of COMPRESSORS) {
     for (
       const [file, formats] of [
-        [`disk.img.${compressor}`, compressibleFormats()],
-        [`disk.${compressor}`, compressibleFormats()],
+        [`disk.img.${compressor}`, compressibleFormats("disk-image")],
+        [`disk.${compressor}`, compressibleFormats("disk-image")],
         [`web_1.0.RAW.${compressor.toUpperCase()}`, ["raw"]],
         [`disk.vhd.${compressor}`, ["vpc"]],
       ] as const

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../../../lib/core/error.ts";
+import { formatNames } from "../../../lib/image/formats.ts";
 import { LEFTOVER_NAMES } from "../../../lib/plan/leftovers.ts";
-import { ignoredSettings, readSettings } from "../../../lib/plan/read-settings.ts";
+import { ignoredSettings, parametersOf, readSettings } from "../../../lib/plan/read-settings.ts";
 import {
   flagOf,
   groupedSettings,
   type Setting,
   SETTING_GROUPS,
   type SettingName,
+  settingOf,
   settingRows,
   SETTINGS,
 } from "../../../lib/plan/settings.ts";
@@ -222,3 +224,32 @@ Deno.test("every setting is in one group, in the order of the table", pure, () =
     { title: "Contents", names: ["keep"] },
   ]);
 });
+
+Deno.test(
+  "a setting of filesystems is refused for an archive, and a format for a builder that does not make it",
+  pure,
+  () => {
+    const refused = ALL.filter((name) => settingOf(name).formats?.includes("tar") === false);
+    assert.ok(
+      ["filesystem", "compression", "freeMb", "sizeMb", "verity"].every((name) =>
+        refused.includes(name as SettingName)
+      ),
+    );
+    for (const name of refused) {
+      const [[text]] = EXAMPLES[name].good as [[string, unknown]];
+      const { env } = SETTINGS[name];
+      assert.throws(
+        () => readSettings(ALL, {}, { ...ENV, OUTPUT_FORMAT: "tar", [env]: text }, "part-image"),
+        {
+          message: `Cannot use ${env} with OUTPUT_FORMAT=tar`,
+          hint: new RegExp(`^Leave ${env} out: it is for raw, `),
+        },
+      );
+      assert.ok(!(env in parametersOf(readSettings(ALL, {}, { ...ENV, OUTPUT_FORMAT: "tar" }))), env);
+    }
+    assert.throws(() => readSettings(ALL, {}, { OUTPUT_FORMAT: "tar" }, "disk-image"), {
+      message: 'Cannot use OUTPUT_FORMAT="tar"',
+      hint: `Accepted: one of ${formatNames("disk-image").join(", ")}`,
+    });
+  },
+);
