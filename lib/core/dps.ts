@@ -28,6 +28,8 @@ interface Architecture {
   readonly pe?: number;
   /** `<ARCH>` in `EFI/BOOT/BOOT<ARCH>.EFI`. */
   readonly efi?: string;
+  /** Go's name for it (`GOARCH`), which container images have. Absent: there are no containers for it. */
+  readonly go?: string;
 }
 
 /** One row per architecture, under systemd's name for it (`ConditionArchitecture=`, `Type=root-x86-64`). */
@@ -66,6 +68,7 @@ export const ARCHITECTURES = {
     usrSignature: "d7ff812f-37d1-4902-a810-d76ba57b975a",
     pe: 0x1c2,
     efi: "ARM",
+    go: "arm",
   },
   "arm64": {
     elf: [183],
@@ -79,6 +82,7 @@ export const ARCHITECTURES = {
     usrSignature: "c23ce4ff-44bd-4b00-b2d4-b41b3419e02a",
     pe: 0xaa64,
     efi: "AA64",
+    go: "arm64",
   },
   "ia64": {
     elf: [50],
@@ -105,6 +109,7 @@ export const ARCHITECTURES = {
     usrSignature: "b024f315-d330-444c-8461-44bbde524e99",
     pe: 0x6264,
     efi: "LOONGARCH64",
+    go: "loong64",
   },
   "mips": {
     elf: [8],
@@ -116,6 +121,7 @@ export const ARCHITECTURES = {
     usr: "773b2abc-2a99-4398-8bf5-03baac40d02b",
     usrVerity: "6e5a1bc8-d223-49b7-bca8-37a5fcceb996",
     usrSignature: "97ae158d-f216-497b-8057-f7f905770f54",
+    go: "mips",
   },
   "mips-le": {
     elf: [8],
@@ -127,6 +133,7 @@ export const ARCHITECTURES = {
     usr: "0f4868e9-9952-4706-979f-3ed3a473e947",
     usrVerity: "46b98d8d-b55c-4e8f-aab3-37fca7f80752",
     usrSignature: "3e23ca0b-a4bc-4b4e-8087-5ab6a26aa8a9",
+    go: "mipsle",
   },
   "mips64": {
     elf: [8],
@@ -138,6 +145,7 @@ export const ARCHITECTURES = {
     usr: "57e13958-7331-4365-8e6e-35eeee17c61b",
     usrVerity: "81cf9d90-7458-4df4-8dcf-c8a3a404f09b",
     usrSignature: "05816ce2-dd40-4ac6-a61d-37d32dc1ba7d",
+    go: "mips64",
   },
   "mips64-le": {
     elf: [8],
@@ -149,6 +157,7 @@ export const ARCHITECTURES = {
     usr: "c97c1f32-ba06-40b4-9f22-236061b08aa8",
     usrVerity: "3c3d61fe-b5f3-414d-bb71-8739a694a4ef",
     usrSignature: "f2c2c7ee-adcc-4351-b5c6-ee9816b66e16",
+    go: "mips64le",
   },
   "parisc": {
     elf: [15],
@@ -182,6 +191,7 @@ export const ARCHITECTURES = {
     usr: "2c9739e2-f068-46b3-9fd0-01c5a9afbcca",
     usrVerity: "bdb528a5-a259-475f-a87d-da53fa736a07",
     usrSignature: "0b888863-d7f8-4d9e-9766-239fce4d58af",
+    go: "ppc64",
   },
   "ppc64-le": {
     elf: [21],
@@ -193,6 +203,7 @@ export const ARCHITECTURES = {
     usr: "15bb03af-77e7-4d4a-b12b-c0d084f7491c",
     usrVerity: "ee2b9983-21e8-4153-86d9-b6901a54d1ce",
     usrSignature: "c8bfbd1e-268e-4521-8bba-bf314c399557",
+    go: "ppc64le",
   },
   "riscv32": {
     elf: [243],
@@ -219,6 +230,7 @@ export const ARCHITECTURES = {
     usrSignature: "d2f9000a-7a18-453f-b5cd-4d32f77a7b32",
     pe: 0x5064,
     efi: "RISCV64",
+    go: "riscv64",
   },
   "s390": {
     elf: [22],
@@ -241,6 +253,7 @@ export const ARCHITECTURES = {
     usr: "8a4f5770-50aa-4ed3-874a-99b710db6fea",
     usrVerity: "31741cc4-1a2a-4111-a581-e00b447d2d06",
     usrSignature: "3f324816-667b-46ae-86ee-9b0c0c6c11b4",
+    go: "s390x",
   },
   "tilegx": {
     elf: [191],
@@ -265,6 +278,7 @@ export const ARCHITECTURES = {
     usrSignature: "974a71c0-de41-43c3-be5d-5c5ccd1ad2c0",
     pe: 0x14c,
     efi: "IA32",
+    go: "386",
   },
   "x86-64": {
     elf: [62],
@@ -278,6 +292,7 @@ export const ARCHITECTURES = {
     usrSignature: "e7bb33fb-06cf-4e81-8273-e543b413e2e2",
     pe: 0x8664,
     efi: "X64",
+    go: "amd64",
   },
 } as const satisfies Record<string, Architecture>;
 
@@ -420,6 +435,11 @@ export function findType(name: string, architecture: ArchitectureName): string |
 export function efiBootPath(architecture: ArchitectureName): string | undefined {
   const { efi } = ARCHITECTURES[architecture] as Architecture;
   return efi && `EFI/BOOT/BOOT${efi}.EFI`;
+}
+
+/** Go's name for an architecture; `undefined` if it has none. */
+export function goName(architecture: ArchitectureName): string | undefined {
+  return (ARCHITECTURES[architecture] as Architecture).go;
 }
 
 /** The architecture of an ELF program, from (at least) its first 20 bytes; `undefined` if it is not one we know. */

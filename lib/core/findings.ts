@@ -249,6 +249,11 @@ export const FINDINGS = {
     hint: "Set FILESYSTEM to ext4",
     notice: true,
   },
+  "no-command": {
+    what: "a container image without a command",
+    means: "a container starts only if it is told what to run",
+    hint: "Set OCI_COMMAND, or name a command when starting a container",
+  },
   "socket": {
     what: "sockets on a filesystem that cannot hold them",
     means: "they are left out; no process listens on them",

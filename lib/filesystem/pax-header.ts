@@ -35,8 +35,8 @@ interface HeaderLimits {
   readonly time: number;
   /** Whether times have nanoseconds. */
   readonly nanoseconds: boolean;
-  /** Whether ACLs are kept. If not, owner, group and others keep their permissions from the ACL. */
-  readonly acls: boolean;
+  /** How ACLs are written. If they are not, owner, group and others keep their permissions from the ACL. */
+  readonly acls: false | "xattrs" | "text";
   /** Seconds since 1970: earlier modification times are set to this. */
   readonly firstTime: number;
 }
@@ -159,7 +159,7 @@ export function header(
   if (forTar && longLink) record("linkpath", longLink);
   for (const { name, value } of flag === HARD_LINK ? [] : xattrsIn(selection, entry)) {
     if (!name.startsWith(ACL)) record(`SCHILY.xattr.${name}`, value);
-    else if (forTar) record(`SCHILY.acl.${name.slice(ACL.length)}`, aclText(value));
+    else if (acls === "text") record(`SCHILY.acl.${name.slice(ACL.length)}`, aclText(value));
     else if (acls) record(`SCHILY.xattr.${name}`, value);
   }
   const length = to.used - TAR_BLOCK;
@@ -182,7 +182,7 @@ export function header(
     name: stored === undefined ? name : concat([SPARSE_DIRECTORY, nameOf(selection, entry)]),
     flag,
     link,
-    mode: permissionsIn(selection, entry, acls),
+    mode: permissionsIn(selection, entry, acls !== false),
     uid: Math.min(uid, MAX_ID),
     gid: Math.min(gid, MAX_ID),
     size: Math.min(stored ?? size, MAX_SIZE),

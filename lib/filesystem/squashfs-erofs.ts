@@ -108,7 +108,7 @@ export const READ_ONLY = {
     maxXattrs: 4 * (2 ** 16 - 1),
     slow: true,
     old: { program: "mkfs.erofs", version: "1.9.2", maxMinor: 2 ** 19 - 1, maxHeader: 32 * KiB },
-    pax: { ...MKFS, nanoseconds: true, acls: true, firstTime: Number.MIN_SAFE_INTEGER },
+    pax: { ...MKFS, nanoseconds: true, acls: "xattrs", firstTime: Number.MIN_SAFE_INTEGER },
     uuid: true,
     label: true,
   },
@@ -323,7 +323,7 @@ function versionNeed(
 }
 
 function cannotHold(type: string, what: string, reason: string): BuildError {
-  const where = type === "tar" ? "a tar archive" : `a ${type} filesystem`;
+  const where = type === "tar" ? "an archive" : `a ${type} filesystem`;
   return new BuildError(`Cannot put ${what} into ${where}: ${reason}`, {
     hint: type === "squashfs" ? "Change the tree, or set FILESYSTEM to erofs or ext4" : "Change the tree",
   });

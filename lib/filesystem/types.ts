@@ -75,6 +75,8 @@ export interface Writers {
   readonly erofs: StreamPlan;
   /** No filesystem, but an archive of one. */
   readonly tar: TarPlan;
+  /** The same as the layer of a container image. */
+  readonly oci: OciPlan;
   readonly grub: GrubBiosPlan;
   /** The dm-verity hashes that veritysetup writes. */
   readonly verity: null;
@@ -129,8 +131,39 @@ export interface TarPlan {
   readonly selection: Selection;
   /** What to put into the stream. */
   readonly pax: PaxOptions;
-  /** The number of members. */
+  /** Files of the archive that come before those of the tree. */
+  readonly before: readonly ArchiveFile[];
+  /** The number of members, these included. */
   readonly members: number;
+}
+
+/** A file that is part of an archive, but not of the tree. */
+export interface ArchiveFile {
+  /** ASCII. */
+  readonly name: string;
+  readonly text: string;
+}
+
+/** A container image with one layer. */
+export interface OciPlan extends TarPlan {
+  readonly image: ContainerImage;
+}
+
+/** What a container image says of itself: https://github.com/opencontainers/image-spec/blob/main/config.md */
+export interface ContainerImage {
+  /** Its name with a tag. */
+  readonly tag: string;
+  /** As Go names it. */
+  readonly architecture: string;
+  /** The time of everything that the build makes, in RFC 3339. */
+  readonly created: string;
+  /** How a container is run. */
+  readonly config: {
+    readonly Env: readonly string[];
+    readonly Cmd?: readonly string[];
+    readonly Labels: Readonly<Record<string, string>>;
+    readonly StopSignal?: string;
+  };
 }
 
 /** Everything that is needed to make a squashfs or an erofs. */

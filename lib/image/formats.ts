@@ -156,6 +156,13 @@ export const FORMATS = {
     suffixes: ["tar"],
     compressible: true,
   },
+  "oci": {
+    summary: "a container image, for podman, docker, skopeo and registries",
+    builders: ["part-image"],
+    strategy: "archive",
+    suffixes: ["oci.tar", "oci", "tar"],
+    compressible: true,
+  },
 } as const satisfies Record<string, Format>;
 
 export type FormatName = keyof typeof FORMATS;

@@ -28,6 +28,7 @@ import * as commands from "./commands.ts";
 import { makeGrubBios, verifyGrubBios } from "./grub-bios.ts";
 import { withGrub } from "./grub-efi.ts";
 import { EROFS, makeErofs, makeSquashfs, SQUASHFS, verifyStreamed } from "./squashfs-erofs.ts";
+import { compareOci, makeOci } from "./oci.ts";
 import { compareTar, makeTar, verifyTar } from "./tar.ts";
 import type { ImageInProgress, MakeContext } from "./types.ts";
 
@@ -102,6 +103,13 @@ export const MAKERS: { readonly [T in FilesystemType]: Maker<Writers[T]> } = {
     make: makeTar,
     verify: verifyTar,
     compare: compareTar,
+  },
+  "oci": {
+    programs: [],
+    checker: "tar",
+    make: makeOci,
+    verify: verifyTar,
+    compare: compareOci,
   },
   "grub": {
     programs: ["grub-mkimage"],

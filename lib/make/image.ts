@@ -162,7 +162,7 @@ function checkSpace(
 
 /** The minimum size of a filesystem in bytes. The size of compressed contents is not known before they are made. */
 function certainBytes({ size, filesystem: { type, estimate, made, bytes } }: PlacedVolume): number {
-  return made === undefined ? estimate && type !== "tar" ? 0 : bytes : size;
+  return made === undefined ? estimate && type !== "tar" && type !== "oci" ? 0 : bytes : size;
 }
 
 interface Opened {

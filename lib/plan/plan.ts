@@ -369,20 +369,22 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
   const omit = from === "/" ? relabel.omit : [];
   const contents = { from, omit, without: leftovers.without, add };
   const selection = selectLabelled(tree, contents, settings.filesystem, selinux, from);
-  const volume = !isDisk(settings.outputFormat) ? planArchive(contents, selection, time) : planRoot(
-    settings,
-    contents,
-    selection,
-    {
-      label: "",
-      uuid: deriveUuid(seed, "root/filesystem"),
-      hashSeed: deriveUuid(seed, "root/hash-seed"),
-      seed: `${seed}/root`,
-      time,
-    },
-    0,
-    measured,
-  );
+  const volume = !isDisk(settings.outputFormat)
+    ? planArchive({ settings, tree, time }, contents, selection)
+    : planRoot(
+      settings,
+      contents,
+      selection,
+      {
+        label: "",
+        uuid: deriveUuid(seed, "root/filesystem"),
+        hashSeed: deriveUuid(seed, "root/hash-seed"),
+        seed: `${seed}/root`,
+        time,
+      },
+      0,
+      measured,
+    );
   const verity = planVerity(settings, seed);
   const { size, label } = volume.filesystem;
   return {

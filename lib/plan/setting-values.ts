@@ -71,6 +71,32 @@ export function listOf<T extends string>(names: readonly T[]): Parser<readonly T
   });
 }
 
+/**
+ * Words separated by spaces, or a JSON array of texts for words with spaces.
+ *
+ * @param start the source of a regular expression for how each word starts
+ * @param accepted what a word is
+ */
+export function words(start: string, accepted: string): Parser<readonly string[]> {
+  const word = `${start}[^\\0\\n ]*`;
+  const pattern = `^(\\[.*\\]|(?!\\[)${word}( ${word})*)$`;
+  const one = new RegExp(`^${start}[^\\0]*$`, "u");
+  return described({ pattern }, (text) => {
+    const found = text.startsWith("[") ? parseJson(text) : text.split(" ");
+    const isList = Array.isArray(found) && found.every((word) => typeof word === "string" && one.test(word));
+    if (new RegExp(pattern, "u").test(text) && isList && found.length > 0) return found;
+    throw new Error(`${accepted}, separated by spaces, or a JSON array of them`);
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Text that matches; `accepted` says which. */
 export function pattern(regexp: RegExp, accepted: string): Parser<string> {
   return described({ pattern: regexp.source }, (text) => {

@@ -27,6 +27,7 @@ import {
   mebibytes,
   type Parser,
   pattern,
+  words,
 } from "./setting-values.ts";
 
 /** The groups of settings in `--help` and in the docs, in their order. */
@@ -79,6 +80,9 @@ export interface Setting<T> {
 
 /** The formats that have a filesystem. */
 const DISKS = formatNames().filter(isDisk);
+
+/** The formats that are container images. */
+const OCI = ["oci"] as const;
 
 /** The firmware that an image boots on. */
 const FIRMWARES = ["uefi", "bios", "hybrid"] as const;
@@ -425,6 +429,68 @@ export const SETTINGS = {
     docs: "boot.md#kernel-options",
     examples: { "console=ttyS0": "a serial console", "quiet splash": "two options" },
     parse: kernelOptions,
+  },
+  ociTag: {
+    env: "OCI_TAG",
+    group: "contents",
+    formats: OCI,
+    value: "NAME:TAG",
+    computed: "from os-release",
+    help: "Name of a container image",
+    about:
+      "Under this name `podman load` and `docker load` add the image. The default is like `localhost/debian:13`.",
+    docs: "containers.md#container-images",
+    examples: {
+      "localhost/web:1.0": "an image of your own",
+      "registry.example.com/web:1.0": "one to be pushed",
+    },
+    parse: pattern(
+      /^(?=.{1,255}:)[a-z0-9]+([._-]+[a-z0-9]+)*(:[0-9]+(?=\/))?(\/[a-z0-9]+([._-]+[a-z0-9]+)*)*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/,
+      "a name in lower case and a tag, such as localhost/web:1.0",
+    ),
+  },
+  ociCommand: {
+    env: "OCI_COMMAND",
+    group: "contents",
+    formats: OCI,
+    value: "WORDS",
+    computed: "/sbin/init, else a shell",
+    help: "What a container runs unless it is told otherwise",
+    about: "Words, or a JSON array where a word has spaces. No shell reads them.",
+    docs: "containers.md#container-images",
+    examples: {
+      "/usr/sbin/sshd -D": "a program with an option",
+      '["/bin/sh", "-c", "exec web >/log"]': "a word with spaces",
+    },
+    parse: words("[^\\0\\n ]", "words"),
+  },
+  ociEnv: {
+    env: "OCI_ENV",
+    group: "contents",
+    formats: OCI,
+    value: "VARS",
+    computed: "PATH",
+    help: "Environment of a container, each NAME=VALUE",
+    about:
+      "Added to the PATH that docker and podman set, or instead of it. A JSON array where a value has spaces.",
+    docs: "containers.md#container-images",
+    examples: { "LANG=C.UTF-8 TZ=UTC": "two variables", '["GREETING=hello world"]': "a value with a space" },
+    parse: words("[A-Za-z_][A-Za-z0-9_]*=", "NAME=VALUE"),
+  },
+  ociLabels: {
+    env: "OCI_LABELS",
+    group: "contents",
+    formats: OCI,
+    value: "LABELS",
+    computed: "from os-release",
+    help: "Labels of a container image, each NAME=VALUE",
+    about: "Added to title, version and URL from os-release. A JSON array where a value has spaces.",
+    docs: "containers.md#container-images",
+    examples: {
+      "org.opencontainers.image.vendor=Example": "one of the usual labels",
+      '["note=two words"]': "a value with a space",
+    },
+    parse: words("[A-Za-z0-9][A-Za-z0-9._/-]*=", "NAME=VALUE"),
   },
   keep: {
     env: "KEEP",

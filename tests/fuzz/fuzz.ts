@@ -447,7 +447,7 @@ export const TARGETS = {
       sparse: false,
       time: 2 ** 34,
       nanoseconds: random.chance(50),
-      acls: random.chance(50),
+      acls: random.chance(50) ? "xattrs" : false,
       firstTime: 0,
     } as const;
     for (const entry of [1, 2]) {

@@ -19,7 +19,7 @@ import { podman } from "../lab/containers.ts";
 import { REQUEST, WHOLE } from "../lab/ext4_image.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 import { makeRandomTree, newRandom, seedFrom } from "../lab/random_tree.ts";
-import { copyTree, tinyTree } from "../lab/trees.ts";
+import { copyTree, debianTree, tinyTree } from "../lab/trees.ts";
 
 const FIRST_SEED = seedFrom("ARCHIVE_SEED");
 const { time: TIME } = REQUEST;
@@ -76,25 +76,24 @@ async function makeArchive(tree: string, path: string, scratch: string): Promise
 }
 
 for (const [program, { unpack, time, datesRoot, ...limits }] of Object.entries(UNPACKERS)) {
-  for (const seed of [FIRST_SEED, FIRST_SEED + 1]) {
-    Deno.test(
-      `${program} unpacks the archive of a random tree to one that is equal to it: ARCHIVE_SEED=${seed}`,
-      {
-        ignore: missing(program, "find", "stat", "getfattr") || unprivileged(),
-      },
-      () =>
+  Deno.test(`${program} unpacks the archive of a random tree to one that is equal to it`, {
+    ignore: missing(program, "find", "stat", "getfattr") || unprivileged(),
+  }, async (t) => {
+    for (const seed of [FIRST_SEED, FIRST_SEED + 1]) {
+      await t.step(`ARCHIVE_SEED=${seed}`, () =>
         tempDir(async (dir) => {
           const tree = `${dir}/tree`, to = `${dir}/to`;
           await Deno.mkdir(tree);
           await Deno.mkdir(to);
-          makeRandomTree(tree, seed, newRandom(seed).pick([200, 1000]), { largest: 64 * MiB, ...limits });
+          const count = newRandom(seed).pick([200, 1000]);
+          makeRandomTree(tree, seed, count, { largest: 64 * MiB, ...limits });
           await makeArchive(tree, `${dir}/tar`, dir);
           await unpack(`${dir}/tar`, to);
           if (!datesRoot) await quiet`touch --reference=${tree} ${to}`;
           assertEqualTrees(tree, to, { noSockets: true, time });
-        }),
-    );
-  }
+        }));
+    }
+  });
 }
 
 Deno.test("podman imports a tar, and runs what is in it", {
@@ -118,5 +117,142 @@ Deno.test("podman imports a tar, and runs what is in it", {
       await podman(["image", "unmount", id]);
     } finally {
       await podman(["image", "rm", "--force", id]);
+    }
+  }));
+
+/** Runs podman, which must not fail. @returns what it prints */
+async function mustRun(...args: string[]): Promise<string> {
+  const { code, out, err } = await podman(args);
+  assert.equal(code, 0, `podman ${args.join(" ")}\n${out}${err}`);
+  return out.trim();
+}
+
+Deno.test(
+  "a container image is loaded and run by podman, and read by skopeo, both as OCI's and as docker's",
+  {
+    ignore: missing("podman", "runc", "skopeo", "mmdebstrap") || unprivileged(),
+  },
+  () =>
+    tempDir(async (dir) => {
+      const tree = await copyTree(await tinyTree({ kernel: false, loader: false }), `${dir}/tree`);
+      await quiet`setfattr --name security.capability --value 0x0100000200200000000000000000000000000000
+      ${tree}/usr/bin/busybox`;
+      await quiet`setfacl --modify user:1000:r ${tree}/etc/hostname`;
+      await Deno.writeTextFile(`${tree}/etc/sparse`, "");
+      await Deno.truncate(`${tree}/etc/sparse`, 300_000);
+      const tag = "localhost/raptor-builders-test:1.0_a";
+      const image = `${dir}/image.oci.tar`;
+      await build("part-image", tree, image, {
+        OCI_TAG: tag,
+        OCI_COMMAND: '["/bin/sh", "-c", "echo $WORD $PATH"]',
+        OCI_ENV: "WORD=hello",
+        OCI_LABELS: '["note=two words"]',
+        VERIFY: "full",
+      });
+      const layer = (await quiet`tar --list --file=${image}`).split("\n")[0]!.replace(
+        "blobs/sha256/",
+        "sha256:",
+      );
+      for (const transport of ["oci-archive", "docker-archive"]) {
+        const found = JSON.parse(await quiet`skopeo inspect ${`${transport}:${image}`}`);
+        assert.deepEqual([found.Architecture, found.Os, found.Layers], ["amd64", "linux", [layer]]);
+        assert.equal(found.Labels.note, "two words");
+        assert.equal(found.Labels["org.opencontainers.image.version"], "1.0");
+      }
+      const ids = new Set<string>();
+      for (
+        const args of [["load", "--input", image], ["pull", `oci-archive:${image}`], [
+          "pull",
+          `docker-archive:${image}`,
+        ]]
+      ) {
+        await mustRun(...args);
+        try {
+          const [config] = JSON.parse(await mustRun("image", "inspect", tag));
+          ids.add(config.Id);
+          assert.equal(config.Architecture, "amd64");
+          if (args[0] !== "load") continue;
+          const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+          assert.equal(await mustRun("run", "--rm", "--network=none", tag), `hello ${path}`);
+          assert.equal(
+            await mustRun("run", "--rm", "--network=none", tag, "cat", "/etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh",
+          );
+          // Of the root directory podman changes mode and time.
+          assertEqualTrees(tree, await mustRun("image", "mount", tag), { omit: [""], anyHoles: true });
+          await mustRun("image", "unmount", tag);
+        } finally {
+          await podman(["image", "rm", "--force", tag]);
+        }
+      }
+      assert.equal(ids.size, 1);
+    }),
+);
+
+Deno.test("a container image starts systemd, which runs without a failed unit in podman", {
+  ignore: missing("podman", "runc", "mmdebstrap") || unprivileged(),
+}, () =>
+  tempDir(async (dir) => {
+    const tag = "localhost/raptor-builders-test:systemd";
+    const tree = await debianTree({ suite: "trixie" });
+    await build("part-image", tree, `${dir}/image.oci.tar`, { OCI_TAG: tag });
+    await mustRun("load", "--input", `${dir}/image.oci.tar`);
+    try {
+      const [{ Config }] = JSON.parse(await mustRun("image", "inspect", tag));
+      assert.deepEqual([Config.Cmd, Config.StopSignal], [["/sbin/init"], "SIGRTMIN+3"]);
+      const { out } = await podman(["run", "--rm", "--tty", "--network=none", tag]);
+      const part = (name: string) => new RegExp(`^=== ${name}\\r?\\n([^=]*)===`, "m").exec(out)?.[1]?.trim();
+      assert.equal(part("virtualization"), "podman", out);
+      assert.equal(part("failed"), "", out);
+    } finally {
+      await podman(["image", "rm", "--force", tag]);
+    }
+  }));
+
+Deno.test("docker loads a container image, and runs it", {
+  ignore: missing("dockerd", "docker", "mmdebstrap") || unprivileged(),
+}, () =>
+  tempDir(async (dir) => {
+    const tag = "localhost/raptor-builders-test:docker";
+    const tree = await tinyTree({ kernel: false, loader: false });
+    await build("part-image", tree, `${dir}/image.oci.tar`, { OCI_TAG: tag });
+    const host = `unix://${dir}/socket`;
+    const daemon = new Deno.Command("dockerd", {
+      args: [
+        ...[
+          "--iptables=false",
+          "--ip6tables=false",
+          "--bridge=none",
+          "--storage-driver=vfs",
+          `--host=${host}`,
+        ],
+        ...[`--data-root=${dir}/data`, `--exec-root=${dir}/exec`, `--pidfile=${dir}/pid`],
+      ],
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    try {
+      // It says so when it listens.
+      let said = "";
+      for await (
+        const text of daemon.stderr.pipeThrough(new TextDecoderStream()).values({ preventCancel: true })
+      ) {
+        said += text;
+        if (said.includes("API listen on")) break;
+      }
+      assert.match(said, /API listen on/);
+      const docker = async (...args: string[]) => await quiet`docker --host=${host} ${args}`;
+      assert.equal(await docker("load", "--input", `${dir}/image.oci.tar`), `Loaded image: ${tag}\n`);
+      assert.equal(
+        await docker("run", "--rm", "--network=none", tag, "cat", "/etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\n",
+      );
+      const [image] = JSON.parse(await docker("image", "inspect", tag));
+      assert.deepEqual([image.Architecture, image.Config.Cmd], ["amd64", ["/sbin/init"]]);
+    } finally {
+      daemon.kill("SIGTERM");
+      daemon.stderr.cancel().catch(() => {});
+      await daemon.status;
     }
   }));

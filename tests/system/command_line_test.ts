@@ -3,7 +3,7 @@ import { BUILDERS } from "../../builders/mod.ts";
 import { FLAGS } from "../../lib/cli/cli.ts";
 import { JOB_FLAGS } from "../../lib/cli/suite.ts";
 import { readSettings } from "../../lib/plan/read-settings.ts";
-import { flagOf, type SettingName, SETTINGS } from "../../lib/plan/settings.ts";
+import { flagOf, type SettingName, settingOf, SETTINGS } from "../../lib/plan/settings.ts";
 import { isInstalled } from "../../lib/system/programs.ts";
 import { manPage, settingsSchema } from "../../tasks/command-line.ts";
 import { missing, quiet, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
@@ -160,7 +160,8 @@ const isBeyond = (name: SettingName, value: string) => "secret" in SETTINGS[name
 Deno.test("the JSON Schema takes the values that the builders take, and no others", async () => {
   const isAccepted = (name: SettingName, value: string) => {
     try {
-      readSettings([name], { [flagOf(name)]: value }, {});
+      const [format = ""] = settingOf(name).formats ?? [];
+      readSettings(["outputFormat", name], { [flagOf(name)]: value }, { OUTPUT_FORMAT: format });
       return true;
     } catch {
       return false;

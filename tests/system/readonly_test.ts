@@ -116,7 +116,7 @@ for (const type of NAMES) {
         ignore,
       },
       () =>
-        withTree({ acl: pax.acls, socket: true }, async (dir, tree) => {
+        withTree({ acl: pax.acls !== false, socket: true }, async (dir, tree) => {
           const image = `${dir}/part.raw`;
           const COMPRESSION = levels ? `${name}:${levels[0] + 1}` : name;
           const { stderr } = await build("part-image", tree, image, {
