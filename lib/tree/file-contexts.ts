@@ -115,8 +115,12 @@ const ENDINGS: Readonly<Record<string, Shape["matches"]>> = {
 
 const UNKNOWN: Shape = { prefix: "", matches: "unknown", contains: [] };
 
-/** Something that is not literal: an escape, a class, in which a bracket may stand first or be named, a character. */
-const TOKEN = /\\.|\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|[^\\[]/sy;
+/**
+ * Something that is not literal: an escape without operands; a class, in which a bracket may stand first or be named; a
+ * repetition; a character.
+ */
+const TOKEN =
+  /\\(?:[^A-Za-z0-9]|[dDwWsShHvVRXbBAzZGnrtfae])|\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|\{\d*,?\d*\}|[^\\[]/sy;
 
 /** What the text of an expression shows. It has no anchors: libselinux adds them. */
 export function shapeOf(expression: string): Shape {
@@ -152,11 +156,11 @@ export function shapeOf(expression: string): Shape {
   while (at < expression.length) {
     TOKEN.lastIndex = at;
     const [token] = TOKEN.exec(expression) ?? [];
-    // Alternatives have nothing in common; a class without an end is an error.
+    // Alternatives have nothing in common; another escape, or a class without an end.
     if (token === undefined || token === "|" && depth === 0) return UNKNOWN;
     if (token === "(") depth++;
     if (token === ")") depth--;
-    at = token === "{" ? expression.indexOf("}", at) + 1 || expression.length : at + token.length;
+    at += token.length;
     const text = literal();
     if (depth === 0) contains.push(...parts(text));
   }

@@ -95,16 +95,15 @@ export function openPolicy(files: PolicyFiles, type: string, open = openLabels):
   const byLines = new Map<readonly Line[], LabelLookup>();
   const labelIn = (place: DirectoryLines, name: string, mode: number): string | undefined => {
     const lines = linesOf(place, name);
-    // The end of an expression also matches before a line break at the end.
-    if (name.endsWith("\n")) {
+    // The end of an expression also matches before a line break at the end. The root has no name.
+    if (name.endsWith("\n") || name === "") {
       const others = linesOf(place, name.slice(0, -1));
       return withLines([...lines, ...others], false)(place.directory + name, mode);
     }
     let label = byLines.get(lines);
     if (!label) {
-      // The root has no name.
-      label = withLines(lines, name !== "" && lines.every(({ matches }) => matches !== "unknown"));
-      if (name !== "" && lines === place.always) byLines.set(lines, label);
+      label = withLines(lines, lines.every(({ matches }) => matches !== "unknown"));
+      if (lines === place.always) byLines.set(lines, label);
     }
     return label(place.directory + name, mode);
   };

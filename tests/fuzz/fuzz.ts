@@ -38,11 +38,13 @@ import {
   PROGRAMS,
   versionedPrograms,
 } from "../../lib/system/programs.ts";
+import { openLabels } from "../../lib/system/selinux.ts";
 import { buildNodes } from "../../lib/tree/builder.ts";
 import { inspectTree } from "../../lib/tree/inspect.ts";
 import { targetBytes } from "../../lib/tree/nodes.ts";
 import { parseOsRelease } from "../../lib/tree/os-release.ts";
 import { closeRoot } from "../../lib/tree/root.ts";
+import { openPolicy } from "../../lib/tree/selinux.ts";
 import { compareVersions } from "../../lib/tree/versions.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "../lab/facts.ts";
 import { quiet, tempDir } from "../lab/helpers.ts";
@@ -123,6 +125,60 @@ const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e]/;
 function assertPrintable(text: string): void {
   assert.doesNotMatch(text, CONTROL);
 }
+
+const EXPRESSION_PIECES = [
+  ...[
+    "/",
+    "/a",
+    "/a/",
+    "/b",
+    "b",
+    "a",
+    "bin",
+    "/bin",
+    "so",
+    "\\.so",
+    "\\.",
+    "\\+",
+    "(/.*)?",
+    "(.*/)?",
+    "(.*/)?bin",
+  ],
+  ...[
+    "(.*/)?bin(/.*)?",
+    ".*",
+    ".+",
+    ".",
+    "[^/]*",
+    "[^/]+",
+    "[ab]",
+    "[^a]",
+    "[]a]",
+    "(a|b)",
+    "(a/)?",
+    "(a(b|c))?",
+  ],
+  ...["?", "*", "+", "{1,2}", "{", "\\d", "\\n", "$", "^", "|", "(", ")", "[", "(?i)", "(?:a)", "#", ""],
+];
+const PATH_NAMES = [
+  "a",
+  "b",
+  "bin",
+  "bina",
+  "a.so",
+  "+",
+  "ab",
+  "a/b",
+  "aa",
+  "7",
+  "so",
+  "a\n",
+  "\n",
+  "\xe9",
+  "]",
+  "#",
+]
+  .map((name) => name.replace("/", "-"));
 
 const RAPTOR = `[raptor.link]
 rbuild = "raptor-builders"
@@ -252,6 +308,52 @@ export const TARGETS = {
       ]);
       assert.equal(mounts.filter((path) => ["/boot/", "/boot/efi/"].includes(path)).length, 2);
     });
+  },
+
+  "SELinux policies": (random: Random) => {
+    const expressions = new Map(
+      Array.from({ length: 1 + random.below(12) }, () => {
+        const pieces = Array.from({ length: 1 + random.below(6) }, () => random.pick(EXPRESSION_PIECES));
+        const expression = (random.chance(95) ? "/" : "") + pieces.join("");
+        // Of two lines for one path in one file, either may win.
+        return [expression.replaceAll("\\", ""), expression];
+      }),
+    );
+    const lines = expressions.values().map((expression, i) =>
+      `${expression}\t${random.pick(["", "--\t", "-d\t"])}${
+        random.chance(10) ? "<<none>>" : `u:r:t${i}:s0`
+      }\n`
+    );
+    const files = new Map([["", Uint8Array.from(Buffer.from([...lines].join(""), "latin1"))]]);
+    const answer = (label: () => string | undefined) => {
+      try {
+        return label();
+      } catch (error) {
+        assert(error instanceof BuildError, String(error));
+        return error;
+      }
+    };
+    const whole = answer(() => {
+          openLabels(files, "x");
+          return undefined;
+        }) === undefined && openLabels(files, "x");
+    if (!whole) return;
+    const policy = openPolicy(files, "x");
+    for (let i = 0; i < 20; i++) {
+      const names = Array.from({ length: random.below(5) }, () => random.pick(PATH_NAMES));
+      const name = names.pop() ?? "";
+      const directory = ["", ...names, ""].join("/");
+      const mode = random.pick([0o100644, 0o40755]);
+      const expected = answer(() => whole(directory + name, mode));
+      // An expression that is no such may stand in a line that libselinux does not come to.
+      const found = answer(() => policy(directory)(name, mode));
+      if (expected instanceof Error || found instanceof Error) continue;
+      assert.equal(
+        found,
+        expected,
+        `${JSON.stringify(directory + name)} in\n${[...expressions.values()].join("\n")}`,
+      );
+    }
   },
 
   "kernel command line and boot entries": async (random: Random) => {

@@ -15,6 +15,7 @@ const PROGRAMS: Readonly<Record<string, { ignore: boolean; cases: number }>> = {
   "PE programs": { ignore: false, cases: 1500 },
   "lines of programs": { ignore: false, cases: 1000 },
   "keys and certificates": { ignore: missing("openssl"), cases: 100 },
+  "SELinux policies": { ignore: missing("libselinux.so.1"), cases: 400 },
   "tar archives": { ignore: missing("tar") || unprivileged(), cases: 25 },
 };
 

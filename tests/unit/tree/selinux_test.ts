@@ -56,6 +56,10 @@ Deno.test.each([
   { expression: "/a|/b", prefix: "" },
   { expression: "/a(b)|/c", prefix: "" },
   { expression: "/a[(]b|/c", prefix: "" },
+  { expression: "/ab{*|/c", prefix: "" },
+  { expression: "/a{,2}b", prefix: "/", contains: ["b"] },
+  { expression: "/a\\x{41}b", prefix: "" },
+  { expression: "/a\\012", prefix: "" },
   { expression: "/a[b", prefix: "" },
   { expression: "/a\\", prefix: "" },
   { expression: "/a(?i)b", prefix: "" },
@@ -151,6 +155,12 @@ Deno.test("openPolicy() answers as libselinux does with the whole policy", () =>
       }
     }
   }
+});
+
+Deno.test("openPolicy() does not take the root for something in it", () => {
+  const policy = openPolicy(new Map([["", encoder.encode("/[^/]+\tu:r:a:s0\n")]]), "x");
+  assert.equal(policy("/")("a", 0o40755), "u:r:a:s0");
+  assert.equal(policy("/")("", 0o40755), undefined);
 });
 
 Deno.test("openPolicy() asks libselinux rarely: thousands of files share few answers", () => {
