@@ -28,7 +28,9 @@ export function plainPlan(plan: Plan): Record<string, unknown> {
 
 /** A plan as the lines of a table, without newlines. */
 export function renderPlan(plan: Plan): string[] {
-  const head = `${plan.builder}: ${plan.format}, ${formatBytes(plan.size)}`;
+  const { compress } = plan.settings;
+  const form = compress === "none" ? plan.format : `${plan.format}.${compress}`;
+  const head = `${plan.builder}: ${form}, ${formatBytes(plan.size)}`;
   const notices = [
     ...describeSelinux(plan.selinux, plan.settings),
     ...plan.findings.filter(({ level }) => level === "notice").map(({ message }) => message),
@@ -42,11 +44,12 @@ export function renderPlan(plan: Plan): string[] {
       ...plan.portable,
     ];
   }
-  const { architecture, id, bootLoader, kernelOptions, partitions } = plan;
+  const { architecture, id, bootLoader, kernelOptions, partitions, split } = plan;
   return [
     `${head}, GPT ${id}, ${architecture}`,
     `boot loader: ${bootLoader ? `${bootLoader.name}, since ${bootLoader.reason}` : "none"}`,
     `kernel options: ${kernelOptions}`,
+    ...split ? [`parts as files: ${quote(`${split.directory}/${split.prefix}.*`)}`] : [],
     ...renderTable([
       ["#", "type", "label", "mount point", "partition UUID", "offset", ...VOLUME_HEAD],
       ...partitions.map((partition, i) => [

@@ -157,9 +157,9 @@ for (const name of NAMES) {
       hint: /^\[E\] Set OUTPUT_FORMAT to qcow2, or end the name in \.raw or \.img$/,
     },
     {
-      name: "an output that would have to be compressed",
-      args: ["--output=/nowhere/x.img.gz"],
-      message: /^\[E\] Cannot write "x\.img\.gz": /,
+      name: "an output that would have to be compressed in a way that we do not know",
+      args: ["--output=/nowhere/x.img.lz4"],
+      message: /^\[E\] Cannot write "x\.img\.lz4": /,
       hint: /^\[E\] End the name in \.raw or \.img/,
     },
     { name: "--json alone", args: ["--json"], message: /Cannot use --json alone/, hint: /Add --dry-run/ },

@@ -20,7 +20,7 @@ import * as commands from "../../lib/make/commands.ts";
 import { runXz } from "../../lib/make/pack.ts";
 import { $ } from "../../lib/system/sh.ts";
 import { build, runBuilder } from "../lab/builds.ts";
-import { missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
+import { missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
 import { newRandom } from "../lab/random_tree.ts";
 import { tinyTree } from "../lab/trees.ts";
 
@@ -293,3 +293,23 @@ Deno.test(
       assert.match(await refused("a.img.zst", { COMPRESS: "gz" }), /compressed with zst, but COMPRESS is gz/);
     }),
 );
+
+Deno.test("a compression that fails leaves no half of an image", { ignore }, () =>
+  tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/bin`);
+    await stubProgram(`${dir}/bin`, "xz", "head -c 1000 >/dev/null; echo out of memory >&2; exit 1");
+    await Deno.writeTextFile(`${dir}/old.img.xz`, "an older image");
+    const env = { ...small("part-image"), PATH: `${dir}/bin:${Deno.env.get("PATH")}`, BMAP: `${dir}/bmap` };
+    for (const name of ["new", "old"]) {
+      const { code, stderr } = await runBuilder("part-image", {
+        args: ["--input", await tinyTree(), "--output", `${dir}/${name}.img.xz`],
+        env,
+      });
+      assert.equal(code, 1, stderr);
+      assert.match(stderr, /^\[E\] xz failed with exit code 1: out of memory$/m);
+    }
+    const { size, mtime } = await Deno.stat(`${dir}/old.img.xz`);
+    assert.deepEqual([size, mtime!.getTime()], [0, 0]);
+    const names = (await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name).sort();
+    assert.deepEqual(names, ["bin", "old.img.xz"]);
+  }));
