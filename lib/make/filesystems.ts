@@ -8,6 +8,7 @@ import { join, resolve } from "node:path";
 import { BuildError } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { startProgress } from "../core/progress.ts";
+import { startCopyHelper } from "../filesystem/ext4/copy-helper.ts";
 import { fillExt4 } from "../filesystem/ext4/make.ts";
 import type { Ext4Plan } from "../filesystem/ext4/plan.ts";
 import { ext4Fault } from "../filesystem/ext4/verify.ts";
@@ -152,8 +153,9 @@ export async function makeExt4(
   root: Root,
   options: Partial<Pick<MakeContext, "onProgress" | "signal">> = {},
 ): Promise<void> {
+  await using helper = startCopyHelper(plan.bytes);
   await commands.mke2fs(target, plan);
-  await fillExt4(target, plan, root, options);
+  await fillExt4(target, plan, root, { ...options, helper });
 }
 
 /** The programs that make these filesystems; with `full`, also those that check them. */

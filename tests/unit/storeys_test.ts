@@ -17,7 +17,7 @@ const STOREYS = [
 
 /** Parts of a folder that only these of their files show to others. */
 const DOORS: Readonly<Record<string, readonly string[]>> = {
-  "lib/filesystem/ext4": ["make", "plan", "verify", "layout"],
+  "lib/filesystem/ext4": ["copy-helper", "make", "plan", "verify", "layout"],
   "lib/filesystem/fat": ["make", "entries", "geometry", "verify", "directory"],
   "lib/image/qcow2": ["clusters", "compress", "wrap", "header"],
 };
@@ -36,7 +36,7 @@ interface Module {
 /** All modules that the builders and the worker consist of. */
 async function readModules(): Promise<Module[]> {
   const modules = new Map<string, Module>();
-  for (const entry of ["builders/mod.ts", "lib/image/worker.ts"]) {
+  for (const entry of ["builders/mod.ts", "lib/image/worker.ts", "lib/filesystem/ext4/copy-worker.ts"]) {
     const info = await $`${Deno.execPath()} info --json ${ROOT}${entry}`.env(Deno.env.toObject()).quiet()
       .json();
     for (const { specifier, dependencies = [] } of info.modules as InfoModule[]) {

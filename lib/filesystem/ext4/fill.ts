@@ -10,28 +10,22 @@
 import { FILE_TYPES, isFileMode, TYPE_MASK } from "../../core/mode.ts";
 import { MiB } from "../../core/units.ts";
 import { makeRecipe } from "../../efi/make-recipe.ts";
-import { flush, type Image, newWriter, room, type Writer } from "../../image/writer.ts";
-import * as posix from "../../system/posix.ts";
-import { EXT4_FLAGS, FILE_FLAGS } from "../../tree/flags.ts";
-import {
-  assertUnchanged,
-  closeReader,
-  isSlow,
-  newReader,
-  openFile,
-  readAhead,
-  type Reader,
-  readInto,
-} from "../../tree/reader.ts";
+import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "../../image/writer.ts";
+import { EXT4_FLAGS } from "../../tree/flags.ts";
+import { closeReader, isSlow, newReader, readAhead, type Reader } from "../../tree/reader.ts";
 import type { Root } from "../../tree/root.ts";
 import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf, targetOf } from "../contents.ts";
 import { xattrKey, xattrsIn } from "../labels.ts";
 import { linkCount, placeEntry } from "./allocation.ts";
+import { type Copier, copyFile } from "./copy.ts";
+import type { CopyHelper } from "./copy-helper.ts";
+import { DATA_BUFFER } from "./copy-worker.ts";
 import { planDirectory, writeDirectory } from "./directory.ts";
 import { newSpace, type Placement, type Space, writeExtentTree } from "./extents.ts";
 import {
   EXTENTS_FL,
   I_BLOCK,
+  I_FLAGS,
   INDEX_FL,
   inodePosition,
   inodeSeed,
@@ -46,33 +40,35 @@ import { planXattrs, writeInodeXattrs, xattrBlock, type XattrPlan } from "./xatt
 
 /** Bytes to read ahead. */
 const LOOK_AHEAD = 32 * MiB;
-/** Larger buffers are slower: what was read falls out of the processor's cache before it is written. */
-const DATA_BUFFER = MiB, INODE_BUFFER = MiB / 4;
+const INODE_BUFFER = MiB / 4;
 
 /** The state of one fill. */
-export interface Fill {
+export interface Fill extends Copier {
   readonly plan: Ext4Plan;
   /** The checksum seed of the filesystem. */
   readonly seed: number;
   readonly space: Space;
-  readonly data: Writer;
   readonly inodes: Writer;
-  readonly reader: Reader;
   /** A reader of its own for files that are read ahead. */
   readonly readAheadReader: Reader;
   /** The first entry that was not read ahead, and how many bytes were read ahead but not used yet. */
   ahead: number;
   aheadBytes: number;
   readonly time: Time;
-  /** Whether the filesystem of the tree has flags, as far as is known. */
-  hasFlags: boolean;
-  /** Those of the file that was copied last, which nobody has taken yet. */
-  fileFlags: number;
   /** By their {@link xattrKey}. */
   readonly xattrPlans: Map<number, XattrPlan>;
+  /** A second thread, if there is one. */
+  readonly helper: CopyHelper | undefined;
 }
 
-export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number): Fill {
+export function newFill(
+  image: Image,
+  plan: Ext4Plan,
+  root: Root,
+  seed: number,
+  helper: CopyHelper | undefined,
+): Fill {
+  helper?.begin(image, root, plan.selection.nodes);
   return {
     plan,
     seed,
@@ -85,18 +81,26 @@ export function newFill(image: Image, plan: Ext4Plan, root: Root, seed: number):
     aheadBytes: 0,
     time: { seconds: plan.request.time, nanoseconds: 0 },
     hasFlags: true,
-    fileFlags: 0,
     xattrPlans: new Map(),
+    helper,
   };
 }
 
-/** Writes what is still buffered. */
-export function finishFill(fill: Fill): void {
+/** Writes what is still buffered, and waits for the other thread. */
+export async function finishFill(fill: Fill): Promise<void> {
   flush(fill.data);
   flush(fill.inodes);
+  for (const [entry, flags] of await fill.helper?.finish() ?? []) addFlags(fill, entry, flags);
 }
 
-export function closeFill(fill: Fill): void {
+/** Bytes of contents written so far. */
+export function writtenBytes({ data, helper }: Fill): number {
+  return data.written + (helper?.written ?? 0);
+}
+
+/** Closes what is open, once the other thread has stopped to use it. */
+export async function closeFill(fill: Fill): Promise<void> {
+  await fill.helper?.[Symbol.asyncDispose]();
   closeReader(fill.reader);
   closeReader(fill.readAheadReader);
 }
@@ -115,8 +119,7 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   const blocks = allocation.blocks[entry]!;
   const hasExtents = type === FILE_TYPES.file || type === FILE_TYPES.directory || blocks > 0;
   if (type === FILE_TYPES.directory) fillDirectory(fill, entry, placement, seed);
-  else if (blocks > 0) yield* fillFile(fill, entry, placement);
-  const flags = keptFlags(fill, entry);
+  const asked = blocks > 0 && type !== FILE_TYPES.directory ? yield* fillFile(fill, entry, placement) : 0;
 
   const bytes = room(fill.inodes, inodePosition(layout, number), INODE_SIZE).fill(0);
   const inode = new DataView(bytes.buffer, bytes.byteOffset, INODE_SIZE);
@@ -128,7 +131,7 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
     size: type === FILE_TYPES.directory ? blocks * BLOCK_SIZE : sizeOf(selection, entry),
     links: linkCount(allocation, entry),
     blocks: blocks + placement.tree.length + allocation.hasXattrBlock[entry]!,
-    flags: flags | (hasExtents ? EXTENTS_FL : 0) |
+    flags: keptFlags(selection, entry, asked) | (hasExtents ? EXTENTS_FL : 0) |
       (type === FILE_TYPES.directory && blocks > 1 ? INDEX_FL : 0),
     mtime: mtimeOf(fill, entry),
     time: fill.time,
@@ -151,20 +154,10 @@ export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
 }
 
 /** What chattr set on an entry, as far as ext4 has it. */
-function keptFlags(fill: Fill, entry: number): number {
-  const node = attributesOf(fill.plan.selection, entry);
-  const flags = node === undefined ? 0 : fill.plan.selection.nodes.flags.get(node) ?? 0;
-  const asked = fill.fileFlags;
-  fill.fileFlags = 0;
+function keptFlags(selection: Selection, entry: number, asked: number): number {
+  const node = attributesOf(selection, entry);
+  const flags = node === undefined ? 0 : selection.nodes.flags.get(node) ?? 0;
   return (flags | asked) & EXT4_FLAGS;
-}
-
-/** Asks an open file for those flags that did not come with its stat, until its filesystem turns out to have none. */
-function askFlags(fill: Fill, fd: posix.Fd): void {
-  if (!fill.hasFlags) return;
-  const flags = posix.inodeFlags(fd);
-  if (flags < 0) fill.hasFlags = false;
-  else fill.fileFlags = flags & FILE_FLAGS;
 }
 
 /** Which xattrs go where; many entries have the same. */
@@ -223,35 +216,74 @@ function addedBytes({ plan: { selection }, reader: { root } }: Fill, entry: numb
   return made ? makeRecipe(root, selection.nodes, made.recipe) : text;
 }
 
-/** Writes the contents of a file, or the target of a long symlink. */
-function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator<void, void> {
-  const { plan: { selection }, reader, data } = fill;
+/**
+ * Writes the contents of a file, or the target of a long symlink, or has them written.
+ *
+ * @returns those flags of the file that did not come with its stat, as far as they are known already.
+ */
+function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator<void, number> {
+  const { plan: { selection } } = fill;
   const node = contentsOf(selection, entry);
-  const size = sizeOf(selection, entry);
-  if (isSlow(reader)) lookAhead(fill, entry);
-  const inMemory = isFile(selection, entry) && node !== undefined
-    ? undefined
-    : addedBytes(fill, entry) ?? targetOf(selection, entry);
-  const fd = inMemory ? -1 : openFile(reader, node!);
-  try {
-    if (!inMemory) askFlags(fill, fd);
-    for (let at = 0; at < extents.length; at += 3) {
-      let offset = extents[at]! * BLOCK_SIZE, position = extents[at + 1]! * BLOCK_SIZE;
-      for (const end = offset + extents[at + 2]! * BLOCK_SIZE; offset < end;) {
-        const piece = room(data, position, end - offset);
-        const length = Math.min(piece.length, size - offset);
-        if (inMemory) piece.set(inMemory.subarray(offset, offset + length));
-        else readInto(reader, node!, fd, piece.subarray(0, length), offset);
-        piece.fill(0, length);
-        offset += piece.length;
-        position += piece.length;
-        if (offset < end) yield;
-      }
-    }
-    if (!inMemory) assertUnchanged(reader, node!, fd);
-  } finally {
-    if (!inMemory) posix.close(fd);
+  if (node === undefined || !isFile(selection, entry)) {
+    fillBytes(fill, addedBytes(fill, entry) ?? targetOf(selection, entry), extents);
+    return 0;
   }
+  if (isSlow(fill.reader)) lookAhead(fill, entry);
+  let flags = 0;
+  for (const part of partsOf(extents)) {
+    if (!fill.helper?.take(entry, node, part)) flags |= yield* copyFile(fill, node, part);
+  }
+  return flags;
+}
+
+/** Parts of a file that are copied on their own: several threads can work on a large one. */
+const PART_BLOCKS = 4 * MiB / BLOCK_SIZE;
+
+function* partsOf(extents: readonly number[]): Generator<readonly number[], void> {
+  let part: number[] = [], missing = PART_BLOCKS;
+  for (let at = 0; at < extents.length; at += 3) {
+    let logical = extents[at]!, physical = extents[at + 1]!, left = extents[at + 2]!;
+    while (left > 0) {
+      const length = Math.min(left, missing);
+      part.push(logical, physical, length);
+      logical += length;
+      physical += length;
+      left -= length;
+      missing -= length;
+      if (missing > 0) continue;
+      yield part;
+      part = [];
+      missing = PART_BLOCKS;
+    }
+  }
+  if (part.length > 0) yield part;
+}
+
+function fillBytes(fill: Fill, bytes: Uint8Array<ArrayBuffer>, extents: readonly number[]): void {
+  for (let at = 0; at < extents.length; at += 3) {
+    let offset = extents[at]! * BLOCK_SIZE, position = extents[at + 1]! * BLOCK_SIZE;
+    for (const end = offset + extents[at + 2]! * BLOCK_SIZE; offset < end;) {
+      const piece = room(fill.data, position, end - offset);
+      piece.fill(0).set(bytes.subarray(offset, offset + piece.length));
+      offset += piece.length;
+      position += piece.length;
+    }
+  }
+}
+
+/** Adds flags to an entry whose inode is written already. */
+function addFlags(
+  { plan: { allocation, layout }, seed, data: { image } }: Fill,
+  entry: number,
+  flags: number,
+): void {
+  const number = allocation.inode[entry]!;
+  const position = inodePosition(layout, number);
+  const inode = readAt(image, INODE_SIZE, position);
+  const view = new DataView(inode.buffer);
+  view.setUint32(I_FLAGS, view.getUint32(I_FLAGS, true) | flags & EXT4_FLAGS, true);
+  sealInode(inode, inodeSeed(seed, number));
+  writeAt(image, inode, position);
 }
 
 /** Keeps the disk busy with the next files while this one is written. */

@@ -12,6 +12,9 @@ import { BLOCK_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
 /** `i_flags`. */
 export const INDEX_FL = 0x1000, HUGE_FILE_FL = 0x40000, EXTENTS_FL = 0x80000;
 
+/** Offset of `i_flags`. */
+export const I_FLAGS = 32;
+
 /** Offset of `i_block`: 60 bytes for extents, a short link target, or a device number. */
 export const I_BLOCK = 40;
 
@@ -67,7 +70,7 @@ export function writeInode(view: DataView, fields: InodeFields): void {
   view.setUint16(24, gid & 0xffff, true);
   view.setUint16(26, links, true);
   view.setUint32(28, sectors % 2 ** 32, true);
-  view.setUint32(32, flags, true);
+  view.setUint32(I_FLAGS, flags, true);
   view.setUint32(104, xattrBlock, true);
   view.setUint32(108, Math.floor(size / 2 ** 32), true);
   view.setUint16(116, Math.floor(sectors / 2 ** 32), true);

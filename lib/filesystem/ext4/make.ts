@@ -19,7 +19,8 @@ import type { Root } from "../../tree/root.ts";
 import { modeOf } from "../contents.ts";
 import { placeSystem } from "./allocation.ts";
 import { remaining } from "./extents.ts";
-import { closeFill, fillEntry, finishFill, newFill } from "./fill.ts";
+import type { CopyHelper } from "./copy-helper.ts";
+import { closeFill, fillEntry, finishFill, newFill, writtenBytes } from "./fill.ts";
 import { inodePosition } from "./inode.ts";
 import { BLOCK_SIZE, DESCRIPTOR_SIZE, INODE_SIZE, type Layout } from "./layout.ts";
 import type { Ext4Plan } from "./plan.ts";
@@ -33,7 +34,9 @@ interface Ext4Options {
   /** Called with the bytes of contents written so far. */
   readonly onProgress?: (done: number) => void;
   /** Aborts the fill at the next opportunity. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
+  /** A second thread that copies files. It ends with the fill. */
+  readonly helper?: CopyHelper | undefined;
 }
 
 /**
@@ -46,12 +49,12 @@ export async function fillExt4(
   target: Target,
   plan: Ext4Plan,
   root: Root,
-  { onProgress = () => {}, signal }: Ext4Options = {},
+  options: Ext4Options = {},
 ): Promise<void> {
   const fd = posix.open(posix.cString(target.path), posix.OPEN.readWrite);
   if (fd < 0) throw new BuildError(`Cannot open ${quote(target.path)}: ${posix.errorText(fd)}`);
   try {
-    await fill({ fd, path: target.path, offset: target.offset }, plan, root, onProgress, signal);
+    await fill({ fd, path: target.path, offset: target.offset }, plan, root, options);
   } finally {
     posix.close(fd);
   }
@@ -61,8 +64,7 @@ async function fill(
   image: Image,
   plan: Ext4Plan,
   root: Root,
-  onProgress: (done: number) => void,
-  signal: AbortSignal | undefined,
+  { onProgress = () => {}, signal, helper }: Ext4Options,
 ): Promise<void> {
   const { layout, selection, allocation, journalBlocks } = plan;
   const superblock = readAt(image, 1024, SUPERBLOCK_AT);
@@ -71,7 +73,7 @@ async function fill(
   clearDirectories(image, layout);
   // Restored at the very end: without a superblock, nothing mistakes a half-filled filesystem for a good one.
   writeAt(image, new Uint8Array(superblock.length), SUPERBLOCK_AT);
-  const state = newFill(image, plan, root, crc32c(~0, uuid));
+  const state = newFill(image, plan, root, crc32c(~0, uuid), helper);
   const directories = new Uint32Array(layout.groups);
   const { time, space } = state;
   let turn = performance.now();
@@ -85,8 +87,8 @@ async function fill(
         directories[Math.floor((allocation.inode[entry]! - 1) / layout.inodesPerGroup)]!++;
       }
     }
-    finishFill(state);
-    onProgress(state.data.written);
+    await finishFill(state);
+    onProgress(writtenBytes(state));
     const freeBlocks = remaining(space);
     const { lastInode } = allocation;
     if (freeBlocks !== plan.freeBlocks) {
@@ -106,7 +108,7 @@ async function fill(
     };
     writeSummary(image, finished);
   } finally {
-    closeFill(state);
+    await closeFill(state);
   }
 
   function isTime(): boolean {
@@ -115,7 +117,7 @@ async function fill(
 
   /** Reports progress, and lets signals and other filesystems have a turn. */
   async function pause(): Promise<void> {
-    onProgress(state.data.written);
+    onProgress(writtenBytes(state));
     await yieldToEventLoop();
     signal?.throwIfAborted();
     turn = performance.now();

@@ -1,0 +1,63 @@
+/**
+ * Copies contents of files of the tree to their blocks.
+ *
+ * @module
+ */
+
+import { room, type Writer } from "../../image/writer.ts";
+import * as posix from "../../system/posix.ts";
+import { FILE_FLAGS } from "../../tree/flags.ts";
+import { assertUnchanged, openFile, type Reader, readInto } from "../../tree/reader.ts";
+import { BLOCK_SIZE } from "./layout.ts";
+
+/** What copies one file after another. */
+export interface Copier {
+  readonly reader: Reader;
+  readonly data: Writer;
+  /** Whether the filesystem of the tree has flags, as far as is known. */
+  hasFlags: boolean;
+}
+
+/**
+ * Copies a file, or a part of it: its extents, triples of first logical block, first physical block and length. Yields between
+ * the pieces of a large one.
+ *
+ * @returns those of its flags that did not come with its stat.
+ * @throws {BuildError} when it cannot be read or has changed since the walk, and when the image cannot be written.
+ */
+export function* copyFile(
+  copier: Copier,
+  node: number,
+  extents: ArrayLike<number>,
+): Generator<void, number> {
+  const { reader, data } = copier;
+  const size = reader.nodes.size[node]!;
+  const fd = openFile(reader, node);
+  try {
+    const flags = askFlags(copier, fd);
+    for (let at = 0; at < extents.length; at += 3) {
+      let offset = extents[at]! * BLOCK_SIZE, position = extents[at + 1]! * BLOCK_SIZE;
+      for (const end = offset + extents[at + 2]! * BLOCK_SIZE; offset < end;) {
+        const piece = room(data, position, end - offset);
+        const length = Math.min(piece.length, size - offset);
+        readInto(reader, node, fd, piece.subarray(0, length), offset);
+        piece.fill(0, length);
+        offset += piece.length;
+        position += piece.length;
+        if (offset < end) yield;
+      }
+    }
+    assertUnchanged(reader, node, fd);
+    return flags;
+  } finally {
+    posix.close(fd);
+  }
+}
+
+/** Asks an open file for those flags that did not come with its stat, until its filesystem turns out to have none. */
+function askFlags(copier: Copier, fd: posix.Fd): number {
+  if (!copier.hasFlags) return 0;
+  const flags = posix.inodeFlags(fd);
+  if (flags < 0) copier.hasFlags = false;
+  return flags < 0 ? 0 : flags & FILE_FLAGS;
+}
