@@ -11,13 +11,13 @@ _raptor_builders() {
     [[ $COMP_WORDBREAKS == *=* ]] || prefix=$flag=
   elif ((${#words[@]} > 1)); then
     case ${words[-1]} in
-      --file|--input|--index|--log|--output|--output-format|--compress|--output-name|--filesystem|--compression|--layout|--efi-mb|--boot-mb|--free-mb|--used-mb|--size-mb|--verity|--verity-key|--verity-cert|--bootloader|--firmware|--sector-size|--secure-boot-key|--secure-boot-cert|--kernel-cmdline|--keep|--selinux|--verify|--strict|--manifest|--sbom|--bmap|--split-dir|--image-version|--seed|--source-date-epoch|--label|--directory|--portable|--oci-tag|--oci-command|--oci-env|--oci-labels|--verity-dir) flag=${words[-1]} value=$word ;;
+      --file|--input|--index|--log|--output|--output-format|--compress|--output-name|--filesystem|--compression|--layout|--efi-mb|--boot-mb|--free-mb|--used-mb|--size-mb|--verity|--verity-key|--verity-cert|--bootloader|--firmware|--sector-size|--secure-boot-key|--secure-boot-cert|--kernel-cmdline|--keep|--selinux|--verify|--strict|--manifest|--sbom|--bmap|--incus-metadata|--split-dir|--image-version|--seed|--source-date-epoch|--label|--directory|--portable|--oci-tag|--oci-command|--oci-env|--oci-labels|--verity-dir) flag=${words[-1]} value=$word ;;
       -f) flag=--file value=$word ;;
     esac
   fi
   case $flag in
     '') ;;
-    --file|--input|--output|--layout|--verity-key|--verity-cert|--secure-boot-key|--secure-boot-cert|--manifest|--sbom|--bmap|--split-dir|--verity-dir)
+    --file|--input|--output|--layout|--verity-key|--verity-cert|--secure-boot-key|--secure-boot-cert|--manifest|--sbom|--bmap|--incus-metadata|--split-dir|--verity-dir)
       compopt -o filenames
       mapfile -t COMPREPLY < <(compgen -P "$prefix" -f -- "$value")
       return
@@ -26,7 +26,7 @@ _raptor_builders() {
       words=''
       case $flag in
         --log) words='text json' ;;
-        --output-format) words='raw qcow2 qcow2-zstd vdi vhdx vmdk vpc gce ova vagrant tar oci img vhd' ;;
+        --output-format) words='raw qcow2 qcow2-zstd vdi vhdx vmdk vpc gce ova vagrant tar oci wsl incus img vhd' ;;
         --compress) words='none zst xz gz' ;;
         --filesystem) words='ext4 squashfs erofs vfat' ;;
         --compression) words='zstd gzip xz lz4 lz4hc none lzma deflate' ;;
@@ -53,8 +53,8 @@ _raptor_builders() {
       ;;
   esac
   case $builder in
-    disk-image) flags='--input= --output= --dry-run --json --verbose --log= --help --version --output-format= --compress= --output-name= --filesystem= --compression= --layout= --efi-mb= --boot-mb= --free-mb= --used-mb= --size-mb= --verity= --verity-key= --verity-cert= --bootloader= --firmware= --sector-size= --secure-boot-key= --secure-boot-cert= --kernel-cmdline= --keep= --selinux= --verify= --strict= --manifest= --sbom= --bmap= --split-dir= --image-version= --seed= --source-date-epoch=' ;;
-    part-image) flags='--input= --output= --dry-run --json --verbose --log= --help --version --output-format= --compress= --output-name= --filesystem= --compression= --label= --directory= --free-mb= --used-mb= --size-mb= --portable= --oci-tag= --oci-command= --oci-env= --oci-labels= --verity= --verity-key= --verity-cert= --verity-dir= --keep= --selinux= --verify= --strict= --manifest= --sbom= --bmap= --seed= --source-date-epoch=' ;;
+    disk-image) flags='--input= --output= --dry-run --json --verbose --log= --help --version --output-format= --compress= --output-name= --filesystem= --compression= --layout= --efi-mb= --boot-mb= --free-mb= --used-mb= --size-mb= --verity= --verity-key= --verity-cert= --bootloader= --firmware= --sector-size= --secure-boot-key= --secure-boot-cert= --kernel-cmdline= --keep= --selinux= --verify= --strict= --manifest= --sbom= --bmap= --incus-metadata= --split-dir= --image-version= --seed= --source-date-epoch=' ;;
+    part-image) flags='--input= --output= --dry-run --json --verbose --log= --help --version --output-format= --compress= --output-name= --filesystem= --compression= --label= --directory= --free-mb= --used-mb= --size-mb= --portable= --oci-tag= --oci-command= --oci-env= --oci-labels= --verity= --verity-key= --verity-cert= --verity-dir= --keep= --selinux= --verify= --strict= --manifest= --sbom= --bmap= --incus-metadata= --seed= --source-date-epoch=' ;;
     *)
       flags='--file= --input= --index= --force --dry-run --json --verbose --log= --help --version'
       ((${#words[@]} > 1)) || flags+=' disk-image part-image'

@@ -51,6 +51,7 @@ export const diskImage: Builder<DiskPlan> = {
     "manifest",
     "sbom",
     "bmap",
+    "incusMetadata",
     "splitDirectory",
     "imageVersion",
     "seed",

@@ -49,6 +49,7 @@ export const partImage: Builder<PartPlan> = {
     "manifest",
     "sbom",
     "bmap",
+    "incusMetadata",
     "seed",
     "sourceDateEpoch",
   ],

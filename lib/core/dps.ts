@@ -11,7 +11,7 @@
 
 import { viewOf } from "./bytes.ts";
 
-interface Architecture {
+export interface Architecture {
   /** `e_machine` values of the ELF header; class (bits) and byte order tell apart those that share one. */
   readonly elf: readonly number[];
   readonly bits: readonly (32 | 64)[];
@@ -30,6 +30,8 @@ interface Architecture {
   readonly efi?: string;
   /** Go's name for it (`GOARCH`), which container images have. Absent: there are no containers for it. */
   readonly go?: string;
+  /** The kernel's name for it (`uname -m`), which Incus has. Absent: Incus does not know it. */
+  readonly machine?: string;
 }
 
 /** One row per architecture, under systemd's name for it (`ConditionArchitecture=`, `Type=root-x86-64`). */
@@ -69,6 +71,7 @@ export const ARCHITECTURES = {
     pe: 0x1c2,
     efi: "ARM",
     go: "arm",
+    machine: "armv7l",
   },
   "arm64": {
     elf: [183],
@@ -83,6 +86,7 @@ export const ARCHITECTURES = {
     pe: 0xaa64,
     efi: "AA64",
     go: "arm64",
+    machine: "aarch64",
   },
   "ia64": {
     elf: [50],
@@ -110,6 +114,7 @@ export const ARCHITECTURES = {
     pe: 0x6264,
     efi: "LOONGARCH64",
     go: "loong64",
+    machine: "loongarch64",
   },
   "mips": {
     elf: [8],
@@ -122,6 +127,7 @@ export const ARCHITECTURES = {
     usrVerity: "6e5a1bc8-d223-49b7-bca8-37a5fcceb996",
     usrSignature: "97ae158d-f216-497b-8057-f7f905770f54",
     go: "mips",
+    machine: "mips",
   },
   "mips-le": {
     elf: [8],
@@ -146,6 +152,7 @@ export const ARCHITECTURES = {
     usrVerity: "81cf9d90-7458-4df4-8dcf-c8a3a404f09b",
     usrSignature: "05816ce2-dd40-4ac6-a61d-37d32dc1ba7d",
     go: "mips64",
+    machine: "mips64",
   },
   "mips64-le": {
     elf: [8],
@@ -180,6 +187,7 @@ export const ARCHITECTURES = {
     usr: "7d14fec5-cc71-415d-9d6c-06bf0b3c3eaf",
     usrVerity: "df765d00-270e-49e5-bc75-f47bb2118b09",
     usrSignature: "7007891d-d371-4a80-86a4-5cb875b9302e",
+    machine: "ppc",
   },
   "ppc64": {
     elf: [21],
@@ -192,6 +200,7 @@ export const ARCHITECTURES = {
     usrVerity: "bdb528a5-a259-475f-a87d-da53fa736a07",
     usrSignature: "0b888863-d7f8-4d9e-9766-239fce4d58af",
     go: "ppc64",
+    machine: "ppc64",
   },
   "ppc64-le": {
     elf: [21],
@@ -204,6 +213,7 @@ export const ARCHITECTURES = {
     usrVerity: "ee2b9983-21e8-4153-86d9-b6901a54d1ce",
     usrSignature: "c8bfbd1e-268e-4521-8bba-bf314c399557",
     go: "ppc64le",
+    machine: "ppc64le",
   },
   "riscv32": {
     elf: [243],
@@ -217,6 +227,7 @@ export const ARCHITECTURES = {
     usrSignature: "c3836a13-3137-45ba-b583-b16c50fe5eb4",
     pe: 0x5032,
     efi: "RISCV32",
+    machine: "riscv32",
   },
   "riscv64": {
     elf: [243],
@@ -231,6 +242,7 @@ export const ARCHITECTURES = {
     pe: 0x5064,
     efi: "RISCV64",
     go: "riscv64",
+    machine: "riscv64",
   },
   "s390": {
     elf: [22],
@@ -254,6 +266,7 @@ export const ARCHITECTURES = {
     usrVerity: "31741cc4-1a2a-4111-a581-e00b447d2d06",
     usrSignature: "3f324816-667b-46ae-86ee-9b0c0c6c11b4",
     go: "s390x",
+    machine: "s390x",
   },
   "tilegx": {
     elf: [191],
@@ -279,6 +292,7 @@ export const ARCHITECTURES = {
     pe: 0x14c,
     efi: "IA32",
     go: "386",
+    machine: "i686",
   },
   "x86-64": {
     elf: [62],
@@ -293,6 +307,7 @@ export const ARCHITECTURES = {
     pe: 0x8664,
     efi: "X64",
     go: "amd64",
+    machine: "x86_64",
   },
 } as const satisfies Record<string, Architecture>;
 
@@ -437,9 +452,9 @@ export function efiBootPath(architecture: ArchitectureName): string | undefined 
   return efi && `EFI/BOOT/BOOT${efi}.EFI`;
 }
 
-/** Go's name for an architecture; `undefined` if it has none. */
-export function goName(architecture: ArchitectureName): string | undefined {
-  return (ARCHITECTURES[architecture] as Architecture).go;
+/** The row of an architecture. */
+export function architectureOf(architecture: ArchitectureName): Architecture {
+  return ARCHITECTURES[architecture];
 }
 
 /** The architecture of an ELF program, from (at least) its first 20 bytes; `undefined` if it is not one we know. */

@@ -249,6 +249,33 @@ export const FINDINGS = {
     hint: "Set FILESYSTEM to ext4",
     notice: true,
   },
+  "wsl-lacks": {
+    what: "what WSL needs to start a shell: `/etc/passwd`, `/etc/shadow`, `/bin/sh`",
+    means: "WSL cannot start the distribution",
+    hint: "Add it to the tree",
+  },
+  "wsl-units": {
+    what: "enabled units that WSL's guide discourages, such as `systemd-resolved.service`",
+    means: "they may break the network or `/tmp` of WSL",
+    hint: "Mask them in the tree: systemctl --root=TREE mask UNIT",
+  },
+  "wsl-fstab": {
+    what: "lines in `/etc/fstab` of a distribution for WSL",
+    means: "WSL mounts them when it starts, and complains about disks that are not there",
+    hint: "Remove the lines",
+  },
+  "wsl-kernel": {
+    what: "a kernel in a distribution for WSL",
+    means: "it takes space only",
+    hint: "Leave it out of the tree",
+    notice: true,
+  },
+  "wsl-resolver": {
+    what: "`/etc/resolv.conf` in a distribution for WSL",
+    means: "it is left out: WSL writes it",
+    hint: "To keep it, add an /etc/wsl.conf to the tree that says generateResolvConf=false",
+    notice: true,
+  },
   "no-command": {
     what: "a container image without a command",
     means: "a container starts only if it is told what to run",

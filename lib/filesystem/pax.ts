@@ -58,7 +58,8 @@ export function* paxStream(
   const firstNames = new Map<number, Uint8Array<ArrayBuffer>>();
   let done = 0;
   try {
-    for (let entry = options.root ? 0 : 1; entry < selection.count; entry++) {
+    for (const entry of options.reader === "tar" ? archiveOrder(selection) : selectionOrder(selection)) {
+      if (entry === 0 && !options.root) continue;
       const type = modeOf(selection, entry) & TYPE_MASK;
       const name = archivePath(paths, entry);
       const source = selection.source[entry]!;
@@ -102,6 +103,31 @@ export function* paxStream(
     if (output.used > 0) yield output.buffer.subarray(0, output.used);
   } finally {
     closeReader(reader);
+  }
+}
+
+/** The order of the selection, in which a directory's entries come long after it. */
+function* selectionOrder({ count }: Selection): Generator<number, void> {
+  for (let entry = 0; entry < count; entry++) yield entry;
+}
+
+/**
+ * The order for GNU tar: each directory is followed by all that is in it. Once tar has left a directory, it sets its time
+ * and mode, and does not expect any more entries. Files come before directories, so that few directories are opened twice.
+ */
+function* archiveOrder(selection: Selection): Generator<number, void> {
+  const { firstChild, childCount } = selection;
+  const pending = [0];
+  while (pending.length > 0) {
+    const directory = pending.pop()!;
+    yield directory;
+    const first = firstChild[directory]!, end = first + childCount[directory]!;
+    for (let entry = first; entry < end; entry++) {
+      if (!isDirectoryMode(modeOf(selection, entry))) yield entry;
+    }
+    for (let entry = end - 1; entry >= first; entry--) {
+      if (isDirectoryMode(modeOf(selection, entry))) pending.push(entry);
+    }
   }
 }
 

@@ -45,6 +45,8 @@ interface Format {
   readonly check?: boolean;
   /** Whether we write it ourselves and qemu-img only checks it. */
   readonly own?: boolean;
+  /** The compression that its file always has. */
+  readonly compressed?: Compressor;
   /** Whether `COMPRESS` makes sense: all others are compressed, or are used as they are. */
   readonly compressible?: true;
   /** The archive that the image goes into: its compression, and the image's name in it. */
@@ -163,6 +165,20 @@ export const FORMATS = {
     suffixes: ["oci.tar", "oci", "tar"],
     compressible: true,
   },
+  "wsl": {
+    summary: "a distribution for the Windows Subsystem for Linux",
+    builders: ["part-image"],
+    strategy: "archive",
+    suffixes: ["wsl"],
+    compressed: "gz",
+  },
+  "incus": {
+    summary: "an image of a container for Incus and LXD",
+    builders: ["part-image"],
+    strategy: "archive",
+    suffixes: ["incus.tar", "tar"],
+    compressible: true,
+  },
 } as const satisfies Record<string, Format>;
 
 export type FormatName = keyof typeof FORMATS;
@@ -193,7 +209,8 @@ export function formatNames(builder?: BuilderName): readonly FormatName[] {
 
 /** The compression of the file that the image goes into; `undefined` if the output is the image itself. */
 export function packingOf(format: FormatName, compress: Compress): Compress | undefined {
-  return formatOf(format).archive?.compress ?? (compress === "none" ? undefined : compress);
+  const { archive, compressed } = formatOf(format);
+  return archive?.compress ?? compressed ?? (compress === "none" ? undefined : compress);
 }
 
 /** The formats that can be compressed as a whole, of a builder or all. */

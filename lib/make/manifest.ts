@@ -19,13 +19,16 @@ import { node } from "../core/node.ts";
 import { blockMap } from "../image/bmap.ts";
 import { imageSize, readPieces } from "../image/image.ts";
 import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
+import { ARCHIVE_END } from "../filesystem/tar-member.ts";
 import { plainPlan } from "../plan/describe.ts";
+import { incusFiles } from "../plan/incus.ts";
 import type { Plan } from "../plan/plan.ts";
 import { parametersOf } from "../plan/read-settings.ts";
 import { SETTINGS, type Settings } from "../plan/settings.ts";
 import { inspectFile } from "../system/files.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import { findInstalled, spdxDocument } from "./sbom.ts";
+import { memberPieces } from "./tar.ts";
 import type { ImageInProgress } from "./types.ts";
 
 const NAME = "raptor-builders";
@@ -42,10 +45,10 @@ export async function hashImage(
 }
 
 /** The paths of the requested side files. */
-type SideFiles = Pick<Settings, "manifest" | "sbom" | "bmap">;
+type SideFiles = Pick<Settings, "manifest" | "sbom" | "bmap" | "incusMetadata">;
 
 /** Settings that name a file to write beside the image. */
-export const SIDE_FILES = ["manifest", "sbom", "bmap"] as const;
+export const SIDE_FILES = ["manifest", "sbom", "bmap", "incusMetadata"] as const;
 
 /**
  * Checks that the files can be written, without changing any.
@@ -85,10 +88,14 @@ export async function clearSideFiles(files: SideFiles): Promise<void> {
 
 /** Writes the files that are asked for. */
 export async function writeSideFiles(plan: Plan, tree: OpenTree, image: ImageInProgress): Promise<void> {
-  const { manifest, sbom, bmap } = plan.settings;
-  if (manifest === undefined && sbom === undefined && bmap === undefined) return;
+  const { manifest, sbom, bmap, incusMetadata } = plan.settings;
+  if (SIDE_FILES.every((name) => plan.settings[name] === undefined)) return;
   log.step("Writing the metadata of the image");
   if (bmap !== undefined) await writeBeside(bmap, await blockMap(image.raw));
+  if (incusMetadata !== undefined) {
+    const files = incusFiles({ tree, time: plan.time }, plan.builder === "disk-image");
+    await writeBeside(incusMetadata, new Blob([...memberPieces(files, plan.time), ARCHIVE_END]).stream());
+  }
   if (manifest === undefined && sbom === undefined) return;
   const sha256 = await hashImage(image.output.path);
   if (manifest !== undefined) await writeJson(manifest, await statement(plan, image, sha256));
@@ -122,9 +129,8 @@ async function statement(
       annotations: { offset, size, uuid, filesystem: filesystem.type, filesystemUuid: filesystem.uuid },
     });
   }
-  const { bmap } = plan.settings;
-  if (bmap !== undefined) {
-    subject.push({ name: basename(bmap), digest: { sha256: await hashImage(bmap) } });
+  for (const path of [plan.settings.bmap, plan.settings.incusMetadata]) {
+    if (path !== undefined) subject.push({ name: basename(path), digest: { sha256: await hashImage(path) } });
   }
   for (const [name, sha256] of split?.sums ?? []) subject.push({ name, digest: { sha256 } });
   return {

@@ -9,7 +9,7 @@ import { BuildError } from "../core/error.ts";
 import { padded, paxStream } from "../filesystem/pax.ts";
 import { TAR_BLOCK } from "../filesystem/pax-header.ts";
 import { memberHeader } from "../filesystem/tar-member.ts";
-import type { TarPlan } from "../filesystem/types.ts";
+import type { ArchiveFile, TarPlan } from "../filesystem/types.ts";
 import { imageSize, openImageFile, readImage } from "../image/image.ts";
 import type { Target } from "../image/target.ts";
 import { type Image, readAt, writeAt } from "../image/writer.ts";
@@ -31,17 +31,26 @@ export async function makeTar({ path }: Target, plan: TarPlan, context: MakeCont
   await writeArchive(image, 0, plan, context);
 }
 
+/** Files of an archive that are not of a tree. @param time seconds since 1970 */
+export function* memberPieces(
+  files: readonly ArchiveFile[],
+  time: number,
+): Generator<Uint8Array<ArrayBuffer>, void> {
+  for (const { name, text } of files) {
+    const contents = encoder.encode(text);
+    // A plain header has no time before 1970.
+    yield memberHeader({ name, size: contents.length, time: Math.max(0, time) });
+    yield padded(contents);
+  }
+}
+
 /** An archive in pieces: the files before the tree, and the tree. Each piece is valid until the next one is requested. */
 function* archivePieces(
   { selection, pax, before }: TarPlan,
   root: Root,
   onProgress?: (done: number) => void,
 ): Generator<Uint8Array<ArrayBuffer>, void> {
-  for (const { name, text } of before) {
-    const contents = encoder.encode(text);
-    yield memberHeader({ name, size: contents.length, time: Math.max(0, pax.time) });
-    yield padded(contents);
-  }
+  yield* memberPieces(before, pax.time);
   yield* paxStream(selection, root, pax, onProgress);
 }
 

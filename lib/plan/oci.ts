@@ -7,7 +7,6 @@
  * @module
  */
 
-import { goName } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { finding } from "../core/findings.ts";
 import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
@@ -15,7 +14,7 @@ import { contentsOf, entryPath, modeOf, nameOf, type Selection } from "../filesy
 import type { ArchiveForm } from "../filesystem/tar.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { firstFile } from "../tree/query.ts";
-import type { ArchiveRequest } from "./archive-request.ts";
+import { type ArchiveRequest, requireName } from "./archive-request.ts";
 import { findInit } from "./checks.ts";
 import { systemdVersion } from "./machine-id.ts";
 import type { Settings } from "./settings.ts";
@@ -52,7 +51,7 @@ export function planOci({ settings, tree, time }: ArchiveRequest, selection: Sel
       : [finding("no-command", "The image says no command: the tree has no init and no shell")],
     image: {
       tag: settings.ociTag ?? defaultTag(tree),
-      architecture: goArchitecture(tree),
+      architecture: requireName(tree, "go", "a container image"),
       created: new Date(time * 1000).toISOString().replace(/\.\d+Z$/, "Z"),
       config: {
         Env: [...defaults.filter((text) => !names.includes(text.split("=", 1)[0])), ...env],
@@ -99,17 +98,6 @@ function defaultLabels({ osRelease }: Tree): Record<string, string> {
 function nameAndValue(text: string): [string, string] {
   const end = text.indexOf("=");
   return [text.slice(0, end), text.slice(end + 1)];
-}
-
-function goArchitecture({ architecture, path }: Tree): string {
-  const name = architecture && goName(architecture);
-  if (name) return name;
-  throw new BuildError(
-    architecture
-      ? `Cannot make a container image for ${architecture}: containers have no name for it`
-      : `Cannot find the architecture of ${quote(path)}: no program in it is known`,
-    { hint: "Set OUTPUT_FORMAT to tar, which needs none, or add a shell such as /bin/sh" },
-  );
 }
 
 /** https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts, and what overlayfs has for them. */

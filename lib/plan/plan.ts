@@ -30,6 +30,7 @@ import { planArchive } from "./archive.ts";
 import { bootPartitions, checkBootFormat, isWanted, planBios, planBoot, planKernelOptions } from "./boot.ts";
 import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
+import { checkIncus } from "./incus.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { checkPacking, planWhole } from "./packing.ts";
 import { planMountPoints } from "./mount-points.ts";
@@ -46,6 +47,7 @@ import type { Settings } from "./settings.ts";
 import { planSplit, type SplitPlan } from "./split.ts";
 import { planHashing, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
 import { builtInVolumes, layoutVolumes, type VolumeContext } from "./volumes.ts";
+import { planWslFiles } from "./wsl.ts";
 
 /** A volume and its place in the image, in bytes. */
 export interface PlacedVolume extends Volume {
@@ -135,6 +137,7 @@ export type Plan = DiskPlan | PartPlan;
  */
 export function planDisk(settings: Settings, tree: Tree, measured: Measurements = {}): DiskPlan {
   checkPacking(settings, "disk-image");
+  checkIncus(settings, "disk-image");
   const architecture = tree.architecture ?? tree.kernels[0]?.architecture;
   if (!architecture) {
     const nested = findNestedTree(tree);
@@ -352,6 +355,7 @@ const PART = "root";
 /** Decides on the image of a single filesystem, like {@link planDisk}. */
 export function planPart(settings: Settings, tree: Tree, measurements: Measurements = {}): PartPlan {
   checkPacking(settings, "part-image");
+  checkIncus(settings, "part-image");
   const measured = measurements[PART];
   const seed = settings.seed ?? defaultSeed("part-image", tree, tree.architecture);
   const time = settings.sourceDateEpoch ?? tree.newest;
@@ -364,9 +368,14 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
   const portable = settings.portable === undefined ? [] : planPortable(settings.portable, settings, tree);
   const selinux = planSelinux(settings, tree, { isSystem: holdsSystem, kernelOptions: tree.kernelOptions });
   const relabel = selinuxFiles(selinux);
+  const wsl = settings.outputFormat === "wsl" && from === "/"
+    ? planWslFiles(tree)
+    : { add: [], omit: [], findings: [] };
   // Replacements of leftovers are at paths of a whole system.
-  const add = from === "/" ? [...leftovers.add, ...mountPoints.add, ...portable, ...relabel.add] : [];
-  const omit = from === "/" ? relabel.omit : [];
+  const add = from === "/"
+    ? [...leftovers.add, ...mountPoints.add, ...portable, ...relabel.add, ...wsl.add]
+    : [];
+  const omit = from === "/" ? [...relabel.omit, ...wsl.omit] : [];
   const contents = { from, omit, without: leftovers.without, add };
   const selection = selectLabelled(tree, contents, settings.filesystem, selinux, from);
   const volume = !isDisk(settings.outputFormat)
@@ -413,6 +422,7 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
       ...mountPoints.findings,
       ...leftovers.findings,
       ...selinux.findings,
+      ...wsl.findings,
       ...volume.filesystem.findings,
     ],
   };

@@ -567,6 +567,21 @@ export const SETTINGS = {
     examples: { "disk.spdx.json": "a file beside the image" },
     parse: pattern(/^[^\0]+$/, "the path of a file"),
   },
+  incusMetadata: {
+    env: "INCUS_METADATA",
+    group: "pipeline",
+    formats: ["qcow2", "qcow2-zstd", "raw"],
+    place: true,
+    value: "FILE",
+    computed: "none",
+    help: "Write the metadata of an image for Incus, a tar",
+    about:
+      "Incus imports it with a squashfs of part-image as a container, or with a qcow2 of disk-image as a virtual machine: " +
+      "`incus image import metadata.tar disk.qcow2`.",
+    docs: "containers.md#incus",
+    examples: { "disk.incus.tar": "beside disk.qcow2" },
+    parse: pattern(/^[^\0]+$/, "the path of a file"),
+  },
   bmap: {
     env: "BMAP",
     group: "pipeline",

@@ -42,8 +42,7 @@ interface Unpacker {
 const UNPACKERS: Readonly<Record<string, Unpacker>> = {
   "tar": {
     unpack: (archive, directory) =>
-      $`tar --extract --file=${archive} --directory=${directory} --acls --xattrs --xattrs-include=${"*"}
-        --numeric-owner --same-permissions --delay-directory-restore`,
+      $`tar --extract --file=${archive} --directory=${directory} --acls --xattrs --xattrs-include=${"*"} --numeric-owner`,
     time: keptTime,
     datesRoot: true,
   },
@@ -255,4 +254,58 @@ Deno.test("docker loads a container image, and runs it", {
       daemon.stderr.cancel().catch(() => {});
       await daemon.status;
     }
+  }));
+
+Deno.test(
+  "a distribution for WSL is a gzip that bsdtar unpacks, with the files that Microsoft's checks look for",
+  {
+    ignore: missing("bsdtar", "gzip", "mmdebstrap") || unprivileged(),
+  },
+  () =>
+    tempDir(async (dir) => {
+      const tree = await copyTree(await tinyTree({ kernel: false, loader: false }), `${dir}/tree`);
+      const { stderr } = await build("part-image", tree, `${dir}/tiny.wsl`, { VERIFY: "full" });
+      assert.match(stderr, /Leaving out \/etc\/resolv\.conf, which WSL writes/);
+      await quiet`gzip --test --suffix=.wsl ${dir}/tiny.wsl`;
+      await Deno.mkdir(`${dir}/to`);
+      await UNPACKERS["bsdtar"]!.unpack(`${dir}/tiny.wsl`, `${dir}/to`);
+      // Names, modes and owners as in https://github.com/microsoft/WSL/blob/master/distributions/validate-modern.py
+      const format = ["%a %u:%g %F"];
+      const stat = async (path: string) =>
+        (await quiet`stat --dereference --format=${format} ${dir}/to/${path}`).trim();
+      assert.equal(await stat("etc/wsl-distribution.conf"), "644 0:0 regular file");
+      assert.equal(await stat("etc/passwd"), "644 0:0 regular file");
+      assert.equal(await stat("etc/shadow"), "640 0:0 regular file");
+      assert.equal(await stat("bin/sh"), "755 0:0 regular file");
+      const conf = await Deno.readTextFile(`${dir}/to/etc/wsl-distribution.conf`);
+      assert.equal(conf, "[oobe]\ndefaultName = tiny-1.0\n");
+      await Deno.remove(`${dir}/to/etc/wsl-distribution.conf`);
+      await Deno.remove(`${tree}/etc/resolv.conf`);
+      for (const path of ["", "/etc"]) await quiet`touch --reference=${tree}${path} ${dir}/to${path}`;
+      assertEqualTrees(tree, `${dir}/to`);
+    }),
+);
+
+Deno.test("an image for Incus has its metadata before the tree, and beside a squashfs or a qcow2", {
+  ignore: missing("tar", "mksquashfs", "qemu-img", "sfdisk", "mmdebstrap") || unprivileged(),
+}, () =>
+  tempDir(async (dir) => {
+    const tree = await tinyTree({ kernel: false, loader: false });
+    await build("part-image", tree, `${dir}/tiny.incus.tar`, { VERIFY: "full" });
+    await Deno.mkdir(`${dir}/to`);
+    // As Incus unpacks it: https://github.com/lxc/incus/blob/main/shared/archive/archive.go
+    await $`tar --restrict --force-local -C ${dir}/to --numeric-owner --xattrs-include=${"*"} -xf ${dir}/tiny.incus.tar`;
+    const names = (await Array.fromAsync(Deno.readDir(`${dir}/to`))).map(({ name }) => name).sort();
+    assert.deepEqual(names, ["metadata.yaml", "rootfs", "templates"]);
+    const metadata = await Deno.readTextFile(`${dir}/to/metadata.yaml`);
+    assert.match(metadata, /^architecture: x86_64\ncreation_date: \d+\nproperties:\n/);
+    assertEqualTrees(tree, `${dir}/to/rootfs`);
+    const beside = async (builder: string, output: string, env: Record<string, string>) => {
+      await build(builder, tree, output, { ...env, INCUS_METADATA: `${dir}/metadata.tar` });
+      return await quiet`tar --extract --to-stdout --file=${dir}/metadata.tar metadata.yaml`;
+    };
+    assert.equal(await beside("part-image", `${dir}/tiny.squashfs`, { FILESYSTEM: "squashfs" }), metadata);
+    const small = { EFI_MB: "33", BOOT_MB: "48", FREE_MB: "8", BOOTLOADER: "none" };
+    const machine = await beside("disk-image", `${dir}/tiny.qcow2`, small);
+    assert.equal(machine, metadata.slice(0, metadata.indexOf("templates:")));
   }));

@@ -66,7 +66,10 @@ Deno.test("a name that contradicts the format gets a hint with two solutions", p
 
 Deno.test("the longest suffix of the builder's own formats counts", pure, () => {
   assert.deepEqual(promised("x.tar", "part-image").formats[0], "tar");
-  assert.deepEqual(promised("x.tar.gz", "part-image"), { formats: ["tar", "oci"], compressor: "gz" });
+  assert.deepEqual(promised("x.tar.gz", "part-image"), {
+    formats: ["tar", "oci", "incus"],
+    compressor: "gz",
+  });
   assert.deepEqual(promised("x.oci.tar", "part-image").formats, ["oci"]);
   assert.deepEqual(promised("x.tar", "disk-image").formats, []);
   assert.deepEqual(contradiction("x.tar", plain("raw"), "disk-image"), {

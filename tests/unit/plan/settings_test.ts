@@ -104,6 +104,7 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
   },
   selinux: { good: [["auto", "auto"], ["policy", "policy"]], bad: ["enforcing", "POLICY", "constructor"] },
   strict: { good: [["1", true], ["0", false]], bad: ["yes", "2"] },
+  incusMetadata: { good: [["a b.tar", "a b.tar"]], bad: ["a\0b"] },
   manifest: { good: [["a b.json", "a b.json"], ["/x", "/x"]], bad: ["a\0b"] },
   splitDirectory: { good: [["updates", "updates"]], bad: ["\0"] },
   imageVersion: { good: [["1.0~rc1", "1.0~rc1"], ["47", "47"]], bad: ["1_0", "a/b", "-1", "é"] },
