@@ -16,7 +16,8 @@
  * @module
  */
 
-import type { $ as Dax, CommandBuilder } from "dax";
+// Not when it is used first: Deno compiles what is imported later in every run, and writes it to its cache in vain.
+import { $ as dax, type CommandBuilder } from "dax";
 import { BuildError, quote } from "../core/error.ts";
 import { LineSplitter } from "../core/lines.ts";
 import * as log from "../core/log.ts";
@@ -130,9 +131,7 @@ export class Command implements PromiseLike<void> {
     stop.throwIfAborted();
     const output = new Output(program, options);
     let ended: Deno.CommandStatus | Error | undefined;
-    // What starts no program need not wait for it: it takes as long to load as half of the suite.
-    const { $: dax } = await import("dax");
-    const command = parse(dax, this.strings, this.words)
+    const command = parse(this.strings, this.words)
       .registerCommand("spawn", async ({ args: [program = "", ...args] }) => {
         const variables = { ...childEnvironment(), ...options.env };
         const streams = { ...output.sinks, stdin: options.stdin };
@@ -172,11 +171,7 @@ export function $(strings: TemplateStringsArray, ...words: readonly (Word | read
 const SHELL_SYNTAX = /[;&|<>()`]/;
 
 /** Prepends `spawn` to the template, so that dax passes the words to our own command. */
-function parse(
-  dax: typeof Dax,
-  strings: readonly string[],
-  words: readonly (Word | readonly Word[])[],
-): CommandBuilder {
+function parse(strings: readonly string[], words: readonly (Word | readonly Word[])[]): CommandBuilder {
   // In dax, a line break ends the command.
   const texts = strings.map((text) => text.replace(/\s*\n\s*/g, " "));
   const syntax = texts.find((text) => SHELL_SYNTAX.test(text));

@@ -118,7 +118,7 @@ Deno.test("settings and plan load neither dax nor FFI", () => {
 Deno.test("what takes long to load waits until it is used", () => {
   const loaded = loadedBy("builders/mod.ts", "builders/disk-image/build.ts");
   assert.ok(loaded.includes("lib/system/sh.ts"), "the builders load what starts programs");
-  const slow = ["dax", "node:crypto", "node:fs", "node:zlib"];
+  const slow = ["node:crypto", "node:fs", "node:zlib"];
   assert.deepEqual(
     loaded.filter((name) => slow.some((one) => name === one || name.startsWith(`npm:${one}`))),
     [],
