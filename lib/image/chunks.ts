@@ -19,7 +19,9 @@ export type StreamMethod = "zst" | "gz";
 
 /**
  * - zstd: a frame, with the program's usual level and checksum.
- * - gzip: blocks that end at a byte, the last of which is empty and not marked as the last of all (RFC 1951, section 3.2).
+ * - gzip: blocks that end at a byte, the last of which is empty and not marked as the last of all (RFC 1951, section 3.2). Level
+ *   9 is the only one whose result is the same on every processor: for all others, zlib-ng hashes strings with instructions
+ *   that not all have.
  */
 const METHODS: Readonly<Record<StreamMethod, (chunk: Uint8Array) => Uint8Array>> = {
   zst(chunk) {
@@ -34,7 +36,7 @@ const METHODS: Readonly<Record<StreamMethod, (chunk: Uint8Array) => Uint8Array>>
   },
   gz(chunk) {
     const { constants, deflateRawSync } = node.zlib;
-    return deflateRawSync(chunk, { level: 6, finishFlush: constants.Z_FULL_FLUSH, chunkSize: RESULT });
+    return deflateRawSync(chunk, { level: 9, finishFlush: constants.Z_FULL_FLUSH, chunkSize: RESULT });
   },
 };
 
