@@ -366,7 +366,10 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
     ? planMountPoints(tree.nodes)
     : { add: [], findings: [] };
   const portable = settings.portable === undefined ? [] : planPortable(settings.portable, settings, tree);
-  const selinux = planSelinux(settings, tree, { isSystem: holdsSystem, kernelOptions: tree.kernelOptions });
+  const selinux = planSelinux(settings, tree, {
+    isSystem: holdsSystem && isDisk(settings.outputFormat),
+    kernelOptions: tree.kernelOptions,
+  });
   const relabel = selinuxFiles(selinux);
   const wsl = settings.outputFormat === "wsl" && from === "/"
     ? planWslFiles(tree)
