@@ -7,7 +7,7 @@
 import { quote } from "../core/error.ts";
 import { renderTable } from "../core/table.ts";
 import { formatBytes } from "../core/units.ts";
-import type { PlacedVolume, Plan } from "./plan.ts";
+import type { DiskPlan, PlacedVolume, Plan } from "./plan.ts";
 import { parametersOf } from "./read-settings.ts";
 import { describeSelinux } from "./selinux.ts";
 import { type Settings } from "./settings.ts";
@@ -50,20 +50,51 @@ export function renderPlan(plan: Plan): string[] {
     `boot loader: ${bootLoader ? `${bootLoader.name}, since ${bootLoader.reason}` : "none"}`,
     `kernel options: ${kernelOptions}`,
     ...split ? [`parts as files: ${quote(`${split.directory}/${split.prefix}.*`)}`] : [],
+    ...renderMap(plan),
     ...renderTable([
-      ["#", "type", "label", "mount point", "partition UUID", "offset", ...VOLUME_HEAD],
-      ...partitions.map((partition, i) => [
-        String(i + 1),
-        partition.typeName,
-        partition.label,
-        partition.mountPoint,
-        partition.uuid,
-        formatBytes(partition.offset),
-        ...volumeCells(partition),
-      ]),
-    ]),
+      ["#", "type", "label", "mount point", "size", "filesystem", "content"],
+      ...partitions.map((partition, i) => {
+        const { typeName, label, mountPoint } = partition;
+        const [size, type] = volumeCells(partition);
+        const { entries, bytes, free } = partition.filesystem;
+        const content = `${entries} entries, ${
+          free === undefined ? formatBytes(bytes) : `${formatBytes(free)} free`
+        }`;
+        const cells = [typeName, label, mountPoint].map((text) => shorten(text, MAX_CELL));
+        return [String(i + 1), ...cells, size!, type!, entries ? content : "-"];
+      }),
+    ]).map((line) => shorten(line, MAX_COLUMNS)),
     ...notices,
   ];
+}
+
+/** The width of a terminal that many have. */
+const MAX_COLUMNS = 100;
+
+const MAX_CELL = 24;
+
+function shorten(text: string, length: number): string {
+  return text.length > length ? `${text.slice(0, length - 1)}…` : text;
+}
+
+/** The cells of the map, which leave room for names. */
+const MAP_COLUMNS = 72;
+
+/** A map of the disk, as systemd-repart draws one: a bar, and below it the names of the partitions. */
+function renderMap({ partitions, size }: DiskPlan): string[] {
+  const column = (bytes: number) => Math.floor(bytes * MAP_COLUMNS / size);
+  const bar = new Array<string>(MAP_COLUMNS).fill("░");
+  partitions.forEach((partition, i) => {
+    bar.fill(i % 2 ? "▒" : "▓", column(partition.offset), column(partition.offset + partition.size));
+  });
+  const starts = partitions.map(({ offset }) => column(offset));
+  const names = partitions.map(({ name, mountPoint }, i) => {
+    const line = new Array<string>(starts[i]! + 1).fill(" ");
+    for (const start of starts.slice(0, i)) line[start] = "│";
+    line[starts[i]!] = starts.indexOf(starts[i]!) < i ? "├" : "└";
+    return ` ${line.join("")}─ ${shorten(mountPoint ? `${name} ${mountPoint}` : name, MAX_CELL)}`;
+  });
+  return [` ${bar.join("")}`, ...names.reverse()];
 }
 
 /** One line per kind of leftover: `left out: host-keys: 6, "/etc/ssh/ssh_host_ecdsa_key" …`. */

@@ -101,12 +101,16 @@ Deno.test("renderPlan() shows each partition in a line of a table", pure, () => 
   assert.match(lines[0]!, /^disk-image: raw, [\d.]+ MiB, GPT [0-9a-f-]{36}, x86-64$/);
   assert.match(lines[1]!, /^boot loader: systemd-boot, since the tree has \/usr\/lib\/systemd\/boot\/efi/);
   assert.match(lines[2]!, /^kernel options: root=UUID=[0-9a-f-]{36} rw rootfstype=ext4$/);
-  assert.match(lines[3]!, /^# +type +label +mount point +partition UUID +offset +size +filesystem/);
-  assert.match(
-    lines[4]!,
-    /^1 +esp +esp +\/boot\/efi +[0-9a-f-]{36} +1 MiB +32 MiB +vfat +[0-9A-F]{4}-[0-9A-F]{4} /,
-  );
-  assert.match(lines[6]!, /^3 +root-x86-64 +root +\/ +[0-9a-f-]{36} +545 MiB .* ext4 .*100\.?\d* MiB free$/);
+  assert.match(lines[3]!, /^ ▓▓▓▒{50,}▓{10,}░$/);
+  assert.deepEqual(lines.slice(4, 7).map((line) => line.trimEnd().replace(/ {2,}/g, " ")), [
+    " │ │ └─ root /",
+    " │ └─ xbootldr /boot",
+    " └─ esp /boot/efi",
+  ]);
+  assert.match(lines[7]!, /^# +type +label +mount point +size +filesystem +content$/);
+  assert.match(lines[8]!, /^1 +esp +esp +\/boot\/efi +32 MiB +vfat +\d+ entries/);
+  assert.match(lines[10]!, /^3 +root-x86-64 +root +\/ .* ext4 .*100\.?\d* MiB free$/);
+  for (const line of lines.slice(3, 11)) assert.ok(line.length <= 100, line);
   const part = renderPlan(planPart(settingsOf(), factsOf()));
   assert.match(part[0]!, /^part-image: raw, /);
   assert.match(part[2]!, /ext4 +[0-9a-f-]{36} +\/ of the tree, \d+ entries/);
