@@ -287,6 +287,11 @@ export const FINDINGS = {
     hint: "No action needed",
     notice: true,
   },
+  "full": {
+    what: "a root or `/var` with less than 16 MiB of free space, in a layout",
+    means: "what the system writes when it boots does not fit",
+    hint: "Set SizeMinBytes= or Weight= of the partition, or SIZE_MB or FREE_MB to more",
+  },
   "fat-link": {
     what: "symlinks on FAT, which has no symlinks",
     means: "a link to a file elsewhere becomes a copy; any other link is left out",

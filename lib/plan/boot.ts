@@ -17,7 +17,7 @@ import { type Finding, finding } from "../core/findings.ts";
 import { SECTOR } from "../core/units.ts";
 import { readSigner, type Signer } from "../efi/authenticode.ts";
 import type { Tree } from "../tree/inspect.ts";
-import type { Kernel } from "../tree/kernels.ts";
+import { type Kernel, lacksInitrd } from "../tree/kernels.ts";
 import { findInit } from "./checks.ts";
 import { kernelFindings } from "./kernels.ts";
 import { placeOf } from "./repart/definitions.ts";
@@ -228,6 +228,16 @@ export function bootPartitions(
       ...!xbootldr && { sectorSize: SECTOR },
     },
   };
+}
+
+/** A kernel without an initrd mounts the root and nothing else: if `/usr` is a partition, it finds no init. */
+export function usrFindings(requests: readonly PartitionRequest[], { kernels }: Tree): Finding[] {
+  if (!requests.some((each) => isMounted(each) && each.mountPoint === "/usr")) return [];
+  return kernels.filter(lacksInitrd).map(({ image }) =>
+    finding("initrd-missing", `The kernel ${quote(image)} has no initrd, which would mount /usr`, {
+      path: image,
+    })
+  );
 }
 
 /** @throws {BuildError} (usage) when the boot loader cannot read the filesystem that a definition gives XBOOTLDR. */

@@ -9,11 +9,12 @@
  */
 
 import { file } from "../boot/loader.ts";
-import { KiB, MiB } from "../core/units.ts";
+import { KiB } from "../core/units.ts";
 import type { ExtraFile } from "../filesystem/entries.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { countIn, firstFile } from "../tree/query.ts";
+import { LAST_PADDING } from "./repart/sizes.ts";
 import type { PartitionRequest } from "./requests.ts";
 
 /** Where partition definitions may be. A tree that has any is left alone. */
@@ -52,12 +53,6 @@ export function growFiles(tree: Tree, requests: readonly PartitionRequest[]): Ex
   ];
 }
 
-/**
- * What systemd-repart finds behind the last partition of an image as it is: the last MiB, without the backup of the
- * table. It must not take it for space to fill.
- */
-const LAST_PADDING = MiB - 20 * KiB;
-
 /** A definition for the partition as it is in the image: it has its contents, and is never smaller than it is now. */
 function definitionText({ type, content, definition }: PartitionRequest, isLast: boolean): string {
   const { sizeMin = 4 * KiB, sizeMax, paddingMin = 0, paddingMax, weight, paddingWeight } = definition!;
@@ -69,6 +64,7 @@ function definitionText({ type, content, definition }: PartitionRequest, isLast:
     SizeMinBytes: sizeMin,
     SizeMaxBytes: sizeMax,
     Weight: grows ? weight : 0,
+    // Otherwise, it would fill what is left for the backup of the table.
     PaddingMinBytes: isLast ? Math.max(paddingMin, LAST_PADDING) : paddingMin || undefined,
     PaddingMaxBytes: paddingMax,
     // The space up to where the next partition begins stays.

@@ -31,7 +31,7 @@ export function checkPacking({ outputFormat, compress, bmap }: Settings, builder
 
 /**
  * Plans a disk whose size some formats want to be a multiple of something. What can be written to gets the additional space;
- * behind a root of a fixed size it stays free.
+ * behind a root of a fixed size, and in a layout, it stays free.
  *
  * @throws {BuildError} (usage) when SIZE_MB is no such multiple.
  */
@@ -46,7 +46,7 @@ export function planWhole(
   const size = alignUp(least.size, multiple);
   if (size === least.size) return least;
   if (sizeMb === undefined) {
-    return readOnly && layout === undefined ? { ...least, size } : plan({ ...settings, sizeMb: size / MiB });
+    return readOnly || layout !== undefined ? { ...least, size } : plan({ ...settings, sizeMb: size / MiB });
   }
   throw new BuildError(`Cannot use SIZE_MB=${sizeMb} with OUTPUT_FORMAT=${outputFormat}`, {
     kind: "usage",

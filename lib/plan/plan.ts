@@ -27,7 +27,15 @@ import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { type FormatName, isDisk } from "../image/formats.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { planArchive } from "./archive.ts";
-import { bootPartitions, checkBootFormat, isWanted, planBios, planBoot, planKernelOptions } from "./boot.ts";
+import {
+  bootPartitions,
+  checkBootFormat,
+  isWanted,
+  planBios,
+  planBoot,
+  planKernelOptions,
+  usrFindings,
+} from "./boot.ts";
 import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
 import { checkIncus } from "./incus.ts";
@@ -46,7 +54,7 @@ import { planSelinux, selectLabelled, selinuxFiles, type SelinuxPlan } from "./s
 import type { Settings } from "./settings.ts";
 import { planSplit, type SplitPlan } from "./split.ts";
 import { planHashing, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
-import { builtInVolumes, layoutVolumes, type VolumeContext } from "./volumes.ts";
+import { builtInVolumes, fullFindings, layoutVolumes, type VolumeContext } from "./volumes.ts";
 import { planWslFiles } from "./wsl.ts";
 
 /** A volume and its place in the image, in bytes. */
@@ -239,7 +247,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     measured,
     grub: () => planBios(settings, tree, requests.findIndex((request) => request === boots.menu) + 1),
   };
-  const { size, placed } = planWhole(
+  const volumes = planWhole(
     settings,
     readOnly,
     (settings) =>
@@ -247,6 +255,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
         ? builtInVolumes({ ...context, settings })
         : layoutVolumes({ ...context, settings }),
   );
+  const { size, placed } = volumes;
   const split = planSplit(settings, tree, files?.esp ?? [], kernelOptions);
   return {
     builder: "disk-image",
@@ -291,6 +300,8 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
         ? checkSystem(tree, isWanted({ ...settings, ...boots.settings }) ? { kernelOptions } : {})
         : [],
       ...findings,
+      ...loader ? usrFindings(requests, tree) : [],
+      ...layout === undefined ? [] : fullFindings(requests, volumes),
       ...found.findings,
       ...mountPoints.findings,
       ...contents.findings,
@@ -366,10 +377,7 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
     ? planMountPoints(tree.nodes)
     : { add: [], findings: [] };
   const portable = settings.portable === undefined ? [] : planPortable(settings.portable, settings, tree);
-  const selinux = planSelinux(settings, tree, {
-    isSystem: holdsSystem && isDisk(settings.outputFormat),
-    kernelOptions: tree.kernelOptions,
-  });
+  const selinux = planSelinux(settings, tree, { isSystem: holdsSystem, kernelOptions: tree.kernelOptions });
   const relabel = selinuxFiles(selinux);
   const wsl = settings.outputFormat === "wsl" && from === "/"
     ? planWslFiles(tree)

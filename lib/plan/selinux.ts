@@ -10,7 +10,6 @@ import { select, type Selection } from "../filesystem/contents.ts";
 import type { Contents, ExtraFile } from "../filesystem/entries.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { labelInTree, type LabelSource, withLabels } from "../filesystem/labels.ts";
-import { isDisk } from "../image/formats.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { lookup } from "../tree/nodes.ts";
 import { exists } from "../tree/query.ts";
@@ -42,7 +41,7 @@ type Facts = Pick<Tree, "nodes" | "selinux" | "hostLabels">;
 
 /** Where the labels come from. @throws {BuildError} (usage) when the policy is asked for and the tree has none. */
 export function planSelinux(
-  { selinux: asked, filesystem, outputFormat }: Pick<Settings, "selinux" | "filesystem" | "outputFormat">,
+  { selinux: asked, filesystem }: Pick<Settings, "selinux" | "filesystem">,
   tree: Facts,
   use: Use,
 ): SelinuxPlan {
@@ -63,9 +62,7 @@ export function planSelinux(
     return decided("none", `${filesystem} has none`);
   }
   if (asked === "none") return decided("none", "SELINUX=none");
-  // Whatever unpacks an archive labels the files, and not all of them can be given other labels.
-  const isArchive = asked === "auto" && !isDisk(outputFormat);
-  if (selinux?.labelsIn && asked !== "tree" && !isArchive) {
+  if (selinux?.labelsIn && asked !== "tree") {
     return {
       ...decided("policy", `the tree is configured for the policy ${selinux.type}`),
       // All labels are there: relabelling would only cost a reboot.
@@ -86,8 +83,6 @@ export function planSelinux(
   }
   const reason = asked === "tree"
     ? "SELINUX=tree"
-    : isArchive
-    ? "an archive is labelled where it is unpacked"
     : selinux
     ? `the policy ${selinux.type} of the tree has no file_contexts`
     : "the tree has labels, but no /etc/selinux/config";

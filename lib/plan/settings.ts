@@ -513,8 +513,7 @@ export const SETTINGS = {
     help: "SELinux labels: auto, policy, tree, none",
     about:
       "`policy` gives files the labels of the policy that `/etc/selinux/config` of the tree names, and needs libselinux. `tree` " +
-      "keeps those that they have. `auto` is `policy` if the tree has one, else `tree`, as for archives. The labels of the build " +
-      "host never matter.",
+      "keeps those that they have. `auto` is `policy` if the tree has one, else `tree`. The labels of the build host never matter.",
     docs: "selinux.md",
     examples: { "none": "no labels", "tree": "the labels that the files have" },
     parse: choice(["auto", "policy", "tree", "none"] as const),

@@ -7,8 +7,9 @@
  * @module
  */
 
-import { type ArchitectureName, ARCHITECTURES } from "../core/dps.ts";
+import { type ArchitectureName, ARCHITECTURES, GPT_ATTRIBUTES } from "../core/dps.ts";
 import { BuildError } from "../core/error.ts";
+import { type Finding, finding } from "../core/findings.ts";
 import { alignUp, formatBytes, KiB, MiB } from "../core/units.ts";
 import type { Compression } from "../filesystem/compression.ts";
 import type { Selection } from "../filesystem/contents.ts";
@@ -20,7 +21,7 @@ import { GRAIN, TABLE_SIZE } from "../image/gpt.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { type Definition, placeOf } from "./repart/definitions.ts";
 import { wrong } from "./repart/ini.ts";
-import { type Claim, leastOf, shareOut } from "./repart/sizes.ts";
+import { type Claim, LAST_PADDING, leastOf, shareOut, SMALLEST_GROWING } from "./repart/sizes.ts";
 import { SIZE_UNIT } from "./repart/values.ts";
 import type { PartitionRequest } from "./requests.ts";
 import { type Measurements, placeMade, planRoot, tooLarge, tooSmall, type Volume } from "./root.ts";
@@ -152,15 +153,24 @@ const SIGNATURE_SIZE = 16 * KiB;
 export function layoutVolumes(context: VolumeContext): DiskVolumes {
   const { settings, requests } = context;
   const parts = requests.map((request) => planPart(request, context));
-  const claims = parts.flatMap((part): Claim[] => {
+  const claims = parts.flatMap((part, i): Claim[] => {
     const { paddingMin = 0, paddingMax = Infinity, paddingWeight = 0 } = part.definition;
-    return [claimOf(part), { min: paddingMin, max: paddingMax, weight: paddingWeight, takesRest: false }];
+    const isLast = i === parts.length - 1;
+    const unit = isLast ? SIZE_UNIT : GRAIN;
+    // In the image, systemd-repart shares the space behind the last partition out in the same way.
+    const min = Math.max(paddingMin, isLast ? LAST_PADDING : 0);
+    const padding = { min, max: Math.max(min, paddingMax), weight: paddingWeight, takesRest: false, unit };
+    return [{ ...claimOf(part), unit }, padding];
   });
-  const least = leastOf(claims);
-  const { sizeMb } = settings;
-  const space = sizeMb === undefined ? least + settings.freeMb * MiB : sizeMb * MiB - TABLE_SIZE;
+  const least = alignUp(leastOf(claims) - LAST_PADDING, MiB);
+  const { sizeMb, freeMb } = settings;
+  const space = sizeMb === undefined ? least : sizeMb * MiB - TABLE_SIZE;
   if (space < least) throw tooLittle(parts, claims, space, settings, least);
-  const sizes = shareOut(claims, space);
+  // A given size is shared out as the manual says. FREE_MB comes on top of what each needs, or the fullest would get none.
+  const sizes = sizeMb === undefined
+    ? shareOut(claims.map(beyondMinimum), freeMb * MiB).map((bytes, i) => claims[i]!.min + bytes)
+    : shareOut(claims, space + LAST_PADDING);
+  sizes[sizes.length - 1]! -= LAST_PADDING;
   const volumes = placeVolumes(parts.map(({ make }, i) => ({
     volume: make(sizes[2 * i]!),
     padding: sizes[2 * i + 1]!,
@@ -168,13 +178,21 @@ export function layoutVolumes(context: VolumeContext): DiskVolumes {
   return sizeMb === undefined ? volumes : { ...volumes, size: sizeMb * MiB };
 }
 
-function claimOf({ request, definition, need, largest, isTight }: Part): Claim {
+/** What is left of a claim that has its minimum. */
+function beyondMinimum(claim: Claim): Claim {
+  return { ...claim, min: 0, max: claim.max - claim.min };
+}
+
+function claimOf({ request, definition, need, largest, isTight }: Part): Omit<Claim, "unit"> {
   const { content, role } = request;
   const { sizeMin, sizeMax = Infinity, weight = 1000, verity = "off" } = definition;
   const isReadOnly = content.type === "filesystem" && content.format && FILESYSTEMS[content.format].readOnly;
   const isSignature = content.type === "signature" || /-verity-sig$/.test(role ?? "");
+  const growing = content.type === "filesystem" && content.format === "ext4" &&
+    request.attributes.includes(GPT_ATTRIBUTES.growfs);
   const usual = isSignature ? SIGNATURE_SIZE : isReadOnly || verity !== "off" ? 0 : DEFAULT_MIN;
-  const min = Math.max(need, sizeMin ?? Math.min(usual, sizeMax), SIZE_UNIT);
+  const least = growing ? Math.min(SMALLEST_GROWING, sizeMax) : SIZE_UNIT;
+  const min = Math.max(need, sizeMin ?? Math.min(usual, sizeMax), least);
   if (need > sizeMax) {
     throw wrong(
       placeOf(definition, "SizeMaxBytes"),
@@ -200,7 +218,7 @@ function tooLittle(
   least: number,
 ): BuildError {
   let used = 0;
-  const at = claims.findIndex((claim) => (used += leastOf([claim])) > space);
+  const at = claims.findIndex((claim) => (used += leastOf([claim])) > space + LAST_PADDING);
   const { definition } = parts[at >> 1]!;
   const what = at % 2 ? "the free space behind the partition of" : "the partition of";
   return new BuildError(
@@ -292,6 +310,25 @@ function planPart(request: PartitionRequest, context: VolumeContext): Part {
       return { contents: own, selection, filesystem };
     },
   };
+}
+
+/** A system writes at least this much when it boots for the first time: a journal, caches. */
+const LEAST_FREE = 16 * MiB;
+
+/** The findings about filesystems that are full from the start, though the system writes to them. */
+export function fullFindings(requests: readonly PartitionRequest[], { placed }: DiskVolumes): Finding[] {
+  return requests.flatMap(({ name, mountPoint }, i) => {
+    const { free, bytes } = placed[i]!.volume.filesystem;
+    if (!["/", "/var"].includes(mountPoint) || free === undefined || free >= LEAST_FREE || bytes === 0) {
+      return [];
+    }
+    return [
+      finding(
+        "full",
+        `The filesystem of ${name} for ${mountPoint} has only ${formatBytes(free)} of free space`,
+      ),
+    ];
+  });
 }
 
 const EMPTY = {

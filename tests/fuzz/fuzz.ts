@@ -28,6 +28,7 @@ import { openInput } from "../../lib/make/input.ts";
 import { packageUrl, parseApk, parseDpkg } from "../../lib/make/sbom.ts";
 import { verifyTable, writeTable } from "../../lib/make/table.ts";
 import { planDisk, planPart } from "../../lib/plan/plan.ts";
+import { KEYS } from "../../lib/plan/repart/keys.ts";
 import { readSettings } from "../../lib/plan/read-settings.ts";
 import { type SettingName, SETTINGS } from "../../lib/plan/settings.ts";
 import { isVolatile, nameOutside, parseMounts } from "../../lib/system/mounts.ts";
@@ -205,6 +206,18 @@ tmpfs /tmp tmpfs defaults 0 0
 /dev/sr0\t/media/cd\\0401 iso9660 ro,noauto 0 0
 `;
 
+const LAYOUT: Readonly<Record<string, string>> = {
+  "10-esp.conf": "# The ESP\n[Partition]\nType=esp\nSizeMinBytes=64M\nCopyFiles=/boot:/a\n",
+  "20-root.conf":
+    "[Partition]\nType=root\nLabel=%o_%w\nWeight=300\nPaddingWeight=20\nCopyFiles=/\nExcludeFiles=/etc/ \\\n /usr/share\n",
+  "20-root.conf.d/more.conf":
+    "[Partition]\nMakeSymlinks=/a:b\nMakeDirectories=/c/d '/e f'\nFlags=0x1\nUUID=null\n",
+  "30-usr.conf":
+    "[Partition]\nType=usr\nFormat=erofs\nVerity=data\nVerityMatchKey=usr\nMinimize=best\nCompression=lz4\n",
+  "40-hash.conf": "[Partition]\nType=usr-verity\nVerity=hash\nVerityMatchKey=usr\n",
+  "50-data.conf": "[Partition]\nFormat=ext4\nMountPoint=/srv/data:noatime\nSizeMaxBytes=1.5G\n",
+};
+
 const SETTING_TEXTS = [
   "raw",
   "qcow2",
@@ -354,6 +367,38 @@ export const TARGETS = {
         `${JSON.stringify(directory + name)} in\n${[...expressions.values()].join("\n")}`,
       );
     }
+  },
+
+  "layouts": async (random: Random) => {
+    const words = [
+      ...TOKENS,
+      ...Object.keys(KEYS),
+      "1G",
+      "4096",
+      "root",
+      "ext4",
+      "data",
+      "usr-verity",
+      "/etc",
+      "%A",
+    ];
+    const files = Object.fromEntries(
+      Object.entries(LAYOUT).map((
+        [name, text],
+      ) => [name, random.chance(60) ? mutate(random, text, words) : text]),
+    );
+    await expectBuildError(() => {
+      const layout = { directory: "layout", files };
+      const { partitions, size } = planDisk({ ...SETTINGS_OF_TREE, layout }, factsOf());
+      let end = MiB;
+      for (const partition of partitions) {
+        assert(partition.offset >= end && partition.offset % MiB === 0, "partitions overlap");
+        end = partition.offset + partition.size;
+        assertPrintable(partition.label);
+      }
+      assert(end + MiB <= size, "a partition ends behind the disk");
+      sfdiskScript({ id: TABLE.id, entries: partitions });
+    });
   },
 
   "kernel command line and boot entries": async (random: Random) => {

@@ -177,7 +177,10 @@ export async function nspawn(
 /** systemd-nspawn with what it needs to be told where systemd is not process 1. */
 async function nspawnProgram(isImage: boolean): Promise<string[]> {
   const program = isImage && !await hasVfat()
-    ? [...await newerSystemd("systemd-nspawn"), "--image-policy=root=unprotected:=ignore"]
+    ? [
+      ...await newerSystemd("systemd-nspawn"),
+      "--image-policy=root=unprotected:home=unprotected+absent:srv=unprotected+absent:=ignore",
+    ]
     : ["/usr/bin/systemd-nspawn"];
   return [
     ...program,

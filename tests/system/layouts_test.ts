@@ -8,15 +8,19 @@
 import assert from "node:assert/strict";
 import { GPT_ATTRIBUTES } from "../../lib/core/dps.ts";
 import { MiB } from "../../lib/core/units.ts";
-import type { TableEntry } from "../../lib/image/gpt.ts";
+import { parseTable, type TableEntry } from "../../lib/image/gpt.ts";
 import { planDisk } from "../../lib/plan/plan.ts";
 import { inspectTree } from "../../lib/tree/inspect.ts";
 import { closeRoot } from "../../lib/tree/root.ts";
 import { settingsOf } from "../lab/facts.ts";
-import { missing, unprivileged } from "../lab/helpers.ts";
+import { build } from "../lab/builds.ts";
+import { bootQemu, dissect, mountLoop, newerSystemdTree, nspawn, report } from "../lab/guests.ts";
+import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
+import { addInitrd } from "../lab/initrd.ts";
+import { makeKey } from "../lab/keys.ts";
 import { layoutOf } from "../lab/layouts.ts";
-import { repartPartitions } from "../lab/repart.ts";
-import { tinyTree } from "../lab/trees.ts";
+import { repartPartitions, writeLayout } from "../lab/repart.ts";
+import { copyTree, debianTree, tinyTree } from "../lab/trees.ts";
 
 const ignore = unprivileged() || missing("mmdebstrap", "sfdisk", "mke2fs", "mkfs.vfat", "mksquashfs");
 
@@ -52,10 +56,16 @@ const CASES: Readonly<Record<string, Case>> = {
     },
   },
   "weights": {
-    definitions: { a: "Type=root;Weight=3000", b: "Type=home;Weight=1000", c: "Type=srv;Weight=1" },
+    definitions: {
+      a: "Type=root;Weight=3000",
+      b: "Type=home;Weight=1000",
+      c: "Type=srv;Weight=1;Format=ext4",
+    },
   },
   "no weight": { definitions: { a: "Type=root;Weight=0;SizeMinBytes=300M", b: "Type=home" } },
-  "no weights at all": { definitions: { a: "Type=root;Weight=0", b: "Type=home;Weight=0" } },
+  "no weights at all": {
+    definitions: { a: "Type=root;Weight=0;Format=ext4", b: "Type=home;Weight=0;Format=ext4" },
+  },
   "a minimum above the share": {
     definitions: { a: "Type=root;SizeMinBytes=700M", b: "Type=home", c: "Type=srv" },
   },
@@ -81,8 +91,11 @@ const CASES: Readonly<Record<string, Case>> = {
       c: "Type=srv",
     },
   },
-  "a small disk": { definitions: { a: "Type=root", b: "Type=home" }, size: 32 },
-  "a large disk": { definitions: { a: "Type=root;Weight=7", b: "Type=home;Weight=999993" }, size: 4_000_000 },
+  "a small disk": { definitions: { a: "Type=root", b: "Type=home" }, size: 96 },
+  "a large disk": {
+    definitions: { a: "Type=root;Weight=70", b: "Type=home;Weight=999930" },
+    size: 4_000_000,
+  },
   "labels and UUIDs": {
     definitions: {
       a: "Type=root;Label=system;UUID=01234567-89ab-cdef-0123-456789abcdef",
@@ -109,8 +122,11 @@ const CASES: Readonly<Record<string, Case>> = {
       d: "Type=root-secondary",
       e: "Type=8da63339-0007-60c0-c436-083ac8230908",
       f: "Type=user-home",
-      g: "Type=root-verity-sig",
     },
+  },
+  "a signature, which is read-only since systemd 258": {
+    definitions: { a: "Type=root-verity-sig;SizeMinBytes=16K;SizeMaxBytes=16K", b: "Type=root" },
+    differs: ["flags"],
   },
   "flags": {
     definitions: {
@@ -190,6 +206,7 @@ const CASES: Readonly<Record<string, Case>> = {
       "50-swap": "Type=swap;Format=swap;SizeMinBytes=64M;SizeMaxBytes=64M",
       "60-root": "Type=root;Format=ext4;SizeMinBytes=200M;FactoryReset=yes;SplitName=-",
     },
+    differs: ["flags"],
   },
   "a squashfs, which nothing grows": {
     definitions: { a: "Type=root;Format=squashfs;CopyFiles=/usr;SizeMaxBytes=300M", b: "Type=home" },
@@ -209,7 +226,7 @@ const CASES: Readonly<Record<string, Case>> = {
   "sizes that are no MiB": {
     definitions: {
       a: "Type=swap;SizeMinBytes=100K;SizeMaxBytes=100K",
-      b: "Type=home;SizeMinBytes=10000000;SizeMaxBytes=10000000",
+      b: "Type=swap;SizeMinBytes=10000000;SizeMaxBytes=10000000",
       c: "Type=srv",
     },
   },
@@ -274,4 +291,240 @@ Deno.test(
       closeRoot(tree.root);
     }
   },
+);
+
+const QEMU = ["qemu-system-x86_64", "/usr/share/OVMF/OVMF_CODE_4M.fd"];
+
+/** Builds a disk with these definitions. */
+async function buildLayout(
+  definitions: Readonly<Record<string, string>>,
+  { tree, dir, env = {} }: {
+    readonly tree: string;
+    readonly dir: string;
+    readonly env?: Readonly<Record<string, string>>;
+  },
+): Promise<string> {
+  const layout = await Deno.makeTempDir({ dir });
+  await writeLayout(layoutOf(definitions), layout);
+  const image = `${layout}.raw`;
+  await build("disk-image", tree, image, { LAYOUT: layout, VERIFY: "full", ...env });
+  return image;
+}
+
+const VM = { architecture: "x86-64", format: "raw" } as const;
+
+Deno.test(
+  "disk-image: a disk with only an ESP and a root boots; its kernels are on the ESP, which is /boot",
+  {
+    ignore: ignore || missing(...QEMU),
+  },
+  () =>
+    tempDir(async (dir) => {
+      const image = await buildLayout({ "10-esp": "Type=esp", "20-root": "Type=root" }, {
+        tree: await tinyTree(),
+        dir,
+      });
+      const { mounts } = await dissect(image);
+      assert.deepEqual(mounts.map((each: { designator: string }) => each.designator).sort(), ["esp", "root"]);
+      const seen = report(await bootQemu(image, VM));
+      assert.match(seen.get("mounts")!, /^\S+ \/boot vfat rw/m);
+      assert.match(seen.get("files /boot")!, /^\.\/vmlinuz-/m);
+      assert.match(seen.get("entries")!, /^# \/boot\/loader\/entries\//m);
+      assert.equal(seen.get("writable"), "yes");
+    }),
+);
+
+Deno.test("disk-image: /usr with verity boots, and is what its root hash says", {
+  ignore: ignore || missing(...QEMU, "cpio", "gzip", "veritysetup", "openssl"),
+}, () =>
+  tempDir(async (dir) => {
+    const tree = await copyTree(await tinyTree(), `${dir}/tree`);
+    await addInitrd(tree);
+    const definitions = {
+      "10-esp": "Type=esp",
+      "20-root": "Type=root",
+      "30-usr": "Type=usr;Format=squashfs;Verity=data;VerityMatchKey=usr;Minimize=best",
+      "40-usr-verity": "Type=usr-verity;Verity=hash;VerityMatchKey=usr;Minimize=best",
+      "50-usr-verity-sig": "Type=usr-verity-sig;Verity=signature;VerityMatchKey=usr",
+    };
+    const image = await buildLayout(definitions, { tree, dir, env: await makeKey(dir) });
+    const { mounts } = await dissect(image);
+    const found = mounts.map(({ designator }: { designator: string }) => designator);
+    assert.deepEqual(found.sort(), ["esp", "root", "usr", "usr-verity", "usr-verity-sig"]);
+    const seen = report(await bootQemu(image, VM));
+    assert.match(seen.get("mounts")!, /^\/dev\/mapper\/usr \/usr squashfs ro/m);
+    assert.match(seen.get("mounts")!, /^\S+ \/ ext4 r/m);
+    assert.match(
+      seen.get("cmdline")!,
+      / mount\.usr=\/dev\/mapper\/usr mount\.usrfstype=squashfs .*usrhash=[0-9a-f]{64} /,
+    );
+  }));
+
+/** One file with a filesystem, its hashes and their signature. */
+function ddi(copies: readonly string[], isSigned: boolean): Record<string, string> {
+  const copied = copies.map((path) => `CopyFiles=${path}`).join(";");
+  return {
+    "10-root": `Type=root;Format=squashfs;${copied};Verity=data;VerityMatchKey=root;Minimize=best`,
+    "20-root-verity": "Type=root-verity;Verity=hash;VerityMatchKey=root;Minimize=best",
+    ...isSigned && { "30-root-verity-sig": "Type=root-verity-sig;Verity=signature;VerityMatchKey=root" },
+  };
+}
+
+/** Run in the guest: each image with a policy that takes only signed ones. */
+const EXTENSIONS = `echo "=== sysext"
+mkdir -p /var/lib/extensions /var/lib/confexts
+cp /opt/ddi/sysext/proof.raw /var/lib/extensions/
+systemd-sysext --image-policy=root=signed merge && cat /usr/share/proof/text
+systemd-sysext unmerge
+echo "=== unsigned"
+cp /opt/ddi/unsigned/proof.raw /var/lib/extensions/
+systemd-sysext --image-policy=root=signed merge; [ ! -e /usr/share/proof/text ] || echo "it was merged"
+echo "=== confext"
+cp /opt/ddi/confext/proof.raw /var/lib/confexts/
+systemd-confext --image-policy=root=signed merge && cat /etc/proof/text
+systemd-confext unmerge
+echo "=== portable"
+mkdir -p /etc/systemd/system/hello.service.d
+printf '[Service]\\nRootImagePolicy=root=signed\\n' >/etc/systemd/system/hello.service.d/policy.conf
+portablectl attach --runtime --now /opt/ddi/portable/hello.raw hello
+systemctl is-active hello.service
+journalctl --boot --unit=hello --output=cat --no-pager | grep "^hello from"
+portablectl detach --runtime --now /opt/ddi/portable/hello.raw hello
+`;
+
+Deno.test(
+  "disk-image: signed DDIs are taken as sysext, confext and portable service by a policy that demands signatures",
+  {
+    ignore: ignore || missing(...QEMU, "veritysetup", "openssl"),
+  },
+  () =>
+    tempDir(async (dir) => {
+      const tree = await copyTree(await tinyTree({ kernel: false, loader: false }), `${dir}/tree`);
+      for (
+        const [path, text] of [
+          ["usr/lib/extension-release.d/extension-release.proof", "ID=_any\n"],
+          ["etc/extension-release.d/extension-release.proof", "ID=_any\n"],
+          ["usr/share/proof/text", "from the sysext\n"],
+          ["etc/proof/text", "from the confext\n"],
+          [
+            "usr/lib/systemd/system/hello.service",
+            '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/sh -c "echo hello from $$(stat -f -c %%T /)"\n',
+          ],
+        ]
+      ) {
+        await Deno.mkdir(`${tree}/${path!.slice(0, path!.lastIndexOf("/"))}`, { recursive: true });
+        await Deno.writeTextFile(`${tree}/${path}`, text!);
+      }
+      const guest = await copyTree(
+        await debianTree({ suite: "trixie", include: ["systemd-container"] }),
+        `${dir}/guest`,
+      );
+      const keys = await makeKey(dir);
+      await Deno.mkdir(`${guest}/etc/verity.d`);
+      await Deno.copyFile(keys.VERITY_CERT, `${guest}/etc/verity.d/test.crt`);
+      // What systemd loads for dm-verity, and minbase does not have.
+      const newer = await newerSystemdTree();
+      await quiet`cp --archive --no-clobber ${newer}/usr/sbin/dmsetup ${guest}/usr/sbin`;
+      for (const directory of ["udev/rules.d", "x86_64-linux-gnu"]) {
+        const names = (await Array.fromAsync(Deno.readDir(`${newer}/usr/lib/${directory}`))).map(({ name }) =>
+          name
+        )
+          .filter((name) => /^(lib(cryptsetup|devmapper|json-c)\.so|\d+-.*dm.*\.rules$)/.test(name));
+        await quiet`cp --archive ${names.map((name) => `${newer}/usr/lib/${directory}/${name}`)}
+        ${`${guest}/usr/lib/${directory}`}`;
+      }
+      const images = {
+        sysext: ["proof", ddi(["/usr/share/proof", "/usr/lib/extension-release.d"], true)],
+        unsigned: ["proof", ddi(["/usr/share/proof", "/usr/lib/extension-release.d"], false)],
+        confext: ["proof", ddi(["/etc/proof", "/etc/extension-release.d"], true)],
+        portable: ["hello", ddi(["/"], true)],
+      } as const;
+      for (const [kind, [name, definitions]] of Object.entries(images)) {
+        const image = await buildLayout(definitions, { tree, dir, env: keys });
+        await Deno.mkdir(`${guest}/opt/ddi/${kind}`, { recursive: true });
+        await Deno.rename(image, `${guest}/opt/ddi/${kind}/${name}.raw`);
+      }
+      const { mounts } = await dissect(`${guest}/opt/ddi/sysext/proof.raw`);
+      const found = mounts.map(({ designator, verity }: Record<string, string>) => `${designator} ${verity}`);
+      assert.deepEqual(found.sort(), ["root signed", "root-verity null", "root-verity-sig null"]);
+      const script = `${guest}/usr/local/sbin/report`;
+      const text = await Deno.readTextFile(script);
+      await Deno.writeTextFile(script, text.replace('echo "=== end"', () => `${EXTENSIONS}echo "=== end"`));
+      const image = `${dir}/guest.raw`;
+      await build("disk-image", guest, image, { FREE_MB: "64", BOOT_MB: "256" });
+      const seen = report(await bootQemu(image, VM));
+      assert.match(seen.get("sysext")!, /^from the sysext$/m);
+      assert.doesNotMatch(seen.get("unsigned")!, /it was merged|from the sysext/);
+      assert.match(seen.get("confext")!, /^from the confext$/m);
+      assert.match(seen.get("portable")!, /^active$/m);
+      assert.match(seen.get("portable")!, /^hello from /m);
+    }),
+);
+
+Deno.test("disk-image: a disk with /home and /srv of their own boots in systemd-nspawn", {
+  ignore: ignore || missing("systemd-nspawn"),
+}, () =>
+  tempDir(async (dir) => {
+    const tree = await copyTree(await tinyTree({ kernel: false, loader: false }), `${dir}/tree`);
+    await Deno.mkdir(`${tree}/home/user`, { recursive: true });
+    await Deno.mkdir(`${tree}/srv`);
+    const image = await buildLayout({ a: "Type=root", b: "Type=home", c: "Type=srv" }, {
+      tree,
+      dir,
+      env: { FREE_MB: "16" },
+    });
+    const seen = report(await nspawn(image));
+    assert.match(seen.get("mounts")!, /^\S+ \/home ext4 rw/m);
+    assert.match(seen.get("mounts")!, /^\S+ \/srv ext4 rw/m);
+  }));
+
+Deno.test(
+  "disk-image: a layout gives the same bytes each time, swap like mkswap's, and what CopyFiles= says",
+  { ignore },
+  () =>
+    tempDir(async (dir) => {
+      const tree = await tinyTree({ kernel: false, loader: false });
+      const long = "d/".repeat(60);
+      const definitions = {
+        "10-root": "Type=root;Format=squashfs;Compression=gzip;Minimize=best;MakeSymlinks=/x:a/b;CopyFiles=/",
+        "20-swap": "Type=swap;Label=sleep;SizeMinBytes=1M;SizeMaxBytes=1M",
+        "30-home":
+          `Type=home;CopyFiles=/etc:/joined;CopyFiles=/usr/lib:/joined;MakeDirectories=/a/b;MakeSymlinks=/x:a/b /y:${long};SizeMaxBytes=8M`,
+        "40-slot": "Type=root;Format=empty;SizeMinBytes=1M;SizeMaxBytes=1M;PaddingMinBytes=3M",
+      };
+      const image = await buildLayout(definitions, { tree, dir });
+      const layout = await Deno.makeTempDir({ dir });
+      await writeLayout(layoutOf(definitions), layout);
+      const again = `${dir}/again.qcow2`;
+      await build("disk-image", tree, again, { LAYOUT: layout, VERIFY: "full", OUTPUT_FORMAT: "qcow2" });
+      await quiet`qemu-img compare -f raw -F qcow2 ${image} ${again}`;
+      const { entries } = parseTable(JSON.parse(await quiet`sfdisk --json ${image}`).partitiontable)!;
+      const [root, swap, home, slot] = entries;
+      const cut = async ({ offset, size }: TableEntry) => {
+        const path = await Deno.makeTempFile({ dir });
+        await quiet`dd if=${image} of=${path} bs=4096 skip=${offset / 4096} count=${size / 4096} status=none`;
+        return path;
+      };
+      const [, uuid] = /UUID: *(\S+)/.exec(await quiet`swaplabel ${await cut(swap!)}`)!;
+      const made = `${dir}/swap`;
+      await Deno.writeFile(made, new Uint8Array(swap!.size));
+      await quiet`mkswap --quiet --uuid ${uuid!} --label sleep ${made}`;
+      await quiet`cmp ${made} ${await cut(swap!)}`;
+      assert.equal((await Deno.readFile(await cut(slot!))).some((byte) => byte !== 0), false);
+      assert.match(await quiet`unsquashfs -ll ${await cut(root!)}`, /squashfs-root\/x -> a\/b$/m);
+      await mountLoop(image, { offset: home!.offset }, async (mounted) => {
+        assert.equal(await Deno.readLink(`${mounted}/x`), "a/b");
+        assert.equal(await Deno.readLink(`${mounted}/y`), long);
+        assert.ok((await Deno.stat(`${mounted}/a/b`)).isDirectory);
+        for (const from of ["etc", "usr/lib"]) {
+          for await (const { name } of Deno.readDir(`${tree}/${from}`)) {
+            await Deno.lstat(`${mounted}/joined/${name}`);
+          }
+        }
+        assert.equal(
+          await Deno.readTextFile(`${mounted}/joined/passwd`),
+          await Deno.readTextFile(`${tree}/etc/passwd`),
+        );
+      });
+    }),
 );

@@ -12,20 +12,13 @@ import { useErofs } from "../lab/erofs.ts";
 import { bootQemu, dissect, report } from "../lab/guests.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 import { addInitrd } from "../lab/initrd.ts";
+import { makeKey } from "../lab/keys.ts";
 import { copyTree, tinyTree } from "../lab/trees.ts";
 
 const ignore = unprivileged() ||
   missing("mmdebstrap", "mksquashfs", "mkfs.erofs", "veritysetup", "openssl", "sfdisk", "systemd-dissect");
 const QEMU = ["qemu-system-x86_64", "/usr/share/OVMF/OVMF_CODE_4M.fd", "cpio", "gzip"];
 const SMALL = { EFI_MB: "33", BOOT_MB: "64" };
-
-/** Runs `fn` with a new key and its certificate. */
-async function makeKey(dir: string): Promise<{ VERITY_KEY: string; VERITY_CERT: string }> {
-  const [key, certificate] = [`${dir}/key.pem`, `${dir}/cert.pem`];
-  await quiet`openssl req -x509 -newkey rsa:2048 -nodes -keyout ${key} -out ${certificate} -subj ${"/CN=test"}
-    -days 2`;
-  return { VERITY_KEY: key, VERITY_CERT: certificate };
-}
 
 for (const FILESYSTEM of ["squashfs", "erofs"]) {
   Deno.test(`part-image: VERITY of ${FILESYSTEM} lies beside the image, where systemd-dissect finds it`, {

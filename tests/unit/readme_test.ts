@@ -29,6 +29,7 @@ const OTHER_NAMES = [
     "PROGRAMS",
   ],
   ...["FINDINGS", "SELINUXTYPE"],
+  "KEYS",
 ];
 
 /** The docs by their paths. */

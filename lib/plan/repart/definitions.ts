@@ -39,8 +39,16 @@ export function placeOf(definition: Definition, key: keyof typeof KEYS): Place {
  *
  * @throws {BuildError} (usage) with the file and the line of the first mistake.
  */
-export function readDefinitions({ directory, files }: Layout, machine: Machine): Definition[] {
+export function readDefinitions({ directory: path, files }: Layout, machine: Machine): Definition[] {
+  const directory = quote(path).slice(1, -1);
   const names = Object.keys(files);
+  for (const name of names) {
+    if (/^[\x21-\x7e]+$/.test(name)) continue;
+    throw new BuildError(`Cannot use the definition ${quote(name)} in ${quote(path)}`, {
+      kind: "usage",
+      hint: "Rename the file: its name may have printable ASCII characters other than a space",
+    });
+  }
   const definitions = names.filter((name) => !name.includes("/")).toSorted().flatMap((name) => {
     // An empty file masks one of the same name elsewhere.
     if (files[name] === "") return [];
@@ -133,9 +141,9 @@ function readValue<T>(place: Place, key: string, value: string, read: () => T): 
 
 /** The types whose attributes say this, as the DPS defines them. */
 const KNOWN_FLAGS = {
-  "ReadOnly": /^(root|usr)(-verity)?$|^(home|srv|var|tmp|xbootldr)$/,
+  "ReadOnly": /^(root|usr)(-verity(-sig)?)?$|^(home|srv|var|tmp|xbootldr)$/,
   "GrowFileSystem": /^(root|usr|home|srv|var|tmp|xbootldr)$/,
-  "NoAuto": /^(root|usr)(-verity)?$|^(home|srv|var|tmp|xbootldr|swap)$/,
+  "NoAuto": /^(root|usr)(-verity(-sig)?)?$|^(home|srv|var|tmp|xbootldr|swap)$/,
 } as const;
 
 /** Whether the attributes of a type of partition have this flag. */

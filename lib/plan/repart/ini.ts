@@ -53,7 +53,7 @@ export function readAssignmentsOf({ path, text }: DefinitionFile): Assignment[] 
     const [, key, value] = /^([^=]*?)\s*=\s*(.*)$/s.exec(line) ?? [];
     if (!key) throw wrong(place, `${quote(line)} is no assignment`, "Write KEY=VALUE, or # before a comment");
     if (section === undefined) {
-      throw wrong(place, `${key}= is in no section`, `Write [${SECTION}] before it`);
+      throw wrong(place, `${quote(key)} is in no section`, `Write [${SECTION}] before it`);
     }
     if (!key.startsWith("X-")) found.push({ place, key, value: value! });
   }

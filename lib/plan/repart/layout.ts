@@ -17,6 +17,7 @@ import { type Definition, hasContents, knowsFlag, placeOf, readDefinitions } fro
 import type { Layout } from "./files.ts";
 import { wrong } from "./ini.ts";
 import { MOUNT_POINTS } from "./keys.ts";
+import { SMALLEST_GROWING } from "./sizes.ts";
 import type { Machine } from "./values.ts";
 
 /** The number of entries of the partition tables that sfdisk writes. */
@@ -207,12 +208,14 @@ function attributesOf(definition: Definition, content: PartitionContent): number
   const { type, verity } = definition;
   const isReadOnly = content.type === "filesystem" && content.format !== undefined &&
     FILESYSTEMS[content.format].readOnly;
-  const isVerity = verity === "data" || /-verity$/.test(identifyType(type)?.role ?? "");
+  const isVerity = verity === "data" || /-verity(-sig)?$/.test(identifyType(type)?.role ?? "");
   const readOnly = definition.readOnly ?? (isVerity || isReadOnly);
+  const isSmall = content.type === "filesystem" && content.format === "ext4" &&
+    (definition.sizeMax ?? Infinity) < SMALLEST_GROWING;
   const wanted:
     readonly (readonly ["ReadOnly" | "GrowFileSystem" | "NoAuto", boolean | undefined, number])[] = [
       ["ReadOnly", readOnly || definition.readOnly, GPT_ATTRIBUTES.readOnly],
-      ["GrowFileSystem", definition.growFileSystem ?? !readOnly, GPT_ATTRIBUTES.growfs],
+      ["GrowFileSystem", definition.growFileSystem ?? !(readOnly || isSmall), GPT_ATTRIBUTES.growfs],
       ["NoAuto", definition.noAuto, GPT_ATTRIBUTES.noAuto],
     ];
   const bits = new Set(definition.flags ?? []);
@@ -235,14 +238,14 @@ function checkVerity(definitions: readonly Definition[]): void {
       if (found.length > 1) {
         throw wrong(
           placeOf(found[1]!, "VerityMatchKey"),
-          `VerityMatchKey=${key} has Verity=${kind} twice: also in ${found[0]!.path}`,
+          `VerityMatchKey=${quote(key!)} has Verity=${kind} twice: also in ${found[0]!.path}`,
           "Give each set of partitions a key of its own",
         );
       }
       if (found.length === 0 && kind !== "signature") {
         throw wrong(
           place,
-          `VerityMatchKey=${key} has no partition with Verity=${kind}`,
+          `VerityMatchKey=${quote(key!)} has no partition with Verity=${kind}`,
           "Define it, or leave out Verity= and VerityMatchKey=",
         );
       }
@@ -260,7 +263,7 @@ function checkMountPoints(requests: readonly PartitionRequest[]): void {
     if (other) {
       throw wrong(
         place,
-        `${mountPoint} is also that of ${other.definition!.path}`,
+        `${quote(mountPoint)} is also that of ${other.definition!.path}`,
         "Mount one of them elsewhere",
       );
     }

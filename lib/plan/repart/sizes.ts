@@ -7,8 +7,7 @@
  * @module
  */
 
-import { alignUp, MiB } from "../../core/units.ts";
-import { GRAIN } from "../../image/gpt.ts";
+import { alignUp, KiB, MiB } from "../../core/units.ts";
 
 /** What a partition, or the free space behind one, may take: bytes, and its weight. */
 export interface Claim {
@@ -18,23 +17,34 @@ export interface Claim {
   readonly weight: number;
   /** Whether it takes what is left when everybody has its share. */
   readonly takesRest: boolean;
-}
-
-/** Bytes that claims take at least: each begins where a partition can begin. */
-export function leastOf(claims: readonly Claim[]): number {
-  return claims.reduce((sum, { min }) => sum + alignUp(min, GRAIN), 0);
+  /** What it grows by, and where the next one can begin: whole MiB, but nothing is behind the last ones. */
+  readonly unit: number;
 }
 
 /**
- * The bytes for each claim of those that share `space`, which is at least {@link leastOf} them. Whoever grows gets
- * whole MiB; what nobody may have is left over.
+ * What systemd-repart finds behind the last partition of an image as it is: the last MiB, without the backup of the
+ * table.
+ */
+export const LAST_PADDING = MiB - 20 * KiB;
+
+/** systemd-growfs fails on a smaller ext4, even if it need not grow: `EXT4_MINIMAL_SIZE` in src/shared/resize-fs.c. */
+export const SMALLEST_GROWING = 32 * MiB;
+
+/** Bytes that claims take at least: each begins where a partition can begin. */
+export function leastOf(claims: readonly Claim[]): number {
+  return claims.reduce((sum, { min, unit }) => sum + alignUp(min, unit), 0);
+}
+
+/**
+ * The bytes for each claim of those that share `space`, which is at least {@link leastOf} them. Whoever
+ * grows gets whole units; what nobody may have is left over.
  */
 export function shareOut(claims: readonly Claim[], space: number): number[] {
   const sizes = new Array<number | undefined>(claims.length).fill(undefined);
   let left = space, weights = claims.reduce((sum, { weight }) => sum + weight, 0);
   const give = (i: number, bytes: number) => {
     sizes[i] = bytes;
-    left -= alignUp(bytes, GRAIN);
+    left -= alignUp(bytes, claims[i]!.unit);
     weights -= claims[i]!.weight;
   };
   const shareOf = ({ weight }: Claim) => weight === 0 ? 0 : proportion(left, weight, weights);
@@ -56,15 +66,15 @@ export function shareOut(claims: readonly Claim[], space: number): number[] {
   }
   claims.forEach((claim, i) => {
     if (sizes[i] !== undefined) return;
-    const share = Math.floor(shareOf(claim) / MiB) * MiB;
+    const share = Math.floor(shareOf(claim) / claim.unit) * claim.unit;
     give(i, Math.min(Math.max(share, claim.min), claim.max));
   });
   for (let i = 0; i < claims.length && left > 0; i++) {
-    const { max, takesRest } = claims[i]!;
+    const { max, takesRest, unit } = claims[i]!;
     const size = sizes[i]!;
     if (!takesRest || size >= max) continue;
-    const grown = Math.min(alignUp(size, GRAIN) + left, max);
-    left -= alignUp(grown, GRAIN) - alignUp(size, GRAIN);
+    const grown = Math.min(alignUp(size, unit) + Math.floor(left / unit) * unit, max);
+    left -= alignUp(grown, unit) - alignUp(size, unit);
     sizes[i] = grown;
   }
   return sizes as number[];

@@ -7,6 +7,7 @@
 
 import { posix } from "node:path";
 import type { ArchitectureName } from "../../core/dps.ts";
+import { quote } from "../../core/error.ts";
 import { oneOf } from "../../core/suggest.ts";
 import { alignUp, KiB } from "../../core/units.ts";
 import type { OsRelease } from "../../tree/os-release.ts";
@@ -134,7 +135,7 @@ export function expand(
     throw new Error(`the specifiers ${known}`, {
       cause: Object.hasOwn(OF_BUILD_MACHINE, name)
         ? `${specifier} would be that of the machine that builds: ${OF_BUILD_MACHINE[name]}`
-        : `${specifier} is no specifier`,
+        : `${quote(specifier)} is no specifier`,
     });
   });
 }

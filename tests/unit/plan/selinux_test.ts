@@ -145,13 +145,6 @@ Deno.test.each([
   { name: "SELINUX=policy", selinux: POLICY, env: { SELINUX: "policy" }, labels: "policy" },
   { name: "SELINUX=tree", selinux: POLICY, env: { SELINUX: "tree" }, labels: "tree" },
   { name: "SELINUX=none", selinux: POLICY, env: { SELINUX: "none" }, labels: "none" },
-  { name: "an archive", selinux: POLICY, env: { OUTPUT_FORMAT: "tar" }, labels: "tree" },
-  {
-    name: "SELINUX=policy for an archive",
-    selinux: POLICY,
-    env: { OUTPUT_FORMAT: "tar", SELINUX: "policy" },
-    labels: "policy",
-  },
   { name: "no policy, but labels", selinux: undefined, env: {}, labels: "tree" },
   { name: "FAT", selinux: POLICY, env: { FILESYSTEM: "vfat", DIRECTORY: "/boot" }, labels: "none" },
 ])("planPart() decides whose labels the image has: $name", pure, ({ selinux, env, labels }) => {
@@ -266,7 +259,6 @@ Deno.test.each([
     env: {},
     has: false,
   },
-  { name: "archive", selinux: BARE, list: DEBIAN, env: { OUTPUT_FORMAT: "tar" }, has: false },
   { name: "read-only", selinux: BARE, list: DEBIAN, env: { FILESYSTEM: "erofs" }, has: false, warns: true },
 ])("planPart() has the system label itself only when it must: $name", pure, (row) => {
   const { selinux, list, env, options, has, warns = has && list === DEBIAN } = row;

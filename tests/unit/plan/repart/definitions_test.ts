@@ -127,7 +127,7 @@ const WRONG: readonly (readonly [text: string, line: number | undefined, message
   ["[Partition]\nSizeMin=1G", 2, /"SizeMin" is no key/, /./],
   ["[Partition]\nSizeMinByte=1G", 2, /"SizeMinByte" is no key/, /Did you mean SizeMinBytes\?/],
   ["[Partitions]\nType=root", 1, /"\[Partitions\]" is no section/, /\[Partition\]/],
-  ["Type=root", 1, /Type= is in no section/, /\[Partition\]/],
+  ["Type=root", 1, /"Type" is in no section/, /\[Partition\]/],
   ["[Partition]\nType root", 2, /"Type root" is no assignment/, /KEY=VALUE/],
   ["[Partition]\nSizeMinBytes=1 TB", 2, /SizeMinBytes="1 TB" is not possible/, /512M/],
   ["[Partition]\nSizeMaxBytes=2000P", 2, /is not possible/, /up to 1P/],
@@ -142,7 +142,7 @@ const WRONG: readonly (readonly [text: string, line: number | undefined, message
   ["[Partition]\nCopyBlocks=auto", 2, /CopyBlocks= is not supported: .*CopyFiles=/, /Leave/],
   ["[Partition]\nSupplementFor=10-esp", 2, /SupplementFor= is not supported/, /Leave/],
   ["[Partition]\nLabel=%H", 2, /%H would be that of the machine that builds: its host name/, /%A/],
-  ["[Partition]\nLabel=%z", 2, /%z is no specifier/, /%A/],
+  ["[Partition]\nLabel=%z", 2, /"%z" is no specifier/, /%A/],
   [`[Partition]\nLabel=${"x".repeat(37)}`, 2, /Label=.* is not possible/, /up to 36/],
   ["[Partition]\nLabel=é", 2, /Label="é" is not possible/, /ASCII/],
   ["[Partition]\nCopyFiles=usr:/", 2, /CopyFiles="usr:\/" is not possible/, /absolute path/],
@@ -192,6 +192,10 @@ Deno.test("readDefinitions() refuses drop-ins of no definition, and no definitio
   assert.throws(refuse({}), /it has no definitions/);
   assert.throws(refuse({ "10-a.conf": "" }), /it has no definitions/);
   assert.throws(
+    refuse({ "a\u001b[31m.conf": "[Partition]" }),
+    /Cannot use the definition "a\\u001b\[31m\.conf"/,
+  );
+  assert.throws(
     refuse({ "10-a.conf": "[Partition]", "10-b.conf.d/x.conf": "[Partition]" }),
     /layout\/10-b\.conf\.d\/x\.conf: there is no 10-b\.conf/,
   );
@@ -236,7 +240,7 @@ Deno.test("parseLayout() reads a directory with its links and drop-ins, and says
 const WRONG_TOGETHER: readonly (readonly [Readonly<Record<string, string>>, RegExp])[] = [
   [
     { a: "Verity=data;VerityMatchKey=x;Format=erofs;Type=root" },
-    /a\.conf:3: VerityMatchKey=x has no partition with Verity=hash/,
+    /a\.conf:3: VerityMatchKey="x" has no partition with Verity=hash/,
   ],
   [
     {
@@ -244,9 +248,9 @@ const WRONG_TOGETHER: readonly (readonly [Readonly<Record<string, string>>, RegE
       b: "Verity=hash;VerityMatchKey=x",
       c: "Verity=hash;VerityMatchKey=x",
     },
-    /c\.conf:3: VerityMatchKey=x has Verity=hash twice: also in layout\/b\.conf/,
+    /c\.conf:3: VerityMatchKey="x" has Verity=hash twice: also in layout\/b\.conf/,
   ],
-  [{ a: "Type=home", b: "MountPoint=/home" }, /b\.conf:2: \/home is also that of layout\/a\.conf/],
+  [{ a: "Type=home", b: "MountPoint=/home" }, /b\.conf:2: "\/home" is also that of layout\/a\.conf/],
   [{ a: "Type=root;MountPoint=/:noatime" }, /the root is mounted before fstab is read/],
   [{ a: "MountPoint=/a;MountPoint=/b" }, /only one filesystem, without subvolumes/],
   [{ a: "Type=esp;Format=ext4" }, /firmware reads no ESP with ext4/],

@@ -7,6 +7,7 @@ import { TABLE_SIZE } from "../../../../lib/image/gpt.ts";
 import { type DiskPlan, planDisk } from "../../../../lib/plan/plan.ts";
 import type { NodeInput } from "../../../../lib/tree/builder.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "../../../lab/facts.ts";
+import { parseLayout } from "../../../../lib/plan/repart/files.ts";
 import { layoutOf, planLayout } from "../../../lab/layouts.ts";
 
 const pure = { permissions: "none" } as const;
@@ -47,6 +48,12 @@ function textIn({ partitions }: DiskPlan, name: string, path: string): string | 
   );
   return added?.type === "file" ? added.text : undefined;
 }
+
+/** No key at all, in the form of one. */
+const KEYS = {
+  VERITY_KEY: "-----BEGIN PRIVATE KEY-----\nMAUCAQAwAA==\n-----END PRIVATE KEY-----",
+  VERITY_CERT: "-----BEGIN CERTIFICATE-----\nMAQwADAA\n-----END CERTIFICATE-----",
+};
 
 const WHOLE = {
   "10-esp": "Type=esp",
@@ -259,8 +266,17 @@ Deno.test("planDisk() shares FREE_MB or SIZE_MB out by weight", pure, () => {
   assert.equal(fixed.size, 1000 * MiB);
   assert.deepEqual(sizes(fixed), [726, 242, 30]);
   const free = plan(definitions, { FREE_MB: "160" });
-  assert.deepEqual(sizes(free), [277, 93, 30]);
-  assert.equal(free.size, (277 + 93 + 30) * MiB + TABLE_SIZE);
+  assert.deepEqual(sizes(free), [200 + 120, 32 + 40, 30]);
+  assert.equal(free.size, (320 + 72 + 30) * MiB + TABLE_SIZE);
+  // systemd-growfs takes no smaller ext4; one that may not have this size does not grow.
+  const small = plan({ a: "Type=home", b: "Type=srv;SizeMaxBytes=9M", c: "Type=tmp;GrowFileSystem=no" }, {
+    FREE_MB: "0",
+  });
+  assert.deepEqual(small.partitions.map(({ size, attributes }) => [size / MiB, attributes]), [
+    [32, [GPT_ATTRIBUTES.growfs]],
+    [9, []],
+    [10, []],
+  ]);
   // What nobody may have is not in the image, unless SIZE_MB says so.
   const full = { a: "Type=root;SizeMinBytes=200M;SizeMaxBytes=200M" };
   assert.equal(plan(full).size, 200 * MiB + TABLE_SIZE);
@@ -313,12 +329,8 @@ Deno.test(
       "50-sig": "Type=usr-verity-sig;Verity=signature;VerityMatchKey=usr",
     };
     const hash = "0123456789abcdeffedcba98765432100011223344556677aabbccddeeff8899";
-    const keys = {
-      VERITY_KEY: "-----BEGIN PRIVATE KEY-----\nMAUCAQAwAA==\n-----END PRIVATE KEY-----",
-      VERITY_CERT: "-----BEGIN CERTIFICATE-----\nMAQwADAA\n-----END CERTIFICATE-----",
-    };
     assert.throws(() => plan(definitions), /Cannot sign the root hash without a key/);
-    const settings = { ...settingsOf(keys), layout: layoutOf(definitions) };
+    const settings = { ...settingsOf(KEYS), layout: layoutOf(definitions) };
     const first = planDisk(settings, facts());
     assert.equal(first.partitions[2]!.filesystem.estimate, true);
     assert.match(first.kernelOptions, /usrhash=UNKNOWN/);
@@ -336,7 +348,7 @@ Deno.test(
     assert.deepEqual(disk.partitions.slice(2).map(({ size, uuid, attributes }) => [size, uuid, attributes]), [
       [5 * MiB + 4096, "01234567-89ab-cdef-fedc-ba9876543210", [60]],
       [8192, "00112233-4455-6677-aabb-ccddeeff8899", [60]],
-      [16384, disk.partitions[4]!.uuid, []],
+      [16384, disk.partitions[4]!.uuid, [60]],
     ]);
     assert.ok(
       disk.kernelOptions.includes(
@@ -419,4 +431,48 @@ Deno.test("planDisk() tells systemd-repart of the image what it may do with the 
       disk.partitions[2]!.type
     } SizeMinBytes=4096 SizeMaxBytes=1073741824 PaddingMinBytes=1028096 `,
   );
+});
+
+Deno.test("the layouts in examples/ are what their comments say", () => {
+  const read = (name: string) => {
+    const layout = parseLayout(new URL(`../../../../examples/layouts/${name}`, import.meta.url).pathname);
+    return planDisk({ ...settingsOf(KEYS), layout }, facts());
+  };
+  const server = read("server");
+  assert.equal(server.bootLoader?.name, "systemd-boot");
+  assert.deepEqual(server.partitions.map(({ mountPoint }) => mountPoint), [
+    "/boot",
+    "/",
+    "/var",
+    "",
+    "/home",
+  ]);
+  const sysext = read("sysext");
+  assert.deepEqual(sysext.partitions.map(({ filesystem }) => filesystem.type), [
+    "squashfs",
+    "verity",
+    "signature",
+  ]);
+  assert.ok(paths(sysext, "10-root").every((path) => path.startsWith("/usr")));
+});
+
+Deno.test("planDisk() says that a kernel without an initrd mounts no /usr", pure, () => {
+  const found = (initrds: string[], definitions: Record<string, string>) =>
+    plan(definitions, {}, facts(TREE, { kernels: [kernel("6.12.48", { initrds })] })).findings
+      .filter(({ message }) => message.includes("which would mount /usr"));
+  const layout = { a: "Type=esp", b: "Type=root", c: "Type=usr" };
+  assert.equal(found([], layout).length, 1);
+  assert.equal(found(["/boot/initrd.img-6.12.48"], layout).length, 0);
+  assert.equal(found([], { a: "Type=esp", b: "Type=root" }).length, 0);
+});
+
+Deno.test("planDisk() says when the root of a layout is full from the start", pure, () => {
+  const full = (env: Record<string, string>) =>
+    plan({ a: "Type=root;Weight=0", b: "Type=home" }, env).findings.filter(({ name }) => name === "full");
+  assert.match(
+    full({})[0]!.message,
+    /^The filesystem of a for \/ has only [\d.]+ (?:[KM]i)?B of free space$/,
+  );
+  const { findings } = plan({ a: "Type=root", b: "Type=home" });
+  assert.deepEqual(findings.filter(({ name }) => name === "full"), []);
 });

@@ -5,7 +5,7 @@ import { type Claim, leastOf, shareOut } from "../../../../lib/plan/repart/sizes
 const pure = { permissions: "none" } as const;
 
 function claim(min: number, max: number, weight = 1000, takesRest = true): Claim {
-  return { min: min * MiB, max: max * MiB, weight, takesRest };
+  return { min: min * MiB, max: max * MiB, weight, takesRest, unit: MiB };
 }
 
 const share = (claims: readonly Claim[], space: number) =>
@@ -70,6 +70,7 @@ Deno.test("shareOut() keeps within limits and space, whatever they are", pure, (
         max: random(2) ? Infinity : min + random(80) * 512 * KiB,
         weight: random(3) ? random(3000) : 0,
         takesRest: i % 2 === 0,
+        unit: MiB,
       };
     });
     const space = leastOf(claims) + random(300) * MiB;
