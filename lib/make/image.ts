@@ -136,8 +136,10 @@ function checkSpace(
   const { partitions, format, settings: { compress } } = plan;
   const { strategy } = formatOf(format);
   const packing = packingOf(format, compress);
-  if (strategy !== "direct" || !output.isDevice) requireFileSize(certainSize(plan));
   const total = partitions.reduce((sum, volume) => sum + certainBytes(volume), 0);
+  if (strategy !== "direct" || !output.isDevice) {
+    requireFileSize(strategy === "archive" ? total : certainSize(plan));
+  }
   // The largest filesystem is made in the output.
   const wrapped = total - certainBytes(largest(partitions));
   const scratch = packing ? total : { direct: 0, archive: 0, wrapped, converted: total }[strategy];
