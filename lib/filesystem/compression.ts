@@ -68,11 +68,14 @@ export function compressionArgs(
   );
 }
 
-/** For mksquashfs. Its default level for zstd is 15, which takes four times as long as 9 and saves 2 %. */
+/**
+ * For mksquashfs. Level 9 of zstd takes more than twice the processor time of level 3 and saves 4 %; its own default, 15, takes
+ * four times as long again and saves another 2 %.
+ */
 export const SQUASHFS_COMPRESSORS = {
   "zstd": {
     levels: [1, 22],
-    args: (level = 9) => ["-comp", "zstd", "-Xcompression-level", String(level)],
+    args: (level = 3) => ["-comp", "zstd", "-Xcompression-level", String(level)],
   },
   "gzip": {
     levels: [1, 9],
@@ -85,10 +88,13 @@ export const SQUASHFS_COMPRESSORS = {
   "none": { args: () => ["-comp", "gzip", "-noI", "-noId", "-noD", "-noF", "-noX"] },
 } as const satisfies Compressors;
 
-/** For mkfs.erofs. Linux supports lz4 since 5.4, lzma since 5.16, deflate since 6.6 and zstd since 6.10. */
+/**
+ * For mkfs.erofs. Linux supports lz4 since 5.4, lzma since 5.16, deflate since 6.6 and zstd since 6.10. lz4hc takes six times the
+ * processor time of lz4 and saves 5 %; both are read at the same speed.
+ */
 export const EROFS_COMPRESSORS = {
-  "lz4hc": { levels: [0, 12], args: (level) => [erofs("lz4hc", level)] },
   "lz4": { args: () => ["-zlz4"] },
+  "lz4hc": { levels: [0, 12], args: (level) => [erofs("lz4hc", level)] },
   "zstd": { levels: [0, 22], args: (level) => [erofs("zstd", level)] },
   "lzma": { levels: [0, 9], args: (level) => [erofs("lzma", level)] },
   "deflate": { levels: [0, 9], args: (level) => [erofs("deflate", level)] },

@@ -98,7 +98,7 @@ export const READ_ONLY = {
   },
   "erofs": {
     compressors: EROFS_COMPRESSORS,
-    compression: { name: "lz4hc" },
+    compression: { name: "lz4" },
     lastTime: Number.MAX_SAFE_INTEGER,
     rootEntry: true,
     holes: false,
