@@ -79,6 +79,7 @@ function load() {
       lgetxattr: { parameters: ["buffer", "buffer", "buffer", "usize"], result: "i32" },
       lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
       pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+      preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i32" },
       pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
       posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
       fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
@@ -262,6 +263,22 @@ export function seek(fd: Fd, offset: number, to: keyof typeof WHENCE): number {
 /** Reads up to `buffer.length` bytes at `offset`; fewer at the end of the file. */
 export function pread(fd: Fd, buffer: Uint8Array<ArrayBuffer>, offset: number): number {
   return result(libc().pread(fd, buffer, BigInt(buffer.length), BigInt(offset)));
+}
+
+const RWF_NOWAIT = 0x8;
+
+/** `struct iovec` of one byte, which is read for nothing. */
+const PROBE = new Uint8Array(1), probe = new BigUint64Array(2);
+
+/**
+ * Whether the byte at `offset` of a file is in memory. Filesystems that cannot tell, such as NFS, are taken for slow ones.
+ *
+ * https://man7.org/linux/man-pages/man2/readv.2.html
+ */
+export function isCached(fd: Fd, offset: number): boolean {
+  probe[0] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(PROBE));
+  probe[1] = 1n;
+  return result(libc().preadv2(fd, new Uint8Array(probe.buffer), 1, BigInt(offset), RWF_NOWAIT)) >= 0;
 }
 
 /** Writes up to `buffer.length` bytes at `offset`; fewer when the disk is nearly full. */

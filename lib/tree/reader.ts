@@ -4,7 +4,6 @@
  * @module
  */
 
-import { MiB } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
 import type { Nodes } from "./nodes.ts";
 import { pathOf } from "./nodes.ts";
@@ -16,18 +15,15 @@ export interface Reader {
   readonly nodes: Nodes;
   directory: number | undefined;
   fd: posix.Fd;
-  /** How many more reads count as slow. At 0, files are assumed to be in memory. */
+  /** For how many more questions files count as slow. At 0, they are assumed to be in memory. */
   readAheadCredit: number;
-  /** Counts reads: every eighth is timed. */
+  /** Counts reads: before every eighth, the kernel is asked. */
   reads: number;
 }
 
-/** A read that takes longer than this, plus this per MiB, came from disk, not memory. */
-const SLOW_READ_MS = 0.05, SLOW_READ_MS_PER_MIB = 0.4;
-
 /**
- * How many fast reads it takes to forget a slow one. Files that were read ahead look like files in memory, so a slow
- * read must be remembered for a few hundred files. Reading ahead a file that is in memory costs only 4 µs.
+ * How many files in memory it takes to forget one that was not. Files that were read ahead look like files in memory, so it
+ * must be remembered for a few hundred files. Reading ahead a file that is in memory costs only 4 µs.
  */
 const READ_AHEAD_CREDIT = 64;
 
@@ -83,17 +79,16 @@ export function readInto(
   offset: number,
 ): void {
   const { nodes } = reader;
-  const timed = (++reader.reads & 7) === 0;
-  const start = timed ? performance.now() : 0;
+  if ((++reader.reads & 7) === 0) {
+    const credit = posix.isCached(fd, offset) ? reader.readAheadCredit - 1 : READ_AHEAD_CREDIT;
+    reader.readAheadCredit = Math.max(0, credit);
+  }
   for (let done = 0; done < bytes.length;) {
     const count = posix.pread(fd, done === 0 ? bytes : bytes.subarray(done), offset + done);
     if (count < 0) throw cannotRead(pathOf(nodes, node), count);
     if (count === 0) throw changed(nodes, node);
     done += count;
   }
-  if (!timed) return;
-  const slow = performance.now() - start > SLOW_READ_MS + SLOW_READ_MS_PER_MIB * bytes.length / MiB;
-  reader.readAheadCredit = slow ? READ_AHEAD_CREDIT : Math.max(0, reader.readAheadCredit - 1);
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 
 import assert from "node:assert/strict";
+import * as posix from "../../lib/system/posix.ts";
 import { failingCalls, missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 import { onFilesystem } from "../lab/loop_filesystem.ts";
 
@@ -67,3 +68,23 @@ Deno.test("walk() reads xattrs where it cannot enter a directory, or not come ba
       );
     }
   }));
+
+Deno.test("a file is in memory once it was read, and not after the kernel dropped it", {
+  ignore: missing("mke2fs", "mount", "dd") || unprivileged(),
+}, () =>
+  tempDir((dir) =>
+    onFilesystem("ext4 with 1 KiB blocks", dir, async (tree) => {
+      await Deno.writeFile(`${tree}/file`, new Uint8Array(100_000));
+      const fd = posix.open(posix.cString(`${tree}/file`), posix.OPEN.file);
+      try {
+        assert.equal(posix.isCached(fd, 0), true);
+        // See dd(1): this flushes the file and drops it.
+        await quiet`dd of=${tree}/file oflag=nocache conv=notrunc,fdatasync count=0`;
+        assert.equal(posix.isCached(fd, 50_000), false);
+        assert.equal(posix.pread(fd, new Uint8Array(100_000), 0), 100_000);
+        assert.equal(posix.isCached(fd, 50_000), true);
+      } finally {
+        posix.close(fd);
+      }
+    })
+  ));
