@@ -73,7 +73,7 @@ complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l used-
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l size-mb -x -d 'Exact size of the whole image in MiB'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l portable -x -d 'Make an image for the portable service NAME'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l oci-tag -x -d 'Name of a container image'
-complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l oci-command -x -d 'What a container runs unless it is told otherwise'
+complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l oci-command -x -d 'What a container runs by default'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l oci-env -x -d 'Environment of a container, each NAME=VALUE'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l oci-labels -x -d 'Labels of a container image, each NAME=VALUE'
 complete -c raptor-builders -n '__fish_seen_subcommand_from part-image' -l verity -x -a 'none hash signed' -d 'dm-verity hashes of a read-only root: none, hash, signed'

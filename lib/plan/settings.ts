@@ -455,7 +455,7 @@ export const SETTINGS = {
     formats: OCI,
     value: "WORDS",
     computed: "/sbin/init, else a shell",
-    help: "What a container runs unless it is told otherwise",
+    help: "What a container runs by default",
     about: "Words, or a JSON array where a word has spaces. No shell reads them.",
     docs: "containers.md#container-images",
     examples: {
