@@ -12,23 +12,26 @@ import type { ParseArgsConfig } from "node:util";
 import { readFlags } from "../../lib/cli/flags.ts";
 import { BuildError } from "../../lib/core/error.ts";
 import * as log from "../../lib/core/log.ts";
+import { MiB } from "../../lib/core/units.ts";
 import { isInstalled } from "../../lib/system/programs.ts";
 import { choose, print, runTask } from "../../tasks/task.ts";
 import { renderChart } from "./chart.ts";
-import { CONTENDERS, type Layout, REFERENCE, type Work } from "./contenders.ts";
+import { type Contender, CONTENDERS, contendersOf, type Layout, REFERENCE, type Work } from "./contenders.ts";
 import { type Input, type InputName, INPUTS } from "./inputs.ts";
 import { inspectMachine, inspectVersions } from "./machine.ts";
-import { dropCaches, measure, type Sample, timeToFirstLine, writeOut } from "./measure.ts";
+import { dropCaches, measure, type Sample, timeToFirstLine, touchMemory, writeOut } from "./measure.ts";
 import { type Race, renderRace, renderTargets, type Results } from "./results.ts";
 import { printSteps } from "./steps.ts";
 import { builderCommand, runBuilder } from "../lab/builds.ts";
 import { useErofs } from "../lab/erofs.ts";
+import { quiet } from "../lab/helpers.ts";
 
 const OPTIONS = {
   quick: { type: "boolean", default: false },
   steps: { type: "boolean", default: false },
   input: { type: "string", multiple: true },
   tree: { type: "string" },
+  compare: { type: "string" },
   only: { type: "string", multiple: true },
   rounds: { type: "string" },
   json: { type: "string" },
@@ -39,11 +42,13 @@ const OPTIONS = {
 const HELP = `Compare the builders with what else makes images, and with the limits of the machine
 
 Usage: deno task bench [--quick] [--input NAME]... [--only TEXT]... [--rounds N] [--json FILE] [--chart FILE]
+       deno task bench --compare REV [--input NAME]... [--tree DIR] [--rounds N]
        deno task bench --steps [--input NAME]
 
   --quick         the Debian tree only, few rounds, nobody who takes minutes
   --input NAME    only this input: ${Object.keys(INPUTS).join(", ")}
   --tree DIR      only this tree of your own
+  --compare REV   the builders against those of another commit, and ${REFERENCE}, in turn
   --only TEXT     only contenders whose name has this text, and ${REFERENCE}
   --rounds N      so many rounds instead of those of the plan
   --json FILE     write what was found, all samples, as JSON
@@ -54,6 +59,8 @@ Usage: deno task bench [--quick] [--input NAME]... [--only TEXT]... [--rounds N]
 The trees are made once and kept (RAPTOR_BUILDERS_TREES, or raptor-builders-trees in TMPDIR or /var/tmp).
 As root all contenders can take part, and there are rounds with a cold cache.
 `;
+
+type Contenders = Readonly<Record<string, Contender>>;
 
 interface Heat {
   readonly input: InputName | "own";
@@ -82,6 +89,9 @@ const FULL: readonly Heat[] = [
   { input: "files-1000000", rounds: 3, who: ["part-image ext4"] },
 ];
 
+/** With `--compare`: ours, and those of the other commit. */
+const COMPARED = ["disk-image raw", "part-image ext4", REFERENCE] as const;
+
 const QUICK: readonly Heat[] = [{ input: "debian", rounds: 3 }];
 
 /** Contenders that take longer than this in a quick look are run once. */
@@ -101,13 +111,19 @@ async function main(): Promise<void> {
       hint: "Accepted: 1, 2, 3 …",
     });
   }
+  await using other = values.compare === undefined ? undefined : await checkOut(values.compare);
+  const contenders = { ...CONTENDERS, ...other?.contenders };
   const own: Heat[] = values.tree === undefined ? [] : [{ input: "own", rounds: 5, who: FAST }];
-  const plan = (own.length ? own : values.quick ? QUICK : FULL)
+  const compared: Heat[] = (inputs.length ? inputs : ["debian" as const]).map((input) => ({
+    input,
+    rounds: 9,
+  }));
+  const plan = (own.length ? own : other ? compared : values.quick ? QUICK : FULL)
     .filter(({ input }) => inputs.length === 0 || inputs.some((name) => name === input))
-    .map((heat) => ({ ...heat, rounds: rounds ?? heat.rounds }));
+    .map((heat) => ({ ...heat, rounds: rounds ?? heat.rounds, ...other && { who: COMPARED } }));
 
   if (isInstalled("mkfs.erofs")) await useErofs();
-  const { present, absent } = presentContenders(values.quick);
+  const { present, absent } = presentContenders(contenders, values.quick);
   const races: Race[] = [];
   for (const heat of plan) {
     const names = present.filter((name) =>
@@ -116,7 +132,7 @@ async function main(): Promise<void> {
     );
     log.step(`Making ready the input ${heat.input}`);
     const { summary, make } = heat.input === "own" ? ownInput(values.tree!) : INPUTS[heat.input];
-    const race = await run({ ...heat, summary }, await make(), names, values.quick);
+    const race = await run({ ...heat, summary }, await make(), contenders, names, values.quick);
     if (!race) continue;
     races.push(race);
     await print([...renderRace(race), "", ""].join("\n"));
@@ -138,9 +154,12 @@ async function main(): Promise<void> {
 }
 
 /** Contenders that can take part here, and the reasons why others cannot. */
-function presentContenders(quick: boolean): { present: string[]; absent: Record<string, string> } {
+function presentContenders(
+  contenders: Contenders,
+  quick: boolean,
+): { present: string[]; absent: Record<string, string> } {
   const absent: Record<string, string> = {};
-  const present = Object.entries(CONTENDERS).flatMap(([name, contender]) => {
+  const present = Object.entries(contenders).flatMap(([name, contender]) => {
     const reason = quick && contender.minutes ? "takes minutes" : contender.absent?.();
     if (reason === undefined) return [name];
     absent[name] = reason;
@@ -157,6 +176,7 @@ function ownInput(tree: string): Input {
 async function run(
   { input, summary, rounds, cache }: Heat & { readonly summary: string },
   tree: string,
+  contenders: Contenders,
   names: readonly string[],
   quick: boolean,
 ): Promise<Race | undefined> {
@@ -175,7 +195,7 @@ async function run(
     for (let round = 0; round < rounds; round++) {
       for (let i = 0; i < names.length; i++) {
         const name = names[(i + round) % names.length]!;
-        const contender = CONTENDERS[name]!;
+        const contender = contenders[name]!;
         const done = samples[name]!;
         const slow = quick && done.some(({ wall }) => wall > QUICK_ENOUGH_SECONDS);
         if (slow || failed.has(name) || round >= (contender.rounds ?? Infinity)) continue;
@@ -184,6 +204,7 @@ async function run(
         await Deno.mkdir(work.directory);
         const command = await contender.command(work);
         await writeOut();
+        await touchMemory(layout.contents + TOUCHED);
         if (cache === "cold") await chill();
         try {
           done.push(await measure(command, directory));
@@ -216,6 +237,24 @@ async function chill(): Promise<void> {
   await new Deno.Command("mke2fs", { args: ["-V"], stdout: "null", stderr: "null" }).output();
 }
 
+/** Bytes of memory that a run needs besides the image, at most. */
+const TOUCHED = 512 * MiB;
+
+/** Another commit, in a directory of its own. */
+async function checkOut(revision: string): Promise<AsyncDisposable & { readonly contenders: Contenders }> {
+  const root = new URL("../..", import.meta.url).pathname;
+  const directory = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "raptor-bench-" });
+  const git = (...args: string[]) => quiet`git -C ${root} ${args}`;
+  await git("worktree", "add", "--quiet", "--detach", `${directory}/checkout`, revision);
+  return {
+    contenders: contendersOf(`${directory}/checkout/`, revision),
+    async [Symbol.asyncDispose]() {
+      await git("worktree", "remove", "--force", `${directory}/checkout`);
+      await Deno.remove(directory);
+    },
+  };
+}
+
 const NO_WORK = { image: "", directory: "" } as const;
 
 /** What our builders plan for a tree: the others get the same sizes. */
@@ -228,7 +267,8 @@ async function inspectLayout(tree: string, directory: string): Promise<Layout> {
   };
   const [disk, part] = await Promise.all([plan("disk-image"), plan("part-image")]);
   const [esp, boot, root] = disk.partitions.map(({ size }: { size: number }) => size);
-  return { esp, boot, root, part: part.size, entries: part.entries, contents: part.contentBytes };
+  const { entries, bytes: contents } = part.partitions[0].filesystem;
+  return { esp, boot, root, part: part.size, entries, contents };
 }
 
 if (import.meta.main) await runTask(main);

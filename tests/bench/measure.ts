@@ -77,6 +77,17 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
+/**
+ * Uses as much memory once as a run needs: pages that the host took back from a virtual machine cost ten times as much when they
+ * are touched again, and whoever comes first would pay for all.
+ */
+export async function touchMemory(bytes: number): Promise<void> {
+  const script =
+    "const pieces = []; for (let i = 0; i < Number(Deno.args[0]); i++) pieces.push(new Uint8Array(2 ** 20).fill(1));";
+  await new Deno.Command(Deno.execPath(), { args: ["eval", script, String(Math.ceil(bytes / 2 ** 20))] })
+    .output();
+}
+
 /** Flushes pending writes to the disk, so that nobody is slowed down by earlier writes of others. */
 export async function writeOut(): Promise<void> {
   await new Deno.Command("sync").output();

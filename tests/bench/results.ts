@@ -165,7 +165,12 @@ export function benchmarkTable({ races }: Results): string[][] {
   const race = races.find(({ input, cache }) => input === "debian" && cache === "warm")!;
   const large = races.find(({ input, cache }) => input === "large" && cache === "warm");
   const tiny = races.find(({ input, cache }) => input === "tiny" && cache === "warm");
-  const cell = (race: Race | undefined, name: string) => race && ratio(race, name)?.toFixed(2) || "";
+  const cell = (race: Race | undefined, name: string) => {
+    const ratios = ratiosOf(race?.samples[name], race?.samples[REFERENCE]);
+    if (ratios.length === 0) return "";
+    const [low, high] = [Math.min(...ratios), Math.max(...ratios)].map((value) => value.toFixed(2));
+    return low === high ? median(ratios).toFixed(2) : `${median(ratios).toFixed(2)} (${low} to ${high})`;
+  };
   const rows = Object.entries(race.samples).map(([name, list]) => ({
     name,
     value: ratio(race, name) ?? Infinity,

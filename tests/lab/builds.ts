@@ -21,9 +21,9 @@ export interface BuildResult {
   readonly stderr: string;
 }
 
-/** The command of a builder's entry script, as its first line has it. */
-export async function builderCommand(builder: string): Promise<string[]> {
-  const script = `${ROOT}builders/${builder}/build.ts`;
+/** The command of a builder's entry script, as its first line has it; `root` is the checkout, with a slash at the end. */
+export async function builderCommand(builder: string, root: string = ROOT): Promise<string[]> {
+  const script = `${root}builders/${builder}/build.ts`;
   const [, flags] = /^#!\/usr\/bin\/env -S deno run (.*)\n/.exec(await Deno.readTextFile(script)) ?? [];
   if (!flags) throw new Error(`${script} has no #! line`);
   return [Deno.execPath(), "run", ...flags.split(" "), script];
