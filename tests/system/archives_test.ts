@@ -20,7 +20,7 @@ import { podman } from "../lab/containers.ts";
 import { REQUEST, WHOLE } from "../lab/ext4_image.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 import { makeRandomTree, newRandom, seedFrom } from "../lab/random_tree.ts";
-import { copyTree, debianTree, tinyTree } from "../lab/trees.ts";
+import { cached, copyTree, debianTree, tinyTree } from "../lab/trees.ts";
 
 const FIRST_SEED = seedFrom("ARCHIVE_SEED");
 const { time: TIME } = REQUEST;
@@ -345,3 +345,62 @@ for (const format of formatNames("part-image").filter((format) => !isDisk(format
       assert.deepEqual((await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name), ["image"]);
     }));
 }
+
+/** Debian 13 with Incus, which older Debians do not have. Nothing in it is changed. */
+const incusTree = () =>
+  cached("incus-trixie", { version: 1 }, async (dir) => {
+    await quiet`mmdebstrap --quiet --variant=minbase --mode=root --include=incus trixie ${dir}`;
+  });
+
+/** Runs a script as root of a tree, in mount namespaces of its own, with a directory at `/srv`. */
+async function runIncus(script: string, directory: string): Promise<string> {
+  const tree = await incusTree();
+  const enter = `set -e
+    mount --bind ${tree} ${tree}
+    mount --rbind /dev ${tree}/dev; mount --rbind /sys ${tree}/sys; mount -t proc proc ${tree}/proc
+    for dir in run tmp mnt var/lib/incus var/log; do mount -t tmpfs tmpfs ${tree}/$dir; done
+    mkdir ${tree}/mnt/old; mount --bind ${directory} ${tree}/srv
+    cd ${tree}; pivot_root . mnt/old; exec chroot . bash -c '
+      umount --lazy /mnt/old; mount --make-rshared /
+      export PATH=/usr/sbin:/usr/bin HOME=/root
+      /usr/libexec/incus/incusd --group root >/tmp/log 2>&1 & daemon=$!
+      /usr/libexec/incus/incusd waitready --timeout 300
+      source /srv/script; kill $daemon; wait $daemon'`;
+  await Deno.writeTextFile(`${directory}/script`, script);
+  return await quiet`unshare --mount --propagation private bash -c ${enter}`;
+}
+
+Deno.test("Incus imports images with their metadata inside or beside, and systemd starts in a container", {
+  ignore: missing("mmdebstrap", "mksquashfs", "qemu-img", "sfdisk") || unprivileged(),
+}, () =>
+  tempDir(async (dir) => {
+    const tiny = await tinyTree({ kernel: false, loader: false });
+    await build("part-image", await debianTree({ suite: "trixie" }), `${dir}/debian.incus.tar`);
+    await build("part-image", tiny, `${dir}/squashfs.raw`, {
+      FILESYSTEM: "squashfs",
+      INCUS_METADATA: `${dir}/squashfs.tar`,
+    });
+    const small = { EFI_MB: "33", BOOT_MB: "48", FREE_MB: "8", BOOTLOADER: "none" };
+    await build("disk-image", tiny, `${dir}/disk.qcow2`, { ...small, INCUS_METADATA: `${dir}/disk.tar` });
+    const out = await runIncus(
+      `exec 2>&1
+      incus storage create default dir
+      incus profile device add default root disk path=/ pool=default
+      incus image import --quiet /srv/debian.incus.tar --alias debian
+      incus image import --quiet /srv/squashfs.tar /srv/squashfs.raw --alias squashfs
+      incus image import --quiet /srv/disk.tar /srv/disk.qcow2 --alias disk
+      incus image list --format csv --columns ldat
+      incus launch --quiet debian test --config security.privileged=true
+      # The tree says how it has started, and powers off.
+      until log=$(incus console test --show-log 2>&1) && grep --quiet "=== end" <<<"$log"; do sleep 0.2; done
+      echo "$log"
+      cat /var/lib/incus/storage-pools/default/containers/test/rootfs/etc/hostname
+      incus delete --force test`,
+      dir,
+    );
+    assert.match(out, /^debian,Debian GNU\/Linux 13 \(trixie\),x86_64,CONTAINER$/m);
+    assert.match(out, /^squashfs,Tiny 1\.0 \(for tests\),x86_64,CONTAINER$/m);
+    assert.match(out, /^disk,Tiny 1\.0 \(for tests\),x86_64,VIRTUAL-MACHINE$/m);
+    assert.match(out, /^=== failed\r?\n=== logs/m, out);
+    assert.match(out, /^test$/m);
+  }));
