@@ -165,18 +165,18 @@ export function planReadOnly(
       uuid,
       label,
       inodes,
-      root: rootOf(selection, time),
+      root: rootOf(row, selection, time),
     },
   };
 }
 
-function rootOf(selection: Selection, time: number): StreamPlan["root"] {
+function rootOf(row: StreamLimits, selection: Selection, time: number): StreamPlan["root"] {
   const node = attributesOf(selection, 0);
   return {
     mode: permissionsIn(selection, 0, false),
     uid: node === undefined ? 0 : selection.nodes.uid[node]!,
     gid: node === undefined ? 0 : selection.nodes.gid[node]!,
-    xattrs: xattrsIn(selection, 0),
+    xattrs: keptXattrs(row, xattrsIn(selection, 0)),
     time: node === undefined ? time : Math.max(0, Math.min(selection.nodes.mtimeSeconds[node]!, time)),
   };
 }
@@ -236,7 +236,7 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
     }
     if (row.slow && selection.childCount[entry]! >= LARGE_DIRECTORY) found.large.push(entry);
     const xattrs = xattrsIn(selection, entry);
-    const kept = pax.acls ? xattrs : xattrs.filter(({ name }) => !name.startsWith(ACL));
+    const kept = keptXattrs(row, xattrs);
     if (kept.length < xattrs.length) found.acl.push(entry);
     const problem = xattrProblem(row, entry, kept);
     if (problem) throw cannotHold(type, quote(entryPath(selection, entry)), problem);
@@ -271,6 +271,11 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
     (paths) => `Filling ${paths} may take minutes: ${type} is slow with directories of this size`,
   );
   return { findings, bytes, inodes: seen.size, needs: need ? [need] : [] };
+}
+
+/** The attributes that the filesystem can hold: ACLs only if it has them. */
+function keptXattrs({ pax }: StreamLimits, xattrs: readonly Xattr[]): readonly Xattr[] {
+  return pax.acls ? xattrs : xattrs.filter(({ name }) => !name.startsWith(ACL));
 }
 
 /** The reason why an entry cannot have these xattrs, if any. */

@@ -234,7 +234,7 @@ Deno.test.each([
   { env: { VERITY: "hash" }, message: /VERITY=hash with FILESYSTEM=ext4/, hint: /squashfs or erofs/ },
   {
     env: { FILESYSTEM: "erofs", VERITY: "signed" },
-    message: /needs a key/,
+    message: /Cannot sign the root hash without a key and its certificate/,
     hint: /VERITY_KEY and VERITY_CERT/,
   },
 ])("part-image refuses $env before it touches the output", async ({ env, message, hint }) => {
