@@ -23,6 +23,9 @@ import type { ImageInProgress, SplitInProgress } from "./types.ts";
 /** The name of the list of checksums, as systemd-sysupdate looks for it. */
 export const SUMS = "SHA256SUMS";
 
+/** The plan, and where the files go, which says nothing about the image. */
+type Split = SplitPlan & { readonly directory: string };
+
 /** Split artefacts that are being made. Disposing of them removes what is not published. */
 export interface OpenSplit extends SplitInProgress, AsyncDisposable {
   /** Replaces those of an earlier build of the same version, and lists all in SHA256SUMS. */
@@ -37,8 +40,9 @@ export interface OpenSplit extends SplitInProgress, AsyncDisposable {
  */
 export async function openSplit(plan: Plan, output: string): Promise<OpenSplit | undefined> {
   if (plan.builder !== "disk-image" || !plan.split) return undefined;
-  const { split, settings } = plan;
-  const directory = resolve(split.directory);
+  const { settings } = plan;
+  const directory = resolve(settings.splitDirectory!);
+  const split: Split = { ...plan.split, directory };
   const others = [output, ...SIDE_FILES.flatMap((name) => settings[name] ?? [])].map((path) => resolve(path));
   const clash = [...namesOf(plan).values()].find((name) => others.includes(join(directory, name)));
   if (clash !== undefined) {
@@ -66,7 +70,12 @@ export async function openSplit(plan: Plan, output: string): Promise<OpenSplit |
   };
 }
 
-function refuse({ directory }: SplitPlan, reason: string, hint: string, cause?: unknown): BuildError {
+function refuse(
+  { directory }: Pick<Split, "directory">,
+  reason: string,
+  hint: string,
+  cause?: unknown,
+): BuildError {
   return new BuildError(`Cannot use SPLIT_DIR=${quote(directory)}: ${reason}`, {
     kind: "usage",
     hint,
@@ -75,7 +84,7 @@ function refuse({ directory }: SplitPlan, reason: string, hint: string, cause?: 
 }
 
 /** What is there with names that this version has. */
-async function ownFiles({ directory, prefix }: SplitPlan): Promise<string[]> {
+async function ownFiles({ directory, prefix }: Split): Promise<string[]> {
   try {
     const entries = await Array.fromAsync(Deno.readDir(directory));
     return entries.map(({ name }) => name).filter((name) => name.startsWith(`${prefix}.`)).sort();
@@ -86,7 +95,7 @@ async function ownFiles({ directory, prefix }: SplitPlan): Promise<string[]> {
 }
 
 /** The checksums that are listed already, of other versions as well. @throws {BuildError} when it is no such list. */
-async function readSums(split: SplitPlan): Promise<Map<string, string>> {
+async function readSums(split: Split): Promise<Map<string, string>> {
   const path = join(split.directory, SUMS);
   let text: string;
   try {
@@ -104,7 +113,7 @@ async function readSums(split: SplitPlan): Promise<Map<string, string>> {
 }
 
 async function writeSums(
-  { directory }: SplitPlan,
+  { directory }: Split,
   staging: string,
   sums: Map<string, string>,
 ): Promise<void> {
@@ -114,7 +123,7 @@ async function writeSums(
 }
 
 async function publish(
-  split: SplitPlan,
+  split: Split,
   staging: string,
   made: ReadonlyMap<string, string>,
 ): Promise<void> {
@@ -139,7 +148,7 @@ async function publish(
  * @throws {BuildError} (usage) when a layout names two alike.
  */
 function namesOf(
-  { split, partitions, settings: { compress, layout } }: DiskPlan,
+  { split, partitions, settings: { compress, layout, splitDirectory = "" } }: DiskPlan,
 ): Map<PartitionPlan, string> {
   const isVerified = partitions.some(({ verity }) => verity);
   const names = new Map<PartitionPlan, string>();
@@ -151,7 +160,7 @@ function namesOf(
     // A layout may come from the tree.
     if (!/^[\x21-\x2e\x30-\x7e]+$/.test(own)) {
       throw refuse(
-        split!,
+        { directory: splitDirectory },
         `SplitName=${quote(own)} of the layout is no part of a file name`,
         "Use ASCII characters without spaces and slashes",
       );
@@ -159,7 +168,7 @@ function namesOf(
     const name = `${split!.prefix}.${own}.raw${compress === "none" ? "" : `.${compress}`}`;
     if ([...names.values()].includes(name)) {
       throw refuse(
-        split!,
+        { directory: splitDirectory },
         `two partitions of the layout are ${quote(name)}`,
         "Give one of them a SplitName=",
       );
@@ -176,9 +185,9 @@ export async function split(
   image: ImageInProgress,
 ): Promise<void> {
   if (!plan.split || !image.split) return;
-  const { prefix, directory, boot } = plan.split;
+  const { prefix, boot } = plan.split;
   const { staging, sums } = image.split;
-  log.step(`Writing the parts of the disk to ${directory}`);
+  log.step(`Writing the parts of the disk to ${plan.settings.splitDirectory}`);
   if (plan.settings.compress === "zst") {
     log.warn("systemd-sysupdate up to version 257 does not unpack .zst: set COMPRESS to xz or gz for it");
   }

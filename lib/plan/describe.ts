@@ -49,7 +49,7 @@ export function renderPlan(plan: Plan): string[] {
     `${head}, GPT ${id}, ${architecture}`,
     `boot loader: ${bootLoader ? `${bootLoader.name}, since ${bootLoader.reason}` : "none"}`,
     `kernel options: ${kernelOptions}`,
-    ...split ? [`parts as files: ${quote(`${split.directory}/${split.prefix}.*`)}`] : [],
+    ...split ? [`parts as files: ${quote(`${plan.settings.splitDirectory}/${split.prefix}.*`)}`] : [],
     ...renderMap(plan),
     ...renderTable([
       ["#", "type", "label", "mount point", "size", "filesystem", "content"],

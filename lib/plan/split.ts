@@ -23,7 +23,6 @@ export type BootArtefact =
 
 /** The files, without the partitions, which are those of the disk. */
 export interface SplitPlan {
-  readonly directory: string;
   /** What all names begin with: `NAME_VERSION`. */
   readonly prefix: string;
   /** UKI, kernel, initrd and command line of the default boot entry, as far as there are any. */
@@ -58,7 +57,6 @@ export function planSplit(
   const name = stem.endsWith(`_${version}`) ? stem.slice(0, -version.length - 1) : stem;
   const uki = ukiOf(esp) ?? (kernel?.unified && copyOf(kernel.image));
   return {
-    directory: splitDirectory,
     prefix: `${name}_${version}`,
     boot: [
       ...uki ? [{ suffix: "efi", recipe: uki }] : [],
