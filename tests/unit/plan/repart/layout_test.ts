@@ -476,3 +476,20 @@ Deno.test("planDisk() says when the root of a layout is full from the start", pu
   const { findings } = plan({ a: "Type=root", b: "Type=home" });
   assert.deepEqual(findings.filter(({ name }) => name === "full"), []);
 });
+
+Deno.test("planDisk(): GRUB and UKIs boot from a disk without XBOOTLDR, too", pure, () => {
+  const layout = { a: "Type=esp", b: "Type=root" };
+  const grub = { path: "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi", size: 9 };
+  const menu = plan(layout, { BOOTLOADER: "grub" }, facts([...TREE, grub]));
+  assert.equal(menu.bootLoader?.name, "grub");
+  const { uuid } = menu.partitions[0]!.filesystem;
+  assert.match(uuid, /^[0-9A-F]{4}-[0-9A-F]{4}$/);
+  assert.match(textIn(menu, "a", "/EFI/BOOT/grub.cfg")!, new RegExp(`^search\\.fs_uuid ${uuid} root\n`));
+  assert.match(textIn(menu, "a", "/grub/grub.cfg")!, /^  linux \/vmlinuz-6\.12\.48 root=UUID=/m);
+  assert.ok(paths(menu, "a").includes("/vmlinuz-6.12.48"));
+  const stub = { path: "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", size: 9 };
+  const unified = plan(layout, { BOOTLOADER: "uki" }, facts([...TREE, stub]));
+  assert.equal(unified.bootLoader?.name, "uki");
+  const made = unified.partitions[0]!.contents.add.find(({ path }) => path === "/EFI/BOOT/BOOTX64.EFI");
+  assert.equal(made?.type, "made");
+});
