@@ -485,7 +485,7 @@ Deno.test("planDisk(): GRUB and UKIs boot from a disk without XBOOTLDR, too", pu
   const { uuid } = menu.partitions[0]!.filesystem;
   assert.match(uuid, /^[0-9A-F]{4}-[0-9A-F]{4}$/);
   assert.match(textIn(menu, "a", "/EFI/BOOT/grub.cfg")!, new RegExp(`^search\\.fs_uuid ${uuid} root\n`));
-  assert.match(textIn(menu, "a", "/grub/grub.cfg")!, /^  linux \/vmlinuz-6\.12\.48 root=UUID=/m);
+  assert.match(textIn(menu, "a", "/grub/grub.cfg")!, /^ {2}linux \/vmlinuz-6\.12\.48 root=UUID=/m);
   assert.ok(paths(menu, "a").includes("/vmlinuz-6.12.48"));
   const stub = { path: "/usr/lib/systemd/boot/efi/linuxx64.efi.stub", size: 9 };
   const unified = plan(layout, { BOOTLOADER: "uki" }, facts([...TREE, stub]));
