@@ -13,10 +13,11 @@ import { describeSelinux } from "./selinux.ts";
 import { type Settings } from "./settings.ts";
 
 /**
- * Left out of a plan's JSON: what only the writer of a filesystem needs (`writer`, `selection`, `without`, `recipe`),
+ * Left out of a plan's JSON: what only the writer of a filesystem needs (`writer`, `selection`, `without`, `recipe`, and
+ * `made`, a path in the scratch directory),
  * and the signing keys (`signer`).
  */
-const PRIVATE = ["writer", "selection", "without", "recipe", "signer"];
+const PRIVATE = ["writer", "selection", "without", "recipe", "made", "signer"];
 
 /** A plan as JSON, without the private parts of writers, with all findings and the settings that affect the image. */
 export function plainPlan(plan: Plan): Record<string, unknown> {

@@ -59,6 +59,24 @@ for (const format of ["raw", "qcow2"]) {
     }));
 }
 
+Deno.test("MANIFEST says the same wherever a read-only root and its parts are made", {
+  ignore: ignore || missing("mksquashfs", "veritysetup"),
+}, () =>
+  tempDir(async (dir) => {
+    const texts: string[] = [];
+    for (const place of ["a", "b"]) {
+      await Deno.mkdir(`${dir}/${place}/parts`, { recursive: true });
+      await build("disk-image", await tinyTree(), `${dir}/${place}/disk.img`, {
+        ...SMALL,
+        ...{ FILESYSTEM: "squashfs", VERITY: "hash" },
+        ...{ SPLIT_DIR: `${dir}/${place}/parts`, BMAP: `${dir}/${place}/disk.bmap` },
+        MANIFEST: `${dir}/${place}/manifest.json`,
+      });
+      texts.push(await Deno.readTextFile(`${dir}/${place}/manifest.json`));
+    }
+    assert.equal(texts[0], texts[1]);
+  }));
+
 Deno.test("SBOM lists the packages that dpkg-query lists, as an SPDX document", {
   ignore: ignore || missing("dpkg-query"),
 }, () =>
