@@ -24,6 +24,7 @@ const OTHER_NAMES = [
     "FORMATS",
     "FILESYSTEMS",
     "MAKERS",
+    "PACKERS",
     "BOOTLOADERS",
     "ARCHITECTURES",
     "PROGRAMS",
