@@ -29,7 +29,7 @@ const OTHER_NAMES = [
     "ARCHITECTURES",
     "PROGRAMS",
   ],
-  ...["FINDINGS", "SELINUXTYPE"],
+  ...["FINDINGS", "SELINUXTYPE", "PACKERS"],
   "KEYS",
 ];
 
