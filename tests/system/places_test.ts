@@ -33,7 +33,7 @@ Deno.test(
   () =>
     tempDir(async (dir) => {
       const tree = await makeTree(dir);
-      await quiet`tar --create --file=${dir}/tree.tar --directory=${tree} .`;
+      await quiet`tar --create --file=${dir}/tree.archive --directory=${tree} .`;
       await quiet`openssl req -x509 -newkey rsa:2048 -noenc -subj /CN=x -keyout ${dir}/key -out ${dir}/cert`;
       await Deno.writeTextFile(`${dir}/image`, "an older image");
       await Deno.mkdir(`${dir}/sub`);
@@ -55,8 +55,8 @@ Deno.test(
         { env: { MANIFEST: `${tree}/etc/hosts` } },
         { env: { MANIFEST: `${tree}/new` } },
         { env: { SBOM: `${dir}/hosts` } },
-        { env: { MANIFEST: `${dir}/tree.tar` }, input: `${dir}/tree.tar` },
-        { env: {}, input: `${dir}/tree.tar`, output: `${dir}/tree.tar` },
+        { env: { MANIFEST: `${dir}/tree.archive` }, input: `${dir}/tree.archive` },
+        { env: {}, input: `${dir}/tree.archive`, output: `${dir}/tree.archive` },
         { env: {}, output: `${dir}/hosts` },
         { env: {}, output: `${dir}/empty` },
         { env: {}, output: `${tree}/new` },

@@ -3,6 +3,11 @@ import { $ } from "../../lib/system/sh.ts";
 import { packagesFor } from "../../lib/system/programs.ts";
 import { missing } from "../lab/helpers.ts";
 
+/** Where Debian has the libraries of its architectures. */
+const LIBRARIES = ["x86_64", "aarch64", "riscv64"].flatMap((architecture) =>
+  ["/usr/lib", "/lib"].map((dir) => `${dir}/${architecture}-linux-gnu`)
+);
+
 for (const { names, has, purpose } of packagesFor("bench")) {
   // Nothing installs what is only measured.
   const ignore = missing("dpkg-query", ...has) || purpose === "bench";
@@ -12,7 +17,7 @@ for (const { names, has, purpose } of packagesFor("bench")) {
     for (const program of has) {
       const places = program.startsWith("/")
         ? [program]
-        : ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map((dir) => `${dir}/${program}`);
+        : ["/usr/bin", "/usr/sbin", "/bin", "/sbin", ...LIBRARIES].map((dir) => `${dir}/${program}`);
       assert.ok(places.some((path) => files.has(path)), program);
     }
   });
