@@ -57,3 +57,9 @@ export function repartPartitions(
     return parseTable(JSON.parse(await quiet`sfdisk --json ${image}`).partitiontable)!.entries;
   });
 }
+
+/** What systemd-repart says that it would do with an image. */
+export async function repartDryRun(image: string, definitions: string): Promise<string> {
+  return await $`${await repartCommand()} --dry-run=yes --offline=yes --definitions=${definitions} ${image}`
+    .quiet().text("combined");
+}

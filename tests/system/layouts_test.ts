@@ -19,7 +19,7 @@ import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
 import { addInitrd } from "../lab/initrd.ts";
 import { makeKey } from "../lab/keys.ts";
 import { layoutOf } from "../lab/layouts.ts";
-import { repartPartitions, writeLayout } from "../lab/repart.ts";
+import { repartDryRun, repartPartitions, repartTree, writeLayout } from "../lab/repart.ts";
 import { copyTree, debianTree, tinyTree } from "../lab/trees.ts";
 
 const ignore = unprivileged() || missing("mmdebstrap", "sfdisk", "mke2fs", "mkfs.vfat", "mksquashfs");
@@ -359,6 +359,84 @@ Deno.test("disk-image: /usr with verity boots, and is what its root hash says", 
       / mount\.usr=\/dev\/mapper\/usr mount\.usrfstype=squashfs .*usrhash=[0-9a-f]{64} /,
     );
   }));
+
+/** What a guest tells of its layout, besides the report that every Debian tree makes. */
+const REPORT = `echo "=== swap"
+swapon --show=TYPE,SIZE --noheadings --bytes
+for dir in /home /srv /var; do echo "=== mount $dir"; ls $dir >/dev/null; findmnt --noheadings --bytes --types noautofs --output FSTYPE,SIZE,PARTLABEL $dir; done
+echo "=== data"; cat /home/user/notes /srv/page /var/lib/count
+echo "=== repart"
+systemd-repart --dry-run=yes 2>&1
+`;
+
+Deno.test(
+  "disk-image: a Debian 13 with /home, /srv, /var and swap boots, and on a larger disk the last one grows by weight",
+  {
+    ignore: ignore || missing(...QEMU),
+  },
+  () =>
+    tempDir(async (dir) => {
+      const tree = await copyTree(await repartTree(), `${dir}/tree`);
+      for (
+        const [path, text] of [["home/user/notes", "home\n"], ["srv/page", "srv\n"], [
+          "var/lib/count",
+          "var\n",
+        ]]
+      ) {
+        await Deno.mkdir(`${tree}/${path!.slice(0, path!.lastIndexOf("/"))}`, { recursive: true });
+        await Deno.writeTextFile(`${tree}/${path}`, text!);
+      }
+      const script = `${tree}/usr/local/sbin/report`;
+      const text = await Deno.readTextFile(script);
+      await Deno.writeTextFile(script, text.replace('echo "=== end"', () => `${REPORT}echo "=== end"`));
+      const definitions = {
+        "10-esp": "Type=esp;SizeMinBytes=64M;SizeMaxBytes=64M",
+        "20-xbootldr": "Type=xbootldr;SizeMaxBytes=300M",
+        "30-root": "Type=root",
+        "40-var": "Type=var",
+        "50-srv": "Type=srv;Minimize=guess",
+        "60-swap": "Type=swap;SizeMinBytes=32M;SizeMaxBytes=32M",
+        "70-home": "Type=home;Weight=300;PaddingWeight=100",
+      };
+      const image = await buildLayout(definitions, { tree, dir, env: { FREE_MB: "256" } });
+      const before = (await sizesOf(image)).get("home")!;
+      // On the disk that it was made for, there is nothing to do.
+      assert.match(await repartDryRun(image, await definitionsIn(image, dir)), /No changes/);
+      const size = (await Deno.stat(image)).size + 400 * MiB;
+      await Deno.truncate(image, size);
+      const seen = report(await bootQemu(image, { ...VM, snapshot: false }));
+      assert.equal(seen.get("failed"), "", seen.get("logs"));
+      assert.equal(seen.get("data"), "home\nsrv\nvar");
+      assert.match(seen.get("swap")!, /^partition\s+33550336$/);
+      for (const name of ["home", "srv", "var"]) {
+        assert.match(seen.get(`mount /${name}`)!, new RegExp(`^ext4 +\\d+ ${name}$`));
+      }
+      assert.match(seen.get("repart")!, /No changes/);
+      const after = (await sizesOf(image)).get("home")!;
+      assert.ok(after > before + 250 * MiB, `${before} became ${after}`);
+      // Three quarters of itself and what was behind it: its weight is 300, that of the padding 100.
+      const { entries } = parseTable(JSON.parse(await quiet`sfdisk --json ${image}`).partitiontable)!;
+      const { offset } = entries.find(({ label }) => label === "home")!;
+      const share = after / (size - offset);
+      assert.ok(Math.abs(share - 0.75) < 0.01, `${share} of what is there`);
+      const [, filesystem] = /^ext4 +(\d+) /.exec(seen.get("mount /home")!)!;
+      assert.ok(Number(filesystem) > 0.9 * after, `${filesystem} of ${after}`);
+    }),
+);
+
+/** Copies the definitions for systemd-repart that the root of an image holds, and returns their directory. */
+async function definitionsIn(image: string, dir: string): Promise<string> {
+  const { entries } = parseTable(JSON.parse(await quiet`sfdisk --json ${image}`).partitiontable)!;
+  const { offset } = entries.find(({ label }) => label.startsWith("root"))!;
+  await quiet`debugfs -R ${`rdump /etc/repart.d ${dir}`} ${`${image}?offset=${offset}`}`;
+  return `${dir}/repart.d`;
+}
+
+/** Bytes of the partitions by their labels. */
+async function sizesOf(image: string): Promise<Map<string, number>> {
+  const { entries } = parseTable(JSON.parse(await quiet`sfdisk --json ${image}`).partitiontable)!;
+  return new Map(entries.map(({ label, size }) => [label, size]));
+}
 
 /** One file with a filesystem, its hashes and their signature. */
 function ddi(copies: readonly string[], isSigned: boolean): Record<string, string> {
