@@ -6,16 +6,15 @@
  */
 
 import { fromHex, toHex } from "./bytes.ts";
-import { sha1 } from "./sha1.ts";
+import { node } from "./node.ts";
 
 /** The namespace of all UUIDs that this project derives: a random UUID that must never change. */
 const NAMESPACE = "5ac7a7a6-3a44-4c1f-9b5f-0d8f6b8c2f1e";
 
-const encoder = new TextEncoder();
-
 function digest(seed: string, name: string): Uint8Array {
   // The length tells ("ab", "c") from ("a", "bc").
-  return sha1(Uint8Array.of(...fromHex(NAMESPACE), ...encoder.encode(`${seed.length}:${seed}${name}`)));
+  return node.crypto.createHash("sha1").update(fromHex(NAMESPACE)).update(`${seed.length}:${seed}${name}`)
+    .digest();
 }
 
 /** The UUIDv5 (RFC 9562, section 5.5) for `name`, e.g. `root/partition`, in an image with this seed. */

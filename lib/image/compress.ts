@@ -11,8 +11,8 @@
  */
 
 import { viewOf } from "../core/bytes.ts";
-import { crc32 } from "../core/crc32.ts";
 import { BuildError } from "../core/error.ts";
+import { node } from "../core/node.ts";
 import { alignUp, MiB } from "../core/units.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
 import { CHUNK, compressChunk, fillChunk } from "./chunks.ts";
@@ -213,11 +213,11 @@ function joinXz(): Join {
       const bytes = new Uint8Array(view.buffer);
       bytes.set(head);
       bytes.set(records, head.length);
-      view.setUint32(size - 4, crc32(bytes.subarray(0, size - 4)), true);
+      view.setUint32(size - 4, node.zlib.crc32(bytes.subarray(0, size - 4)), true);
       view.setUint32(size + 4, size / 4 - 1, true);
       // The same flags as in the header, behind its magic number.
       bytes.set(flags!.subarray(6, 8), size + 8);
-      view.setUint32(size, crc32(bytes.subarray(size + 4, size + 10)), true);
+      view.setUint32(size, node.zlib.crc32(bytes.subarray(size + 4, size + 10)), true);
       view.setUint16(size + 10, 0x595a);
       return bytes;
     },

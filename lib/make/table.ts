@@ -5,9 +5,9 @@
  */
 
 import { join } from "node:path";
-import { crc32 } from "../core/crc32.ts";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
+import { node } from "../core/node.ts";
 import { timeStep } from "../core/progress.ts";
 import { compareNumerically, KiB, SECTOR } from "../core/units.ts";
 import { GRAIN, parseTable, sfdiskScript, type Table, type TableEntry } from "../image/gpt.ts";
@@ -128,11 +128,11 @@ function verifyHeaders(image: string, sector: number): void {
     const length = Math.min(view.getUint32(80, true) * view.getUint32(84, true), GRAIN);
     const entries = readImage(image, Number(view.getBigUint64(72, true)) * sector, length);
     const sound = new TextDecoder().decode(header.subarray(0, 8)) === "EFI PART" &&
-      crc32(header.subarray(0, view.getUint32(12, true))) === sum &&
+      node.zlib.crc32(header.subarray(0, view.getUint32(12, true))) === sum &&
       Number(view.getBigUint64(24, true)) === lba &&
-      crc32(entries) === view.getUint32(88, true);
+      node.zlib.crc32(entries) === view.getUint32(88, true);
     if (!sound) throw new BuildError(`sfdisk wrote a damaged table in sector ${lba}`);
-    return crc32(entries);
+    return node.zlib.crc32(entries);
   });
   if (sums[0] !== sums[1]) throw new BuildError("sfdisk wrote a backup that differs from the table");
 }
