@@ -6,6 +6,7 @@
  * @module
  */
 
+import { viewOf } from "../core/bytes.ts";
 import { PERMISSIONS_MASK } from "../core/mode.ts";
 import { alignUp, KiB } from "../core/units.ts";
 import { decodeDevice, xattrsOf } from "../tree/nodes.ts";
@@ -288,7 +289,8 @@ function writeText(bytes: Uint8Array, at: number, text: string): void {
   for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
 }
 
-interface Ustar {
+/** The fields of a header block. */
+export interface Ustar {
   /** It and the link are cut where the field ends. */
   readonly name: Uint8Array;
   readonly flag: string;
@@ -299,39 +301,54 @@ interface Ustar {
   readonly size: number;
   /** Seconds since 1970. */
   readonly mtime: number;
-  readonly device: number;
+  /** Absent: there is no such field. */
+  readonly device?: number;
 }
 
-/** A header whose fields are empty, with spaces for the checksum, as it is computed. */
-const EMPTY_HEADER = new Uint8Array(TAR_BLOCK);
-writeText(EMPTY_HEADER, 148, "        ");
-writeText(EMPTY_HEADER, 257, "ustar\x0000");
+/** The format and its version, as POSIX and as GNU's old format have it. */
+const POSIX_MAGIC = "ustar\x0000";
+export const OLD_GNU_MAGIC = "ustar  \0";
 
 /** Writes one header block. */
-function ustar(
+export function ustar(
   block: Uint8Array,
   { name, flag, link, mode, uid, gid, size, mtime, device }: Ustar,
+  magic = POSIX_MAGIC,
 ): void {
-  block.set(EMPTY_HEADER);
+  block.fill(0, 0, TAR_BLOCK);
+  writeText(block, 257, magic);
   block.set(name.length > MAX_NAME ? name.subarray(0, MAX_NAME) : name);
-  writeOctal(block, 100, 7, mode);
-  writeOctal(block, 108, 7, uid);
-  writeOctal(block, 116, 7, gid);
-  writeOctal(block, 124, 11, size);
-  writeOctal(block, 136, 11, mtime);
+  writeNumber(block, 100, 7, mode);
+  writeNumber(block, 108, 7, uid);
+  writeNumber(block, 116, 7, gid);
+  writeNumber(block, 124, 11, size);
+  writeNumber(block, 136, 11, mtime);
   block[156] = flag.charCodeAt(0);
   if (link) block.set(link.length > MAX_NAME ? link.subarray(0, MAX_NAME) : link, 157);
-  const [major, minor] = decodeDevice(device);
-  writeOctal(block, 329, 7, major);
-  writeOctal(block, 337, 7, minor);
+  if (device !== undefined) {
+    const [major, minor] = decodeDevice(device);
+    writeNumber(block, 329, 7, major);
+    writeNumber(block, 337, 7, minor);
+  }
+  writeChecksum(block);
+}
+
+/** Writes the checksum of a header block, which is computed with its own eight bytes as spaces. */
+export function writeChecksum(block: Uint8Array): void {
+  block.fill(0x20, 148, 156);
   let sum = 0;
   for (let i = 0; i < TAR_BLOCK; i++) sum += block[i]!;
-  writeOctal(block, 148, 6, sum);
+  writeNumber(block, 148, 6, sum);
   block[154] = 0;
 }
 
-/** Writes a number in octal digits. */
-function writeOctal(block: Uint8Array, at: number, digits: number, value: number): void {
+/** Writes a number in octal digits; one that has too many of them in binary, marked by its highest bit, as GNU tar does it. */
+export function writeNumber(block: Uint8Array, at: number, digits: number, value: number): void {
+  if (value >= 8 ** digits) {
+    block[at] = 0x80;
+    viewOf(block).setBigUint64(at + digits - 7, BigInt(value));
+    return;
+  }
   for (let i = at + digits - 1; i >= at; i--) {
     block[i] = 0x30 + value % 8;
     value = Math.floor(value / 8);

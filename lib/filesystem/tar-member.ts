@@ -7,7 +7,7 @@
  * @module
  */
 
-import { TAR_BLOCK } from "./pax-header.ts";
+import { OLD_GNU_MAGIC, TAR_BLOCK, type Ustar, ustar, writeChecksum, writeNumber } from "./pax-header.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -32,8 +32,8 @@ const encoder = new TextEncoder();
 /** The header of a file, whose contents follow. */
 export function memberHeader(member: Member): Bytes {
   const block = new Uint8Array(TAR_BLOCK);
-  writeFields(block, member, "0", "ustar\u{0}00");
-  return finish(block);
+  ustar(block, fieldsOf(member, "0"));
+  return block;
 }
 
 /** Ranges in a header, and in each block behind it. */
@@ -51,10 +51,10 @@ export function sparseHeader(member: Member, stored: readonly Range[]): Bytes {
   const blocks = Math.ceil(Math.max(0, ranges.length - FIRST_RANGES) / MORE_RANGES);
   const bytes = new Uint8Array((1 + blocks) * TAR_BLOCK);
   const size = stored.reduce((sum, { length }) => sum + length, 0);
-  writeFields(bytes, { ...member, size }, "S", "ustar  \0");
+  ustar(bytes, fieldsOf({ ...member, size }, "S"), OLD_GNU_MAGIC);
   const put = (at: number, { offset, length }: Range) => {
-    number(bytes, at, 12, offset);
-    number(bytes, at + 12, 12, length);
+    writeNumber(bytes, at, 11, offset);
+    writeNumber(bytes, at + 12, 11, length);
   };
   ranges.slice(0, FIRST_RANGES).forEach((range, i) => put(386 + i * RANGE, range));
   ranges.slice(FIRST_RANGES).forEach((range, i) => {
@@ -63,8 +63,15 @@ export function sparseHeader(member: Member, stored: readonly Range[]): Bytes {
   // Whether another block with ranges follows.
   if (blocks > 0) bytes[482] = 1;
   for (let block = 1; block < blocks; block++) bytes[block * TAR_BLOCK + MORE_RANGES * RANGE] = 1;
-  number(bytes, 483, 12, member.size);
-  return finish(bytes);
+  writeNumber(bytes, 483, 11, member.size);
+  writeChecksum(bytes);
+  return bytes;
+}
+
+function fieldsOf({ name, size, time }: Member, flag: string): Ustar {
+  // A plain header has no time before 1970.
+  const mtime = Math.max(0, time);
+  return { name: encoder.encode(name), flag, mode: 0o644, uid: 0, gid: 0, size, mtime };
 }
 
 /** What follows contents of `size` bytes, up to a whole block. */
@@ -74,33 +81,3 @@ export function padding(size: number): Bytes {
 
 /** Two empty blocks. */
 export const ARCHIVE_END: Bytes = new Uint8Array(2 * TAR_BLOCK);
-
-function writeFields(block: Bytes, { name, size, time }: Member, flag: string, magic: string): void {
-  const text = (at: number, value: string) => encoder.encodeInto(value, block.subarray(at));
-  text(0, name);
-  number(block, 100, 8, 0o644);
-  number(block, 108, 8, 0);
-  number(block, 116, 8, 0);
-  number(block, 124, 12, size);
-  number(block, 136, 12, time);
-  text(156, flag);
-  text(257, magic);
-}
-
-/** Octal digits and a NUL; what has too many of them as a binary number, marked by its highest bit, as GNU tar does it. */
-function number(block: Bytes, at: number, width: number, value: number): void {
-  const digits = value.toString(8).padStart(width - 1, "0");
-  if (digits.length < width) encoder.encodeInto(digits, block.subarray(at));
-  else {
-    block[at] = 0x80;
-    new DataView(block.buffer).setBigUint64(at + width - 8, BigInt(value));
-  }
-}
-
-/** Writes the checksum, which is computed with its own eight bytes as spaces. */
-function finish(bytes: Bytes): Bytes {
-  bytes.fill(0x20, 148, 156);
-  const sum = bytes.subarray(0, TAR_BLOCK).reduce((total, byte) => total + byte, 0);
-  encoder.encodeInto(`${sum.toString(8).padStart(6, "0")}\0 `, bytes.subarray(148));
-  return bytes;
-}

@@ -7,6 +7,7 @@
 import { node } from "../core/node.ts";
 import { GiB } from "../core/units.ts";
 import { ARCHIVE_END, memberHeader, padding, type Range, sparseHeader } from "../filesystem/tar-member.ts";
+import type { ArchiveFile } from "../filesystem/types.ts";
 import { type FormatName, formatOf } from "../image/formats.ts";
 import { imageSize, openImageFile } from "../image/image.ts";
 import type { Part } from "../image/parts.ts";
@@ -16,6 +17,7 @@ import type { DiskPlan } from "../plan/plan.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { hashImage } from "./manifest.ts";
 import { ovfOf } from "./ovf.ts";
+import { memberPieces } from "./tar.ts";
 import type { ImageInProgress } from "./types.ts";
 
 interface Packed {
@@ -49,14 +51,9 @@ export function wholeFile(path: string): Part & { readonly length: number } {
   return { path, offset: 0, length: imageSize(path) };
 }
 
-const encoder = new TextEncoder();
-
-/** A text as a member of an archive. */
-function textMember(name: string, text: string, time: number): Part[] {
-  const bytes = encoder.encode(text);
-  return [{ bytes: memberHeader({ name, size: bytes.length, time }) }, { bytes }, {
-    bytes: padding(bytes.length),
-  }];
+/** Texts as members of an archive. */
+function textMembers(files: readonly ArchiveFile[], time: number): Part[] {
+  return [...memberPieces(files, time)].map((bytes) => ({ bytes }));
 }
 
 /** A file as a member of an archive. */
@@ -103,8 +100,7 @@ async function packOva({ plan, tree, image, member }: Packed): Promise<Part[]> {
   };
   const manifest = Object.entries(sums).map(([file, sum]) => `SHA256(${file})= ${sum}\n`).join("");
   return [
-    ...textMember("disk.ovf", ovf, time),
-    ...textMember("disk.mf", manifest, time),
+    ...textMembers([{ name: "disk.ovf", text: ovf }, { name: "disk.mf", text: manifest }], time),
     ...fileMember(member, image.made, time),
   ];
 }
@@ -123,8 +119,10 @@ function packVagrant({ plan, image, member }: Packed): Promise<Part[]> {
   const { time, size, settings: { firmware } } = plan;
   const metadata = { provider: "libvirt", format: "qcow2", virtual_size: Math.ceil(size / GiB) };
   return Promise.resolve([
-    ...textMember("metadata.json", `${JSON.stringify(metadata)}\n`, time),
-    ...textMember("Vagrantfile", vagrantfile(firmware), time),
+    ...textMembers([
+      { name: "metadata.json", text: `${JSON.stringify(metadata)}\n` },
+      { name: "Vagrantfile", text: vagrantfile(firmware) },
+    ], time),
     ...fileMember(member, image.made, time),
   ]);
 }

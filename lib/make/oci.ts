@@ -10,7 +10,6 @@
  */
 
 import { node } from "../core/node.ts";
-import { padded } from "../filesystem/pax.ts";
 import { TAR_BLOCK } from "../filesystem/pax-header.ts";
 import { ARCHIVE_END, memberHeader } from "../filesystem/tar-member.ts";
 import type { OciPlan } from "../filesystem/types.ts";
@@ -18,7 +17,7 @@ import { openImageFile } from "../image/image.ts";
 import type { Target } from "../image/target.ts";
 import { type Image, writeAt } from "../image/writer.ts";
 import type { Root } from "../tree/root.ts";
-import { compareArchive, requireMembers, writeArchive } from "./tar.ts";
+import { compareArchive, memberPieces, requireMembers, writeArchive } from "./tar.ts";
 import type { MakeContext } from "./types.ts";
 
 const LAYER = "application/vnd.oci.image.layer.v1.tar";
@@ -40,8 +39,7 @@ const LAYER_OFFSET = TAR_BLOCK;
 export async function makeOci({ path }: Target, plan: OciPlan, context: MakeContext): Promise<void> {
   using file = openImageFile(path);
   const { pax, image } = plan;
-  // A plain header has no time before 1970.
-  const time = Math.max(0, pax.time);
+  const { time } = pax;
   const hash = node.crypto.createHash("sha256");
   const size = await writeArchive(file, LAYER_OFFSET, plan, context, (bytes) => hash.update(bytes));
   const layer = { mediaType: LAYER, digest: `sha256:${hash.digest("hex")}`, size };
@@ -49,9 +47,9 @@ export async function makeOci({ path }: Target, plan: OciPlan, context: MakeCont
   let position = LAYER_OFFSET + size;
   const { tag, architecture, created, config } = image;
   const add = (name: string, value: unknown) => {
-    const bytes = encoder.encode(JSON.stringify(value));
-    position = append(file, position, memberHeader({ name, size: bytes.length, time }));
-    position = append(file, position, padded(bytes));
+    for (const bytes of memberPieces([{ name, text: JSON.stringify(value) }], time)) {
+      position = append(file, position, bytes);
+    }
   };
   const blob = (mediaType: string, value: unknown) => {
     const text = JSON.stringify(value);

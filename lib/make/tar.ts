@@ -38,8 +38,7 @@ export function* memberPieces(
 ): Generator<Uint8Array<ArrayBuffer>, void> {
   for (const { name, text } of files) {
     const contents = encoder.encode(text);
-    // A plain header has no time before 1970.
-    yield memberHeader({ name, size: contents.length, time: Math.max(0, time) });
+    yield memberHeader({ name, size: contents.length, time });
     yield padded(contents);
   }
 }
