@@ -11,6 +11,7 @@ import config from "../deno.json" with { type: "json" };
 import { readFlags } from "../lib/cli/flags.ts";
 import { BuildError } from "../lib/core/error.ts";
 import * as log from "../lib/core/log.ts";
+import { wrapWords } from "../lib/core/table.ts";
 import { packagesFor, startedPrograms } from "../lib/system/programs.ts";
 import { $ } from "../lib/system/sh.ts";
 import { bashCompletion, fishCompletion, manPage, settingsSchema, zshCompletion } from "./command-line.ts";
@@ -77,12 +78,7 @@ function packages(text: string): string {
 
 /** Wraps words to the lines of a shell command. */
 function wrap(words: readonly string[]): string {
-  const lines = [""];
-  for (const word of words) {
-    if (lines.at(-1)!.length + word.length > 90) lines.push("");
-    lines.push(`${lines.pop()!} ${word}`.trim());
-  }
-  return lines.map((line) => `      ${line}`).join(" \\\n");
+  return wrapWords(words.join(" "), 91).map((line) => `      ${line}`).join(" \\\n");
 }
 
 /** The pinned version of Deno. */

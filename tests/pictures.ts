@@ -10,6 +10,7 @@ import * as log from "../lib/core/log.ts";
 import { BuildError } from "../lib/core/error.ts";
 import { runTask } from "../tasks/task.ts";
 import { tempDir } from "./lab/helpers.ts";
+import { escapeXml, svg } from "./lab/svg.ts";
 import { debianTree } from "./lab/trees.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
@@ -29,25 +30,6 @@ interface Shown {
     readonly mountPoint?: string;
     readonly filesystem: { readonly type: string; readonly bytes?: number };
   }[];
-}
-
-const ESCAPES: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
-const escape = (text: string) => text.replaceAll(/[&<>]/g, (character) => ESCAPES[character]!);
-
-function svg(
-  title: string,
-  [width, height]: readonly [number, number],
-  style: string,
-  lines: string[],
-): string {
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img">`,
-    `<title>${escape(title)}</title>`,
-    `<style>${style}</style>`,
-    ...lines,
-    "</svg>",
-    "",
-  ].join("\n");
 }
 
 /** The partitions from left to right. A partition is as wide as the root of its size, so that small ones can be read. */
@@ -73,7 +55,7 @@ export function drawDisk({ size, partitions }: Shown): string {
       box,
       ...texts.map((text, row) =>
         `<text ${row ? "" : 'class="name" '}x="${middle}" y="${top + 22 + row * 19}">${
-          escape(text.trim())
+          escapeXml(text.trim())
         }</text>`
       ),
     ];
@@ -109,7 +91,7 @@ export function drawTerminal(command: string, output: readonly string[]): string
   const texts = lines.map((line, i) => {
     const [, mark = "", rest = line] = /^(\$|\[[*|WE]\])(.*)$/.exec(line) ?? [];
     const kind = { "$": "prompt", "[*]": "step", "[|]": "detail", "[W]": "warning" }[mark] ?? "";
-    const shown = mark ? `<tspan class="${kind}">${mark}</tspan>${escape(rest)}` : escape(rest);
+    const shown = mark ? `<tspan class="${kind}">${mark}</tspan>${escapeXml(rest)}` : escapeXml(rest);
     return `<text xml:space="preserve" x="${left}" y="${top + i * row}">${shown}</text>`;
   });
   return svg(

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { escapeXml, svg } from "../lab/svg.ts";
 import { CONTENDERS, REFERENCE } from "./contenders.ts";
 import { type Race, ratio, type Results } from "./results.ts";
 
@@ -36,24 +37,20 @@ export function renderChart(results: Results): string {
   const lines = bars.flatMap(({ name, value, style }, i) => {
     const y = TOP + i * (BAR + GAP), baseline = y + BAR - 3, width = length(value).toFixed(1);
     return [
-      `<text x="${NAME_WIDTH - 8}" y="${baseline}" text-anchor="end">${escape(name)}</text>`,
+      `<text x="${NAME_WIDTH - 8}" y="${baseline}" text-anchor="end">${escapeXml(name)}</text>`,
       `<rect class="${style}" x="${NAME_WIDTH}" y="${y}" width="${width}" height="${BAR}" rx="2"/>`,
       `<text x="${(NAME_WIDTH + length(value) + 6).toFixed(1)}" y="${baseline}">${value.toFixed(2)}</text>`,
     ];
   });
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img">`,
-    `<title>Time to make an image, as ratio to ${escape(REFERENCE)}</title>`,
-    `<style>${STYLE}</style>`,
-    `<text class="title" x="8" y="20">Time to make an image, as ratio to ${escape(REFERENCE)}</text>`,
+  const title = `Time to make an image, as ratio to ${REFERENCE}`;
+  return svg(title, [WIDTH, height], STYLE, [
+    `<text class="title" x="8" y="20">${escapeXml(title)}</text>`,
     `<text class="note" x="8" y="38">Shorter is faster; logarithmic. Debian 13, ${megabytes} MB in ${
       race.entries.toLocaleString("en")
     } entries, warm cache, ${results.machine.cores} cores.</text>`,
     `<line x1="${one}" y1="${TOP - 4}" x2="${one}" y2="${height - 8}"/>`,
     ...lines,
-    "</svg>",
-    "",
-  ].join("\n");
+  ]);
 }
 
 function barsOf(race: Race): { name: string; value: number; style: string }[] {
@@ -63,8 +60,4 @@ function barsOf(race: Race): { name: string; value: number; style: string }[] {
     if (value === undefined || contender === undefined) return [];
     return [{ name, value, style: contender.kind === "limit" ? "limit" : contender.ours ? "ours" : "other" }];
   }).sort((a, b) => a.value - b.value);
-}
-
-function escape(text: string): string {
-  return text.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`);
 }

@@ -5,9 +5,12 @@
  */
 
 import { createHash } from "node:crypto";
+import { dirname } from "node:path";
 import { cpuUsage } from "node:process";
 import { isInstalled } from "../../lib/system/programs.ts";
 import { $ } from "../../lib/system/sh.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname;
 
 /** Nothing is skipped in CI: a missing tool must fail loudly. */
 const CI = Boolean(Deno.env.get("CI"));
@@ -45,6 +48,16 @@ export function quiet(...line: Parameters<typeof $>): Promise<string> {
   return $(...line).quiet().text();
 }
 
+/** Copies what git knows into a directory: the checkout of a stranger, without any state of this one. */
+export async function copyCheckout(to: string): Promise<void> {
+  const list =
+    await quiet`git -C ${ROOT} -c safe.directory=${"*"} ls-files --cached --others --exclude-standard`;
+  for (const file of list.trimEnd().split("\n")) {
+    await Deno.mkdir(dirname(`${to}/${file}`), { recursive: true });
+    await Deno.copyFile(ROOT + file, `${to}/${file}`);
+  }
+}
+
 /** Writes a program for a test to put on `PATH`, e.g. `mke2fs` as `exit 3`. A text without `#!` is for `/bin/sh`. */
 export async function stubProgram(dir: string, name: string, script: string): Promise<string> {
   const path = `${dir}/${name}`;
@@ -62,7 +75,7 @@ export async function sha256(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
+const CONFIG = `${ROOT}deno.json`;
 
 /**
  * Runs a script in its own process, for things that would disturb other tests: signals, environment,

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import { dirname } from "node:path";
 import { packages } from "../../examples/demo.ts";
 import { $ } from "../../lib/system/sh.ts";
-import { missing, tempDir, unprivileged } from "../lab/helpers.ts";
+import { copyCheckout, missing, tempDir, unprivileged } from "../lab/helpers.ts";
 import { parseRapt } from "../lab/rapt.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -20,15 +19,7 @@ Deno.test("deno task demo makes the three images of the documentation, and again
   ignore: missing("mmdebstrap", "git") || unprivileged(),
 }, async (t) => {
   await tempDir(async (dir) => {
-    // As a stranger gets it: what git knows, without any state of this directory.
-    const files =
-      (await $`git -C ${ROOT} -c safe.directory=${"*"} ls-files --cached --others --exclude-standard`.quiet()
-        .text()).trimEnd()
-        .split("\n");
-    for (const file of files) {
-      await Deno.mkdir(dirname(`${dir}/${file}`), { recursive: true });
-      await Deno.copyFile(ROOT + file, `${dir}/${file}`);
-    }
+    await copyCheckout(dir);
     const demo = async () => {
       const { code, stderr } = await new Deno.Command(Deno.execPath(), {
         args: ["task", "--quiet", "demo"],

@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
-import { dirname } from "node:path";
 import { BASE, builderImage, podman, stubPodman } from "../lab/containers.ts";
 import { type Block, consoleSteps, docBlocks, outputPattern } from "../lab/doc_blocks.ts";
 import { stubNspawn } from "../lab/guests.ts";
 import { drawPictures } from "../pictures.ts";
-import { missing, quiet, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
+import { copyCheckout, missing, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
 import { debianTree } from "../lab/trees.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -25,16 +24,6 @@ async function programs(dir: string): Promise<string> {
   }).output();
   assert(success, new TextDecoder().decode(stderr));
   return bin;
-}
-
-/** Copies what git knows: the checkout of a stranger. */
-async function checkout(to: string): Promise<void> {
-  const list =
-    await quiet`git -C ${ROOT} -c safe.directory=${"*"} ls-files --cached --others --exclude-standard`;
-  for (const file of list.trimEnd().split("\n")) {
-    await Deno.mkdir(dirname(`${to}/${file}`), { recursive: true });
-    await Deno.copyFile(ROOT + file, `${to}/${file}`);
-  }
 }
 
 /** Runs a command as on a terminal: stdout and stderr are one. */
@@ -76,7 +65,7 @@ async function tryBlock({ page, language, text, containerfile }: Block): Promise
     const cwd = `${dir}/work`;
     await Deno.mkdir(cwd);
     if (/^podman /m.test(text)) await prepareImages();
-    if (containerfile === undefined) await checkout(cwd);
+    if (containerfile === undefined) await copyCheckout(cwd);
     else await Deno.writeTextFile(`${cwd}/Containerfile`, containerfile);
     await Deno.symlink(await debianTree({ suite: "trixie" }), `${cwd}/rootfs`);
     if (language === "console") {

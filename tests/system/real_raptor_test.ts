@@ -12,7 +12,7 @@
 import assert from "node:assert/strict";
 import { delimiter, dirname } from "node:path";
 import { bootQemu, nspawn, report } from "../lab/guests.ts";
-import { missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
+import { copyCheckout, missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
 import { CASES, INCLUDED } from "../lab/raptor_cases.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -76,12 +76,7 @@ RUN systemctl mask serial-getty@.service console-getty.service systemd-firstboot
 
 /** A project as the documentation has it: the file, the tree, and a checkout of the builders beside them. */
 async function project(dir: string): Promise<void> {
-  const files =
-    (await quiet`git -C ${ROOT} -c safe.directory=* ls-files --cached --others --exclude-standard`).trimEnd();
-  for (const file of files.split("\n")) {
-    await Deno.mkdir(dirname(`${dir}/raptor-builders/${file}`), { recursive: true });
-    await Deno.copyFile(ROOT + file, `${dir}/raptor-builders/${file}`);
-  }
+  await copyCheckout(`${dir}/raptor-builders`);
   const tree = await Deno.readTextFile(`${ROOT}examples/test.rapt`);
   await Deno.writeTextFile(`${dir}/test.rapt`, tree + REPORTING);
   for (const name of ["report.sh", "report.service", "patience.conf"]) {
