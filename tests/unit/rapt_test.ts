@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { glob } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { BUILDERS } from "../../builders/mod.ts";
 import { tempDir } from "../lab/helpers.ts";
 import { commandOf, expand, loadRapt, parseRapt, show } from "../lab/rapt.ts";
@@ -73,3 +75,17 @@ for (const name of Object.keys(BUILDERS)) {
     }
   });
 }
+
+Deno.test("builders/suite.rinc copies the workers, which nothing imports but for their types", async () => {
+  const copied = await Deno.readTextFile(new URL("../../builders/suite.rinc", import.meta.url));
+  const lib = new URL("../../lib/", import.meta.url).pathname;
+  let count = 0;
+  for await (const path of glob("**/*.ts", { cwd: lib })) {
+    const text = await Deno.readTextFile(lib + path);
+    for (const [, worker] of text.matchAll(/new Worker\(new URL\("\.\/([\w.-]+)"/g)) {
+      assert(copied.includes(` ../lib/${join(dirname(path), worker!)} `), `${path}: ${worker}`);
+      count++;
+    }
+  }
+  assert(count >= 2);
+});

@@ -11,7 +11,8 @@ import type { Image } from "../../image/writer.ts";
 import { addBytes, addRow, newNodes, type NodesBuilder } from "../../tree/builder.ts";
 import { nameBytes, type Nodes } from "../../tree/nodes.ts";
 import type { Root } from "../../tree/root.ts";
-import { CELL, PART, type Piece, type Report, type Start } from "./copy-worker.ts";
+import { CELL, PART } from "./copy.ts";
+import type { Piece, Report, Start } from "./copy-worker.ts";
 import { BLOCK_SIZE } from "./layout.ts";
 
 /** Below this many bytes, everything is copied before a thread has started. */

@@ -5,26 +5,13 @@
  */
 
 import { BuildError } from "../../core/error.ts";
-import { MiB } from "../../core/units.ts";
 import { flush, type Image, newWriter, type Writer } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
 import type { Nodes } from "../../tree/nodes.ts";
 import { closeReader, newReader } from "../../tree/reader.ts";
 import { closeRoot, type Root } from "../../tree/root.ts";
-import { copyFile } from "./copy.ts";
-
-/** Larger buffers are slower: what was read falls out of the processor's cache before it is written. */
-export const DATA_BUFFER = MiB;
-
-/** Cells of the memory that both sides share. */
-export const CELL = {
-  /** Pieces that are done with. */
-  done: 0,
-  /** Bytes written, in units of 4 KiB. */
-  blocks: 1,
-  /** 1: leave everything else. */
-  stop: 2,
-} as const;
+import { CELL, copyFile, DATA_BUFFER, PART } from "./copy.ts";
+import { BLOCK_SIZE } from "./layout.ts";
 
 /** The first message. */
 export interface Start {
@@ -39,9 +26,6 @@ export interface Piece {
   /** One after another: row in `nodes`, entry, first logical block, first physical block, number of blocks. */
   readonly parts: Uint32Array<ArrayBuffer>;
 }
-
-/** Cells of a part. */
-export const PART = 5;
 
 /** What the worker reports: flags of files, by entry. */
 export interface Report {
@@ -69,28 +53,25 @@ interface Work {
   hasFailed: boolean;
 }
 
-// The main program imports this module, too.
-if ("WorkerGlobalScope" in globalThis) {
-  const scope = self as unknown as Scope;
-  let work: Work | undefined;
-  scope.onmessage = ({ data: message }) => {
-    if (message === "end") {
-      if (work) closeRoot(work.root);
-      scope.postMessage({ ended: true });
-      return;
-    }
-    try {
-      if ("image" in message) work = start(message);
-      else if (work && !work.hasFailed) copyPiece(work, message, scope);
-    } catch (error) {
-      if (work) work.hasFailed = true;
-      const { message, stack } = error as Error;
-      const isExpected = error instanceof BuildError;
-      const hint = isExpected ? error.hint : undefined;
-      scope.postMessage({ error: { message: isExpected ? message : stack ?? message, hint, isExpected } });
-    }
-  };
-}
+const scope = self as unknown as Scope;
+let work: Work | undefined;
+scope.onmessage = ({ data: message }) => {
+  if (message === "end") {
+    if (work) closeRoot(work.root);
+    scope.postMessage({ ended: true });
+    return;
+  }
+  try {
+    if ("image" in message) work = start(message);
+    else if (work && !work.hasFailed) copyPiece(work, message);
+  } catch (error) {
+    if (work) work.hasFailed = true;
+    const { message, stack } = error as Error;
+    const isExpected = error instanceof BuildError;
+    const hint = isExpected ? error.hint : undefined;
+    scope.postMessage({ error: { message: isExpected ? message : stack ?? message, hint, isExpected } });
+  }
+};
 
 function start({ image, root: { path, fd }, cells }: Start): Work {
   // The directories that this thread keeps open are its own.
@@ -98,7 +79,7 @@ function start({ image, root: { path, fd }, cells }: Start): Work {
   return { root, data: newWriter(image, DATA_BUFFER), cells, hasFlags: true, hasFailed: false };
 }
 
-function copyPiece(work: Work, { nodes, parts }: Piece, { postMessage }: Scope): void {
+function copyPiece(work: Work, { nodes, parts }: Piece): void {
   const { root, data, cells } = work;
   const reader = newReader(root, nodes);
   const copier = { reader, data, hasFlags: work.hasFlags };
@@ -123,7 +104,7 @@ function copyPiece(work: Work, { nodes, parts }: Piece, { postMessage }: Scope):
     closeReader(reader);
   }
   work.hasFlags = copier.hasFlags;
-  if (flags.length) postMessage({ flags });
-  Atomics.add(cells, CELL.blocks, (data.written - before) / 4096);
+  if (flags.length) scope.postMessage({ flags });
+  Atomics.add(cells, CELL.blocks, (data.written - before) / BLOCK_SIZE);
   Atomics.add(cells, CELL.done, 1);
 }

@@ -4,11 +4,28 @@
  * @module
  */
 
+import { MiB } from "../../core/units.ts";
 import { room, type Writer } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
 import { FILE_FLAGS } from "../../tree/flags.ts";
 import { assertUnchanged, openFile, type Reader, readInto } from "../../tree/reader.ts";
 import { BLOCK_SIZE } from "./layout.ts";
+
+/** Larger buffers are slower: what was read falls out of the processor's cache before it is written. */
+export const DATA_BUFFER = MiB;
+
+/** Cells of the memory that copy-helper.ts shares with its worker. */
+export const CELL = {
+  /** Pieces that are done with. */
+  done: 0,
+  /** Bytes written, in blocks of the filesystem. */
+  blocks: 1,
+  /** 1: leave everything else. */
+  stop: 2,
+} as const;
+
+/** Cells of a part of a file, as copy-helper.ts hands it to its worker. */
+export const PART = 5;
 
 /** What copies one file after another. */
 export interface Copier {

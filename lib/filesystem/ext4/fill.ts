@@ -17,9 +17,8 @@ import type { Root } from "../../tree/root.ts";
 import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf, targetOf } from "../contents.ts";
 import { xattrKey, xattrsIn } from "../labels.ts";
 import { linkCount, placeEntry } from "./allocation.ts";
-import { type Copier, copyFile } from "./copy.ts";
+import { type Copier, copyFile, DATA_BUFFER } from "./copy.ts";
 import type { CopyHelper } from "./copy-helper.ts";
-import { DATA_BUFFER } from "./copy-worker.ts";
 import { planDirectory, writeDirectory } from "./directory.ts";
 import { newSpace, type Placement, type Space, writeExtentTree } from "./extents.ts";
 import {
