@@ -10,6 +10,7 @@
  */
 
 import { viewOf } from "./bytes.ts";
+import { parseUuid } from "./identity.ts";
 
 export interface Architecture {
   /** `e_machine` values of the ELF header; class (bits) and byte order tell apart those that share one. */
@@ -427,10 +428,8 @@ export function typeNames(architecture: ArchitectureName): string[] {
 
 /** The GUID (lower case) of a type as `Type=` names it: `root`, `usr-amd64-verity`, `home`, or itself a GUID. */
 export function findType(name: string, architecture: ArchitectureName): string | undefined {
-  const digits = name.toLowerCase().replaceAll("-", "");
-  if (/^[0-9a-f]{32}$/.test(digits) && (name.length === 32 || /^.{8}-.{4}-.{4}-.{4}-.{12}$/.test(name))) {
-    return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-  }
+  const guid = parseUuid(name);
+  if (guid !== undefined) return guid;
   if (Object.hasOwn(PARTITION_TYPES, name)) return PARTITION_TYPES[name as keyof typeof PARTITION_TYPES];
   const [, top, middle, end = ""] = /^(root|usr)(?:-(.*?))??(-verity(?:-sig)?)?$/.exec(name) ?? [];
   if (top === undefined) return undefined;

@@ -30,6 +30,12 @@ export function formatUuid(digits: string): string {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
+/** A UUID as people write it, with or without hyphens, in lower case with hyphens; `undefined` if it is none. */
+export function parseUuid(text: string): string | undefined {
+  const isUuid = /^[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}$/i.test(text);
+  return isUuid ? formatUuid(text.toLowerCase().replaceAll("-", "")) : undefined;
+}
+
 /** A FAT volume serial number, as eight hexadecimal digits (`mkfs.vfat -i`). */
 export function deriveSerial(seed: string, name: string): string {
   return toHex(digest(seed, name).slice(0, 4));

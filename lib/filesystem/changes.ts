@@ -103,13 +103,12 @@ function applyCopy(
   place(nodes, change, node);
   if (change.node !== node || key(nameBytes(nodes, node)) === key(name)) return;
   change.joined = false;
-  change.added = {
-    name,
-    mode: nodes.mode[node]!,
-    attributesFrom: node,
-    contentsFrom: node,
-    text: undefined,
-  };
+  change.added = copyOf(nodes, node, name);
+}
+
+/** A row of the tree under another name. */
+function copyOf(nodes: Nodes, node: number, name: Uint8Array<ArrayBuffer>): ResolvedFile {
+  return { name, mode: nodes.mode[node]!, attributesFrom: node, contentsFrom: node, text: undefined };
 }
 
 /** Adds the contents of a directory of the tree to a directory. */
@@ -217,13 +216,7 @@ function applyExtraFile(
   if (extra.type === "copy") {
     const copy = fileAt(nodes, extra.from);
     if (copy === undefined) throw new BuildError(`Cannot find the file ${quote(extra.from)} in the tree`);
-    change.added = {
-      name,
-      mode: nodes.mode[copy]!,
-      attributesFrom: copy,
-      contentsFrom: copy,
-      text: undefined,
-    };
+    change.added = copyOf(nodes, copy, name);
   } else if (extra.type === "symlink") {
     const text = encodeText(extra.target);
     const none = { attributesFrom: undefined, contentsFrom: undefined };

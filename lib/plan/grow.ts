@@ -11,11 +11,10 @@
 import { file } from "../boot/loader.ts";
 import { KiB } from "../core/units.ts";
 import type { ExtraFile } from "../filesystem/entries.ts";
-import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { countIn, firstFile } from "../tree/query.ts";
 import { LAST_PADDING } from "./repart/sizes.ts";
-import type { PartitionRequest } from "./requests.ts";
+import { isReadOnly, type PartitionRequest } from "./requests.ts";
 
 /** Where partition definitions may be. A tree that has any is left alone. */
 const DEFINITIONS = ["/etc/repart.d", "/usr/lib/repart.d", "/usr/local/lib/repart.d"] as const;
@@ -77,10 +76,6 @@ function definitionText({ type, content, definition }: PartitionRequest, isLast:
     ...lines.map(([key, value]) => `${key}=${value}`),
     "",
   ].join("\n");
-}
-
-function isReadOnly({ format }: Extract<PartitionRequest["content"], { type: "filesystem" }>): boolean {
-  return format !== undefined && FILESYSTEMS[format].readOnly;
 }
 
 function growUnit(growfs: string): string {

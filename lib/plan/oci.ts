@@ -106,7 +106,8 @@ function checkWhiteouts(selection: Selection): void {
   for (let entry = 1; entry < count; entry++) {
     const isDevice = (modeOf(selection, entry) & TYPE_MASK) === FILE_TYPES.char;
     const isOverlay = isDevice && nodes.special[contentsOf(selection, entry)!] === 0;
-    if (!isOverlay && !WHITEOUT.every((byte, i) => nameOf(selection, entry)[i] === byte)) continue;
+    const name = nameOf(selection, entry);
+    if (!isOverlay && !WHITEOUT.every((byte, i) => name[i] === byte)) continue;
     throw new BuildError(
       `Cannot put ${
         quote(entryPath(selection, entry))

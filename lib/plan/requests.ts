@@ -99,6 +99,12 @@ export function builtInLayout(settings: Settings, architecture: ArchitectureName
   ];
 }
 
+/** Whether it is a filesystem that nothing can be written to. */
+export function isReadOnly(content: PartitionContent): boolean {
+  return content.type === "filesystem" && content.format !== undefined &&
+    FILESYSTEMS[content.format].readOnly;
+}
+
 /** The path that the contents of a filesystem have in the system; empty if unknown. */
 export function systemPath({ mountPoint, role }: PartitionRequest): string {
   // Another partition of the same type, such as a second root, is for the same place.

@@ -111,6 +111,12 @@ const COMPRESSION_NAMES = [
   ...new Set(FILESYSTEM_NAMES.flatMap((name) => Object.keys(FILESYSTEMS[name].compressors))),
 ];
 
+const FILE_PATH = pattern(/^[^\0]+$/, "the path of a file");
+const DIRECTORY_PATH = pattern(/^[^\0]+$/, "the path of a directory");
+
+/** Versions that systemd-sysupdate, RAUC and swupdate take from a name: an underscore separates them from it. */
+export const VERSION = /^[A-Za-z0-9][A-Za-z0-9.~^+-]{0,63}$/;
+
 export const SETTINGS = {
   outputFormat: {
     env: "OUTPUT_FORMAT",
@@ -278,7 +284,7 @@ export const SETTINGS = {
       "systemd-nspawn and portablectl look for the hashes beside the image. In a container, it must be a mounted directory.",
     docs: "read-only.md#dm-verity",
     examples: { "/cache": "the job's cache, under Raptor" },
-    parse: pattern(/^[^\0]+$/, "the path of a directory"),
+    parse: DIRECTORY_PATH,
   },
   layout: {
     env: "LAYOUT",
@@ -553,7 +559,7 @@ export const SETTINGS = {
     about: "Settings, plan, versions of the tools, and the SHA-256 of the image and each partition.",
     docs: "reproducible.md#what-was-built",
     examples: { "disk.json": "a file beside the image" },
-    parse: pattern(/^[^\0]+$/, "the path of a file"),
+    parse: FILE_PATH,
   },
   sbom: {
     env: "SBOM",
@@ -565,7 +571,7 @@ export const SETTINGS = {
     about: "Read from the databases of dpkg and apk. rpm's cannot be read without running something.",
     docs: "reproducible.md#what-was-built",
     examples: { "disk.spdx.json": "a file beside the image" },
-    parse: pattern(/^[^\0]+$/, "the path of a file"),
+    parse: FILE_PATH,
   },
   incusMetadata: {
     env: "INCUS_METADATA",
@@ -580,7 +586,7 @@ export const SETTINGS = {
       "`incus image import metadata.tar disk.qcow2`.",
     docs: "containers.md#incus",
     examples: { "disk.incus.tar": "beside disk.qcow2" },
-    parse: pattern(/^[^\0]+$/, "the path of a file"),
+    parse: FILE_PATH,
   },
   bmap: {
     env: "BMAP",
@@ -594,7 +600,7 @@ export const SETTINGS = {
       "that is named like the image, with `.bmap` for its suffix.",
     docs: "formats.md#compressed-images",
     examples: { "disk.bmap": "for disk.img and disk.img.zst" },
-    parse: pattern(/^[^\0]+$/, "the path of a file"),
+    parse: FILE_PATH,
   },
   splitDirectory: {
     env: "SPLIT_DIR",
@@ -609,7 +615,7 @@ export const SETTINGS = {
       "are compressed as well.",
     docs: "disk-image.md#partitions-as-files",
     examples: { "updates": "a directory that is served to machines" },
-    parse: pattern(/^[^\0]+$/, "the path of a directory"),
+    parse: DIRECTORY_PATH,
   },
   imageVersion: {
     env: "IMAGE_VERSION",
@@ -621,7 +627,7 @@ export const SETTINGS = {
     about: "By default it is `IMAGE_VERSION`, `VERSION_ID` or `BUILD_ID` of the tree's os-release.",
     docs: "disk-image.md#partitions-as-files",
     examples: { "1.4.2": "disk_1.4.2.root-x86-64.raw" },
-    parse: pattern(/^[A-Za-z0-9][A-Za-z0-9.~^+-]{0,63}$/, "letters, digits and .~^+-, at most 64"),
+    parse: pattern(VERSION, "letters, digits and .~^+-, at most 64"),
   },
   seed: {
     env: "SEED",

@@ -14,7 +14,7 @@ import type { ExtraFile } from "../filesystem/entries.ts";
 import { stemOf } from "../image/formats.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { kernelRecipe } from "../boot/loader.ts";
-import type { Settings } from "./settings.ts";
+import { type Settings, VERSION } from "./settings.ts";
 
 /** A file besides the partitions. */
 export type BootArtefact =
@@ -28,9 +28,6 @@ export interface SplitPlan {
   /** UKI, kernel, initrd and command line of the default boot entry, as far as there are any. */
   readonly boot: readonly BootArtefact[];
 }
-
-/** Versions that systemd-sysupdate, RAUC and swupdate take from a name: an underscore separates them from it. */
-export const VERSION = /^[A-Za-z0-9][A-Za-z0-9.~^+-]{0,63}$/;
 
 /** Fields of os-release with a version, the preferred one first. */
 const VERSION_FIELDS = ["IMAGE_VERSION", "VERSION_ID", "BUILD_ID"];

@@ -23,7 +23,7 @@ import { type Definition, placeOf } from "./repart/definitions.ts";
 import { wrong } from "./repart/ini.ts";
 import { type Claim, LAST_PADDING, leastOf, shareOut, SMALLEST_GROWING } from "./repart/sizes.ts";
 import { SIZE_UNIT } from "./repart/values.ts";
-import type { PartitionRequest } from "./requests.ts";
+import { isReadOnly, type PartitionRequest } from "./requests.ts";
 import { type Measurements, placeMade, planRoot, tooLarge, tooSmall, type Volume } from "./root.ts";
 import type { SettingName, Settings } from "./settings.ts";
 import { madeVolume, NOTHING, type VerityPlan } from "./verity.ts";
@@ -186,11 +186,10 @@ function beyondMinimum(claim: Claim): Claim {
 function claimOf({ request, definition, need, largest, isTight }: Part): Omit<Claim, "unit"> {
   const { content, role } = request;
   const { sizeMin, sizeMax = Infinity, weight = 1000, verity = "off" } = definition;
-  const isReadOnly = content.type === "filesystem" && content.format && FILESYSTEMS[content.format].readOnly;
   const isSignature = content.type === "signature" || /-verity-sig$/.test(role ?? "");
   const growing = content.type === "filesystem" && content.format === "ext4" &&
     request.attributes.includes(GPT_ATTRIBUTES.growfs);
-  const usual = isSignature ? SIGNATURE_SIZE : isReadOnly || verity !== "off" ? 0 : DEFAULT_MIN;
+  const usual = isSignature ? SIGNATURE_SIZE : isReadOnly(content) || verity !== "off" ? 0 : DEFAULT_MIN;
   const least = growing ? Math.min(SMALLEST_GROWING, sizeMax) : SIZE_UNIT;
   const min = Math.max(need, sizeMin ?? Math.min(usual, sizeMax), least);
   if (need > sizeMax) {

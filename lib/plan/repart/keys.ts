@@ -9,6 +9,7 @@
 import { findType, type PartitionRole, typeNames } from "../../core/dps.ts";
 import { oneOf } from "../../core/suggest.ts";
 import { type Compression, parseCompression } from "../../filesystem/compression.ts";
+import { choice } from "../setting-values.ts";
 import * as values from "./values.ts";
 import type { Machine } from "./values.ts";
 
@@ -71,6 +72,9 @@ const LABEL = /^[\x20\x21\x23-\x5b\x5d-\x7e]{0,36}$/;
 /** sfdisk takes the bits 0 to 2 and 48 to 63; those between are reserved. */
 const ATTRIBUTE_BITS = (bit: number) => bit <= 2 || bit >= 48;
 
+/** The words for `Minimize=` besides yes and no. */
+const MINIMIZE = ["off", "best", "guess"] as const;
+
 /** In the order of the docs. */
 export const KEYS = {
   "Type": {
@@ -115,7 +119,7 @@ export const KEYS = {
       }: \`empty\` is a slot for later, with the label \`_empty\`, ` +
       "which nothing mounts",
     field: "format",
-    read: values.choice(FORMATS, () => undefined),
+    read: choice(FORMATS),
   },
   "CopyFiles": {
     value: "SOURCE[:TARGET]",
@@ -207,7 +211,7 @@ export const KEYS = {
       "`best` (or `yes`): as small as the contents allow, for read-only filesystems and hashes; `guess`: also for ext4 " +
       "and vfat, where it is as exact",
     field: "minimize",
-    read: values.choice(["off", "best", "guess"], (text) => values.boolean(text) ? "best" : "off"),
+    read: (text) => MINIMIZE.find((name) => name === text) ?? (values.boolean(text) ? "best" : "off"),
   },
   "ReadOnly": {
     value: "BOOLEAN",
@@ -263,7 +267,7 @@ export const KEYS = {
     help:
       "What it is of dm-verity: the data, their hashes, or the signature with `VERITY_KEY` and `VERITY_CERT`",
     field: "verity",
-    read: values.choice(["off", "data", "hash", "signature"], () => undefined),
+    read: choice(["off", "data", "hash", "signature"]),
   },
   "VerityMatchKey": {
     value: "TEXT",

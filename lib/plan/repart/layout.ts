@@ -11,7 +11,7 @@
 import { GPT_ATTRIBUTES, identifyType, type PartitionRole, typeName } from "../../core/dps.ts";
 import { BuildError, quote } from "../../core/error.ts";
 import { type FilesystemName, FILESYSTEMS } from "../../filesystem/filesystems.ts";
-import type { PartitionContent, PartitionRequest } from "../requests.ts";
+import { isReadOnly, type PartitionContent, type PartitionRequest } from "../requests.ts";
 import type { Settings } from "../settings.ts";
 import { type Definition, hasContents, knowsFlag, placeOf, readDefinitions } from "./definitions.ts";
 import type { Layout } from "./files.ts";
@@ -206,10 +206,8 @@ export function volumeLabel(format: FilesystemName, label: string): string {
 /** The attribute bits: `Flags=`, overridden by the keys of their own and what they are by default. */
 function attributesOf(definition: Definition, content: PartitionContent): number[] {
   const { type, verity } = definition;
-  const isReadOnly = content.type === "filesystem" && content.format !== undefined &&
-    FILESYSTEMS[content.format].readOnly;
   const isVerity = verity === "data" || /-verity(-sig)?$/.test(identifyType(type)?.role ?? "");
-  const readOnly = definition.readOnly ?? (isVerity || isReadOnly);
+  const readOnly = definition.readOnly ?? (isVerity || isReadOnly(content));
   const isSmall = content.type === "filesystem" && content.format === "ext4" &&
     (definition.sizeMax ?? Infinity) < SMALLEST_GROWING;
   const wanted:

@@ -8,7 +8,7 @@
 import { posix } from "node:path";
 import type { ArchitectureName } from "../../core/dps.ts";
 import { quote } from "../../core/error.ts";
-import { oneOf } from "../../core/suggest.ts";
+import { parseUuid } from "../../core/identity.ts";
 import { alignUp, KiB } from "../../core/units.ts";
 import type { OsRelease } from "../../tree/os-release.ts";
 
@@ -66,15 +66,6 @@ export function boolean(text: string): boolean {
   return YES.includes(word);
 }
 
-/** One of these names; `also` says what other spellings mean. */
-export function choice<T extends string>(names: readonly T[], also: (text: string) => T | undefined) {
-  return (text: string): T => {
-    const name = names.find((name) => name === text) ?? also(text);
-    if (name === undefined) throw new Error(oneOf(names, text));
-    return name;
-  };
-}
-
 /** The bits of a number of 64 bits: decimal, or hexadecimal or binary with `0x` or `0b`. */
 export function bits(text: string): number[] {
   const accepted = "a number of 64 bits: decimal, or hexadecimal or binary with 0x or 0b";
@@ -88,11 +79,9 @@ export function bits(text: string): number[] {
 export function uuid(text: string): string {
   const nil = "00000000-0000-0000-0000-000000000000";
   if (text === "null") return nil;
-  const digits = text.toLowerCase().replaceAll("-", "");
-  if (!/^[0-9a-f]{32}$/.test(digits) || !/^.{32}$|^.{8}-.{4}-.{4}-.{4}-.{12}$/.test(text)) {
-    throw new Error("a UUID, or null");
-  }
-  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  const uuid = parseUuid(text);
+  if (uuid === undefined) throw new Error("a UUID, or null");
+  return uuid;
 }
 
 /** What the specifiers mean that do not depend on the machine that builds. */
