@@ -53,6 +53,6 @@ export interface Labels {
   readonly values: readonly Uint8Array<ArrayBuffer>[];
   /** The position in `values` of each entry, from 1; 0 if it has no label. */
   readonly of: Uint16Array<ArrayBuffer>;
-  /** The position of that of a `lost+found` that the filesystem adds. */
+  /** The position in `values` of the label for the `lost+found` that the filesystem adds. */
   readonly lostAndFound: number;
 }

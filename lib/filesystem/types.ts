@@ -100,7 +100,7 @@ export interface FatPlan {
 
 /** Swap space. */
 export interface SwapPlan {
-  /** Including that of the header. */
+  /** Number of pages, including the header. */
   readonly pages: number;
   readonly uuid: string;
   /** At most 16 bytes. */

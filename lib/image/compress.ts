@@ -160,7 +160,7 @@ function joinGzip(): Join {
 /** CRC-32 and the polynomials 1 and x^8: the highest bit is the coefficient of x^0. */
 const POLYNOMIAL = 0xedb88320, ONE = 1 << 31, BYTE = 1 << 23;
 
-/** The product of two polynomials modulo that of CRC-32. */
+/** The product of two polynomials modulo the CRC-32 polynomial. */
 function multiply(a: number, b: number): number {
   let product = 0;
   for (let bit = ONE; bit !== 0; bit >>>= 1) {

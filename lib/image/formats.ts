@@ -263,7 +263,7 @@ export function promised(
   return { formats, ...compressor && { compressor } };
 }
 
-/** A file name without the suffix of a format, nor that of any image. */
+/** A file name without the suffix of its format, and without `.img`. */
 export function stemOf(fileName: string, builder: BuilderName): string {
   const found = suffixOf(fileName, builder);
   const stem = found ? fileName.slice(0, -found.text.length - 1) : fileName;

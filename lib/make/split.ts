@@ -142,8 +142,8 @@ async function publish(
 }
 
 /**
- * The name of each partition's file: that of a layout, or the type. Those of a verified root have the UUID of their partition
- * in it, which is half of the root hash: systemd finds them by it (`@u` in a pattern of systemd-sysupdate).
+ * The name of each partition's file: `SplitName=` of a layout, or the type. Partitions of a verified root also have their UUID
+ * in the name, which is half of the root hash: systemd finds them by it (`@u` in a pattern of systemd-sysupdate).
  *
  * @throws {BuildError} (usage) when a layout names two alike.
  */

@@ -431,7 +431,7 @@ export const SETTINGS = {
     value: "OPTIONS",
     computed: "none",
     help: "Kernel options besides the tree's",
-    about: "They come after the options that the tree has, so they win. root= is always that of the image.",
+    about: "They come after the tree's own options, so they win. root= is always the image's own.",
     docs: "boot.md#kernel-options",
     examples: { "console=ttyS0": "a serial console", "quiet splash": "two options" },
     parse: kernelOptions,

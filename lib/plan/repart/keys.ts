@@ -91,8 +91,7 @@ export const KEYS = {
   },
   "Label": {
     value: "TEXT",
-    help:
-      "The label in the partition table, which is also that of the filesystem, as far as it fits. Default: the type",
+    help: "The label in the partition table, and of the filesystem as far as it fits. Default: the type",
     field: "label",
     read: (text, machine) => {
       const label = values.expand(text, machine);
@@ -123,7 +122,7 @@ export const KEYS = {
   },
   "CopyFiles": {
     value: "SOURCE[:TARGET]",
-    help: "A directory or file of the tree, and where it goes in the filesystem. Default: see below",
+    help: "A directory or file of the tree, and where it goes in the filesystem. Default: see above",
     field: "copyFiles",
     isList: true,
     read: (text, machine) => {
