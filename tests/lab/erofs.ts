@@ -8,20 +8,29 @@ import { searchPath } from "../../lib/system/programs.ts";
 import { quiet, stubProgram } from "./helpers.ts";
 import { cached, unpack } from "./trees.ts";
 
-/** Puts them first on this process's `PATH`, unless the machine's own can fill a filesystem from a stream. */
+/**
+ * Puts erofs-utils first on the `PATH` of this process, unless the machine's own can fill a filesystem from a stream.
+ * Tests that run at the same time share the `PATH`, which does no harm: the machine's own makes none of their images.
+ */
 export async function useErofs(): Promise<void> {
   const own = await quiet`mkfs.erofs --help`;
-  if (!own.includes("--tar=")) await useDebian13("erofs-utils", ["mkfs.erofs", "fsck.erofs", "dump.erofs"]);
+  if (own.includes("--tar=")) return;
+  Deno.env.set("PATH", await debian13Path("erofs-utils", ["mkfs.erofs", "fsck.erofs", "dump.erofs"]));
 }
 
-/** The same, unless the machine's own can give the root of a stream xattrs. */
-export async function useSquashfs(): Promise<void> {
+/**
+ * The `PATH` for a build whose squashfs has xattrs at its root, which Debian 12's tools cannot make. It is for that build
+ * alone: other tests make squashfs with the machine's own, and compare the bytes.
+ */
+export async function squashfsPath(): Promise<string> {
   // Its version is at the beginning, and its exit code has meant different things.
   const [, version] = /version (\d+\.\d+)/.exec(await quiet`sh -c ${"mksquashfs -version || true"}`) ?? [];
-  if (Number(version) < 4.6) await useDebian13("squashfs-tools", ["mksquashfs", "unsquashfs"]);
+  return Number(version) < 4.6
+    ? await debian13Path("squashfs-tools", ["mksquashfs", "unsquashfs"])
+    : searchPath();
 }
 
-async function useDebian13(packageName: string, programs: readonly string[]): Promise<void> {
+async function debian13Path(packageName: string, programs: readonly string[]): Promise<string> {
   const unpacked = await unpack("trixie", "amd64", [packageName]);
   const name = `${packageName.split("-")[0]}-tools`;
   const directory = await cached(name, { unpacked, PROGRAMS: programs, version: 1 }, async (dir) => {
@@ -36,5 +45,5 @@ async function useDebian13(packageName: string, programs: readonly string[]): Pr
       );
     }
   });
-  Deno.env.set("PATH", `${directory}:${searchPath()}`);
+  return `${directory}:${searchPath()}`;
 }

@@ -5,9 +5,10 @@
  */
 
 import assert from "node:assert/strict";
+import { searchPath } from "../../lib/system/programs.ts";
 import { build, runBuilder } from "../lab/builds.ts";
 import { builderImage, IMAGE, importTree, rootless } from "../lab/containers.ts";
-import { useErofs, useSquashfs } from "../lab/erofs.ts";
+import { squashfsPath, useErofs } from "../lab/erofs.ts";
 import { mounted } from "../lab/ext4_image.ts";
 import { bootQemu, report } from "../lab/guests.ts";
 import { missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
@@ -66,12 +67,12 @@ for (const type of ["ext4", "squashfs", "erofs"] as const) {
     { ignore },
     async () => {
       if (type === "erofs") await useErofs();
-      if (type === "squashfs") await useSquashfs();
+      const PATH = type === "squashfs" ? await squashfsPath() : searchPath();
       await tempDir(async (dir) => {
         const tree = await fedoraTree(dir);
         const golden = await goldenLabels(tree, dir, "targeted");
         const image = `${dir}/part.img`;
-        await build("part-image", tree, image, { FREE_MB: "8", FILESYSTEM: type, VERIFY: "full" });
+        await build("part-image", tree, image, { PATH, FREE_MB: "8", FILESYSTEM: type, VERIFY: "full" });
         await mounted(image, async (mount) => {
           const count = await assertLabels(mount, golden, OTHERS);
           assert.ok(count > FEDORA_LABELS.length - 10, `${count} labels`);
