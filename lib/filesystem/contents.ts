@@ -83,6 +83,16 @@ export function entryPath(selection: Selection, entry: number): string {
   return "/" + names.reverse().join("/");
 }
 
+/** The first rows of files with several names. */
+export function linkedRows({ nodes, source, count }: Selection): ReadonlySet<number> {
+  const linked = new Set<number>();
+  for (let entry = 0; entry < count; entry++) {
+    const row = source[entry]!;
+    if (row >= 0 && nodes.link[row]! > 0) linked.add(nodes.link[row]!);
+  }
+  return linked;
+}
+
 /**
  * Resolves contents to the entries of one filesystem.
  *
@@ -104,40 +114,46 @@ export function select(nodes: Nodes, contents: Contents): Selection {
     added,
   };
   selection.source[0] = root.added ? ~(added.push(root.added) - 1) : root.node!;
+  const put = (directory: number, source: number) => {
+    selection.parent[selection.count] = directory;
+    selection.source[selection.count++] = source;
+  };
   while (pending.length > 0) {
     const [directory, change] = pending.pop()!;
     const first = selection.firstChild[directory] = selection.count;
     const below: (Change | undefined)[] = [];
-    for (const [node, next] of merge(nodes, change ? change.node : selection.source[directory], change)) {
-      if (!next?.added && without.has(node!)) continue;
-      const entry = selection.count++;
-      selection.parent[entry] = directory;
-      selection.source[entry] = next?.added ? ~(added.push(next.added) - 1) : node!;
-      below.push(next);
+    if (change) {
+      for (const [node, next] of merge(nodes, change.node, change)) {
+        if (!next?.added && without.has(node!)) continue;
+        put(directory, next?.added ? ~(added.push(next.added) - 1) : node!);
+        below.push(next);
+      }
+    } else {
+      for (const node of children(nodes, selection.source[directory]!)) {
+        if (!without.has(node)) put(directory, node);
+      }
     }
-    selection.childCount[directory] = below.length;
-    for (let i = below.length - 1; i >= 0; i--) {
-      if (isDirectoryMode(modeOf(selection, first + i))) pending.push([first + i, below[i]]);
+    const count = selection.childCount[directory] = selection.count - first;
+    for (let entry = first + count - 1; entry >= first; entry--) {
+      if (isDirectoryMode(modeOf(selection, entry))) pending.push([entry, below[entry - first]]);
     }
   }
   return selection;
 }
 
-/** The children of a directory, sorted, each with its row in the tree, its change, or both. */
+/** The children of a directory with changes, sorted, each with its row in the tree, its change, or both. */
 function* merge(
   nodes: Nodes,
   directory: number | undefined,
-  change: Change | undefined,
+  change: Change,
 ): Generator<[node: number | undefined, change: Change | undefined], void> {
   const nameIn = ({ added, node }: Change) => added?.name ?? nameBytes(nodes, node!);
-  const joined = [...change?.below.values() ?? []].filter((next) =>
-    (next.added || next.joined) && !next.omitted
-  )
+  const joined = [...change.below.values()].filter((next) => (next.added || next.joined) && !next.omitted)
     .sort((a, b) => compareNames(nameIn(a), nameIn(b)));
   let next = 0;
-  if (directory !== undefined && !change?.emptied) {
+  if (directory !== undefined && !change.emptied) {
     for (const node of children(nodes, directory)) {
-      const own = change?.below.size ? change.below.get(key(nameBytes(nodes, node))) : undefined;
+      const own = change.below.size ? change.below.get(key(nameBytes(nodes, node))) : undefined;
       while (next < joined.length && compareNames(nameIn(joined[next]!), nameBytes(nodes, node)) < 0) {
         yield [joined[next]!.node, joined[next++]];
       }

@@ -14,8 +14,18 @@ import { alignUp, KiB, MiB } from "../core/units.ts";
 import { makeRecipe } from "../efi/make-recipe.ts";
 import * as posix from "../system/posix.ts";
 import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "../tree/reader.ts";
+import { inodeRow } from "../tree/nodes.ts";
 import type { Root } from "../tree/root.ts";
-import { addedOf, contentsOf, modeOf, nameOf, type Selection, sizeOf, targetOf } from "./contents.ts";
+import {
+  addedOf,
+  contentsOf,
+  linkedRows,
+  modeOf,
+  nameOf,
+  type Selection,
+  sizeOf,
+  targetOf,
+} from "./contents.ts";
 import { HARD_LINK, header, newHeaderBuffer, type PaxOptions, TAR_BLOCK } from "./pax-header.ts";
 
 /** The type flag of a header, by file type. Sockets have none: the caller leaves them out. */
@@ -63,7 +73,8 @@ export function* paxStream(
       const type = modeOf(selection, entry) & TYPE_MASK;
       const name = archivePath(paths, entry);
       const source = selection.source[entry]!;
-      const inode = source < 0 || !linked.has(nodes.link[source]!) ? undefined : nodes.link[source]!;
+      const row = source < 0 ? undefined : inodeRow(nodes, source);
+      const inode = row !== undefined && linked.has(row) ? row : undefined;
       const first = inode === undefined ? undefined : firstNames.get(inode);
       if (inode !== undefined && !first) firstNames.set(inode, name.slice());
       if (TYPE_FLAGS[type] === undefined) continue;
@@ -129,16 +140,6 @@ function* archiveOrder(selection: Selection): Generator<number, void> {
       if (isDirectoryMode(modeOf(selection, entry))) pending.push(entry);
     }
   }
-}
-
-/** The first rows of files with several names in a selection. */
-function linkedRows({ nodes, source, count }: Selection): ReadonlySet<number> {
-  const linked = new Set<number>();
-  for (let entry = 0; entry < count; entry++) {
-    const row = source[entry]!;
-    if (row >= 0 && nodes.link[row] !== row) linked.add(nodes.link[row]!);
-  }
-  return linked;
 }
 
 /** Appends bytes for which there is room without filling the buffer; otherwise, nothing. */

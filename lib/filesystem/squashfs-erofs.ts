@@ -14,7 +14,7 @@ import { type Finding, finding, type FindingName, listPaths } from "../core/find
 import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
 import { alignUp, KiB, MiB } from "../core/units.ts";
 import type { ProgramName } from "../system/programs.ts";
-import { decodeDevice, type Xattr } from "../tree/nodes.ts";
+import { decodeDevice, inodeRow, type Xattr } from "../tree/nodes.ts";
 import {
   type Compression,
   compressionArgs,
@@ -208,9 +208,9 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
     }
     const source = selection.source[entry]!;
     // Added entries and directories have a single name.
-    seen.add(source < 0 ? source : nodes.link[source]!);
+    seen.add(source < 0 ? source : inodeRow(nodes, source));
     if (mode === FILE_TYPES.socket) {
-      seen.delete(nodes.link[source]!);
+      seen.delete(inodeRow(nodes, source));
       const path = entryPath(selection, entry);
       findings.push(
         finding("socket", `Leaving out the socket ${quote(path)}: no process listens on it`, { path }),

@@ -64,19 +64,26 @@ export function newNodes(): NodesBuilder {
   };
 }
 
-/** Adds an empty row that is its own inode. */
+/**
+ * How much columns grow at a time. Zeros that nobody wrote take no memory, so that much room costs nothing, but what is copied
+ * does: many cells are zero, and stay so with as few copies as possible.
+ */
+const GROWTH = 4;
+
+/** Adds an empty row. */
 export function addRow(nodes: NodesBuilder): number {
   const node = nodes.count++;
   if (node === nodes.parent.length) {
     const columns = nodes as unknown as Record<string, Uint32Array<ArrayBuffer>>;
     for (const name of COLUMNS) {
       const old = columns[name]!;
-      const grown = new (old.constructor as Uint32ArrayConstructor)(Math.ceil(node * 1.5));
+      const grown = new (old.constructor as Uint32ArrayConstructor)(node * GROWTH);
       grown.set(old);
       columns[name] = grown;
+      // Frees it now, not when garbage is collected.
+      old.buffer.transfer(0);
     }
   }
-  nodes.link[node] = node;
   return node;
 }
 
@@ -85,7 +92,7 @@ export function addBytes(nodes: NodesBuilder, bytes: Uint8Array): number {
   const at = nodes.used;
   const needed = at + bytes.length + 1;
   if (needed > nodes.bytes.length) {
-    const grown = new Uint8Array(Math.max(needed, Math.ceil(nodes.bytes.length * 1.5)));
+    const grown = new Uint8Array(Math.max(needed, nodes.bytes.length * GROWTH));
     grown.set(nodes.bytes);
     nodes.bytes = grown;
   }
@@ -185,8 +192,9 @@ export function buildNodes(list: readonly NodeInput[]): Nodes {
     const other = byPath.get(path);
     if (other === undefined) throw new Error(`No entry ${path} to link to`);
     const first = names.reduce((least, [node]) => Math.min(least, node), other);
-    nodes.link[other] = first;
-    for (const [node] of names) nodes.link[node] = first;
+    for (const node of [other, ...names.map(([node]) => node)]) {
+      if (node !== first) nodes.link[node] = first;
+    }
   }
   return nodes;
 }

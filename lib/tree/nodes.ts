@@ -18,7 +18,10 @@ const TYPE_NAMES: Readonly<Record<number, FileType>> = Object.fromEntries(
 /** Linux's limit of symlinks in one lookup. */
 const MAX_LINKS_FOLLOWED = 40;
 
-/** The columns. Use the functions below, which know the meaning of cells. Arrays may be longer than `count`. */
+/**
+ * The columns. Use the functions below, which know the meaning of cells. Arrays may be longer than `count`. What most rows have
+ * is zero wherever possible: zeros that are never written take no memory.
+ */
 export interface Nodes {
   readonly count: number;
   /** Names and link targets, each followed by a NUL, and sets of xattrs. */
@@ -38,7 +41,7 @@ export interface Nodes {
   readonly mtimeNanoseconds: Uint32Array<ArrayBuffer>;
   readonly inoLow: Uint32Array<ArrayBuffer>;
   readonly inoHigh: Uint32Array<ArrayBuffer>;
-  /** The first row of the same inode: hard links share one; for any other entry, its own row. */
+  /** For further names of an inode (hard links), its first row, which is never the root; else 0. See {@link inodeRow}. */
   readonly link: Uint32Array<ArrayBuffer>;
   /** The position of a symlink's target in `bytes`, or Linux's 32-bit number of a device. */
   readonly special: Uint32Array<ArrayBuffer>;
@@ -63,6 +66,11 @@ export function typeOf(nodes: Nodes, node: number): FileType {
 /** Modification time in nanoseconds since 1970. */
 export function mtimeOf(nodes: Nodes, node: number): bigint {
   return BigInt(nodes.mtimeSeconds[node]!) * 1_000_000_000n + BigInt(nodes.mtimeNanoseconds[node]!);
+}
+
+/** The first row of the same inode: its own, unless it is a further name of a file. */
+export function inodeRow(nodes: Nodes, node: number): number {
+  return nodes.link[node]! || node;
 }
 
 /** The name as bytes, without a NUL; empty for the root. */

@@ -168,6 +168,11 @@ function tooLong(nodes: Nodes, directory: number, name: Uint8Array): BuildError 
   );
 }
 
+/** Sets a cell that is mostly zero, without touching it then: {@link Nodes}. */
+function put(column: Uint32Array<ArrayBuffer>, node: number, value: number): void {
+  if (value > 0) column[node] = value;
+}
+
 /** Fills the row of an entry of an open directory. */
 function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Array<ArrayBuffer>): void {
   const { nodes } = state;
@@ -177,12 +182,12 @@ function readEntry(state: Walk, directory: posix.Fd, node: number, name: Uint8Ar
   }
   const at = posix.STATX;
   nodes.mode[node] = statView.getUint16(at.mode, true);
-  nodes.uid[node] = statView.getUint32(at.uid, true);
-  nodes.gid[node] = statView.getUint32(at.gid, true);
+  put(nodes.uid, node, statView.getUint32(at.uid, true));
+  put(nodes.gid, node, statView.getUint32(at.gid, true));
   nodes.mtimeSeconds[node] = Number(statView.getBigInt64(at.mtime, true));
   nodes.mtimeNanoseconds[node] = statView.getUint32(at.mtime + 8, true);
   nodes.inoLow[node] = statView.getUint32(at.ino, true);
-  nodes.inoHigh[node] = statView.getUint32(at.ino + 4, true);
+  put(nodes.inoHigh, node, statView.getUint32(at.ino + 4, true));
   const attributes = statView.getUint32(at.attributes, true);
   const flags = attributes & STATX_FLAGS;
   if (flags) nodes.flags.set(node, flags);
@@ -251,8 +256,8 @@ function linkToFirst({ nodes, inodes }: Walk, node: number): boolean {
   }
   nodes.link[node] = first;
   nodes.size[node] = nodes.size[first]!;
-  nodes.special[node] = nodes.special[first]!;
-  nodes.xattrsAt[node] = nodes.xattrsAt[first]!;
+  put(nodes.special, node, nodes.special[first]!);
+  put(nodes.xattrsAt, node, nodes.xattrsAt[first]!);
   const data = nodes.data.get(first);
   if (data) nodes.data.set(node, data);
   return true;

@@ -6,8 +6,17 @@
 
 import { BuildError, quote } from "../../core/error.ts";
 import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../../core/mode.ts";
-import { compareNames } from "../../tree/nodes.ts";
-import { addedOf, contentsOf, entryPath, modeOf, nameOf, type Selection, sizeOf } from "../contents.ts";
+import { compareNames, inodeRow } from "../../tree/nodes.ts";
+import {
+  addedOf,
+  contentsOf,
+  entryPath,
+  linkedRows,
+  modeOf,
+  nameOf,
+  type Selection,
+  sizeOf,
+} from "../contents.ts";
 import type { ResolvedFile } from "../entries.ts";
 import { xattrKey, xattrsIn } from "../labels.ts";
 import { planDirectory } from "./directory.ts";
@@ -25,13 +34,13 @@ const MAX_LINKS = 65000;
 /** Logical blocks are numbered with 32 bits. */
 const MAX_FILE_SIZE = (2 ** 32 - 1) * BLOCK_SIZE;
 
-/** One cell per entry of the selection. */
+/** One cell per entry of the selection, most of them zero wherever possible: zeros that are not written take no memory. */
 export interface Allocation {
   readonly inode: Uint32Array<ArrayBuffer>;
-  /** Whether the entry is the first name of its inode. Only the first name writes the inode. */
-  readonly isFirst: Uint8Array<ArrayBuffer>;
-  /** Link count of the inode, at its first name only. */
-  readonly links: Uint32Array<ArrayBuffer>;
+  /** Whether the entry is a further name of an inode. Only the first name writes the inode. */
+  readonly isFurther: Uint8Array<ArrayBuffer>;
+  /** Links of the inode besides the first, at its first name only. */
+  readonly moreLinks: Uint32Array<ArrayBuffer>;
   /** Blocks of contents, at the first name only, without extent tree and xattrs. */
   readonly blocks: Uint32Array<ArrayBuffer>;
   readonly hasXattrBlock: Uint8Array<ArrayBuffer>;
@@ -45,38 +54,42 @@ export interface Allocation {
 export function allocationOf(selection: Selection, seed: HashSeed): Allocation {
   const { count, nodes } = selection;
   const lostAndFound = entryNamed(selection, LOST_AND_FOUND).entry;
-  const inode = new Uint32Array(count), links = new Uint32Array(count), blocks = new Uint32Array(count);
-  const isFirst = new Uint8Array(count), hasXattrBlock = new Uint8Array(count);
-  /** For each row of the tree: the first entry that uses it, plus one. */
-  const firstName = new Uint32Array(nodes.count);
+  const inode = new Uint32Array(count), moreLinks = new Uint32Array(count), blocks = new Uint32Array(count);
+  const isFurther = new Uint8Array(count), hasXattrBlock = new Uint8Array(count);
+  const linked = linkedRows(selection);
+  /** The first entry of each of them. */
+  const firstNames = new Map<number, number>();
   const xattrBlockOf = new Map<number, boolean>([[0, false]]);
   let next = FIRST_INODE + 1, totalBlocks = 0;
   for (let entry = 0; entry < count; entry++) {
     const mode = modeOf(selection, entry);
     const source = selection.source[entry]!;
     if (source >= 0 && !isDirectory(mode)) {
-      const link = nodes.link[source]!;
-      if (firstName[link]! > 0) {
-        const first = firstName[link]! - 1;
+      const row = inodeRow(nodes, source);
+      const first = linked.has(row) ? firstNames.get(row) : undefined;
+      if (first !== undefined) {
+        isFurther[entry] = 1;
         inode[entry] = inode[first]!;
-        if (++links[first]! > MAX_LINKS) {
+        if (++moreLinks[first]! >= MAX_LINKS) {
           throw cannotStore(selection, entry, `it has more than ${MAX_LINKS} hard links`);
         }
         continue;
       }
-      firstName[link] = entry + 1;
+      if (linked.has(row)) firstNames.set(row, entry);
     }
-    isFirst[entry] = 1;
     inode[entry] = entry === 0 ? ROOT_INODE : entry === lostAndFound ? FIRST_INODE : next++;
-    links[entry]! += isDirectory(mode) ? 2 : 1;
-    if (isDirectory(mode) && entry > 0) links[selection.parent[entry]!]!++;
+    if (isDirectory(mode)) {
+      // By "." and "..".
+      moreLinks[entry]!++;
+      if (entry > 0) moreLinks[selection.parent[entry]!]!++;
+    }
     blocks[entry] = isDirectory(mode)
       ? planDirectory(selection, entry, seed).blocks
       : blocksOf(selection, entry);
-    hasXattrBlock[entry] = Number(needsXattrBlock(selection, entry, xattrBlockOf));
+    if (needsXattrBlock(selection, entry, xattrBlockOf)) hasXattrBlock[entry] = 1;
     totalBlocks += blocks[entry]! + hasXattrBlock[entry]!;
   }
-  return { inode, isFirst, links, blocks, hasXattrBlock, lastInode: next - 1, totalBlocks };
+  return { inode, isFurther, moreLinks, blocks, hasXattrBlock, lastInode: next - 1, totalBlocks };
 }
 
 export function isDirectory(mode: number): boolean {
@@ -85,7 +98,7 @@ export function isDirectory(mode: number): boolean {
 
 /** The value of `i_links_count`. */
 export function linkCount(allocation: Allocation, entry: number): number {
-  const links = allocation.links[entry]!;
+  const links = 1 + allocation.moreLinks[entry]!;
   return links > MAX_LINKS ? 1 : links;
 }
 
@@ -113,31 +126,35 @@ export function withLostAndFound(selection: Selection): Selection {
     contentsFrom: undefined,
     text: undefined,
   };
-  const { labels } = selection;
+  const { count, labels } = selection;
+  const source = new Int32Array(count + 1), parent = new Uint32Array(count + 1);
+  // Only directories have something here, and zeros that are not written take no memory.
+  const firstChild = new Uint32Array(count + 1), childCount = new Uint32Array(count + 1);
+  const labelOf = new Uint16Array(labels ? count + 1 : 0);
   const shift = (at: number) => at >= place ? at + 1 : at;
-  const insert = <T extends Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>>(
-    column: T,
-    value: number,
-  ): T => {
-    const longer = new (column.constructor as new (length: number) => T)(selection.count + 1);
-    longer.set(column.subarray(0, place));
-    longer[place] = value;
-    longer.set(column.subarray(place, selection.count), place + 1);
-    return longer;
-  };
-  const firstChild = insert(selection.firstChild.map(shift), selection.count + 1);
+  for (let entry = 0; entry < count; entry++) {
+    const to = shift(entry), children = selection.childCount[entry]!;
+    source[to] = selection.source[entry]!;
+    parent[to] = shift(selection.parent[entry]!);
+    if (labels) labelOf[to] = labels.of[entry]!;
+    if (children > 0) {
+      firstChild[to] = shift(selection.firstChild[entry]!);
+      childCount[to] = children;
+    }
+  }
+  source[place] = ~selection.added.length;
   firstChild[0] = selection.firstChild[0]!;
-  const childCount = insert(selection.childCount, 0);
   childCount[0]!++;
+  if (labels) labelOf[place] = labels.lostAndFound;
   return {
     nodes: selection.nodes,
-    count: selection.count + 1,
-    source: insert(selection.source, ~selection.added.length),
-    parent: insert(selection.parent.map(shift), 0),
+    count: count + 1,
+    source,
+    parent,
     firstChild,
     childCount,
     added: [...selection.added, added],
-    ...labels && { labels: { ...labels, of: insert(labels.of, labels.lostAndFound) } },
+    ...labels && { labels: { ...labels, of: labelOf } },
   };
 }
 

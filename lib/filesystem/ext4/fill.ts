@@ -110,7 +110,7 @@ export async function closeFill(fill: Fill): Promise<void> {
  */
 export function* fillEntry(fill: Fill, entry: number): Generator<void, void> {
   const { plan: { allocation, selection, layout }, seed: filesystemSeed } = fill;
-  if (!allocation.isFirst[entry]) return;
+  if (allocation.isFurther[entry]) return;
   const number = allocation.inode[entry]!;
   const seed = inodeSeed(filesystemSeed, number);
   const mode = modeOf(selection, entry), type = mode & TYPE_MASK;

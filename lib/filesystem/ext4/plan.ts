@@ -168,7 +168,7 @@ function tryLayout(
   try {
     placeSystem(space, journalBlocks);
     for (let entry = 0; entry < selection.count; entry++) {
-      if (allocation.isFirst[entry]) skipEntry(allocation, selection, space, entry);
+      if (!allocation.isFurther[entry]) skipEntry(allocation, selection, space, entry);
     }
   } catch (error) {
     if (error === FULL) return 1;

@@ -10,7 +10,7 @@
 import { quote } from "../../core/error.ts";
 import { type Finding, finding } from "../../core/findings.ts";
 import { FILE_TYPES, TYPE_MASK } from "../../core/mode.ts";
-import { pathOf, resolve, targetBytes, typeOf } from "../../tree/nodes.ts";
+import { inodeRow, pathOf, resolve, targetBytes, typeOf } from "../../tree/nodes.ts";
 import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "../contents.ts";
 import { cannotHold, type FatEntry, nameOf } from "./geometry.ts";
 import { MAX_NAME } from "./names.ts";
@@ -32,7 +32,7 @@ export function fatEntries(selection: Selection, report: (found: Finding) => voi
   const inside = new Set<number>();
   for (let entry = 0; entry < selection.count; entry++) {
     const node = selection.source[entry]!;
-    if (node >= 0) inside.add(selection.nodes.link[node]!);
+    if (node >= 0) inside.add(inodeRow(selection.nodes, node));
   }
   const entries: FatEntry[] = [];
   const paths: string[] = [""];
@@ -97,7 +97,7 @@ function fatEntry(
   const shown = target === undefined ? "" : quote(pathOf(nodes, target));
   if (target === undefined) {
     report(finding("fat-link", `Leaving out the link ${quote(path)}: its target does not exist`, { path }));
-  } else if (inside.has(nodes.link[target]!)) {
+  } else if (inside.has(inodeRow(nodes, target))) {
     report(finding(
       "fat-link",
       `Leaving out the link ${

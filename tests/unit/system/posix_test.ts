@@ -1,7 +1,16 @@
 import * as assert from "node:assert/strict";
 import { BuildError } from "../../../lib/core/error.ts";
 import * as posix from "../../../lib/system/posix.ts";
-import { childNamed, lookup, mtimeOf, nameText, pathOf, typeOf, xattrsOf } from "../../../lib/tree/nodes.ts";
+import {
+  childNamed,
+  inodeRow,
+  lookup,
+  mtimeOf,
+  nameText,
+  pathOf,
+  typeOf,
+  xattrsOf,
+} from "../../../lib/tree/nodes.ts";
 import { closeRoot, openNode, openRoot, readFile, realPath } from "../../../lib/tree/root.ts";
 import { walk } from "../../../lib/tree/walk.ts";
 import { tempDir } from "../../lab/helpers.ts";
@@ -32,7 +41,7 @@ Deno.test("walk() reads names as bytes, times with nanoseconds, holes, links and
         ["user.two", [50]],
       ]);
       assert.ok(nodes.data.get(holes)!.length >= 4);
-      assert.equal(nodes.link[named("second")], holes);
+      assert.equal(inodeRow(nodes, named("second")), holes);
       assert.equal(typeOf(nodes, named("pipe")), "fifo");
       // Unreadable files are reported, and a FIFO does not block.
       assert.throws(() => readFile(root, nodes, named("pipe"), { limit: 1 }), BuildError);
