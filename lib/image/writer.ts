@@ -59,6 +59,25 @@ export function flush(writer: Writer): void {
   writer.start = -1;
 }
 
+/**
+ * Has the image share blocks of an open file instead of writing them: `length` bytes at `offset`. They must be whole blocks
+ * of the filesystem that both are on.
+ *
+ * @returns whether it can.
+ */
+export function share(
+  writer: Writer,
+  position: number,
+  file: posix.Fd,
+  offset: number,
+  length: number,
+): boolean {
+  const { image } = writer;
+  if (posix.shareBlocks(file, offset, length, image.fd, image.offset + position) < 0) return false;
+  writer.written += length;
+  return true;
+}
+
 /** @throws {BuildError} when the disk is full or the image cannot be written. */
 export function writeAt({ fd, path, offset }: Image, bytes: Uint8Array<ArrayBuffer>, position: number): void {
   for (let done = 0; done < bytes.length;) {

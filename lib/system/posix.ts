@@ -326,6 +326,22 @@ export function inodeFlags(fd: Fd): number {
   return failed < 0 ? failed : flagsOut[0]! & 0x7fffffff;
 }
 
+/** `FICLONERANGE`: _IOW(0x94, 13, struct file_clone_range), as ioctl_ficlonerange(2) has it. */
+const FICLONERANGE = 0x4020940dn;
+
+const cloneRange = new BigInt64Array(4);
+
+/**
+ * Has the filesystem keep `length` bytes at `offset` in one file at `to` in another, too, without a copy. All are multiples of
+ * its block size.
+ *
+ * @returns 0, or `-errno`: most filesystems cannot, and none with files of another one.
+ */
+export function shareBlocks(from: Fd, offset: number, length: number, image: Fd, to: number): number {
+  cloneRange.set([BigInt(from), BigInt(offset), BigInt(length), BigInt(to)]);
+  return result(libc().ioctl(image, FICLONERANGE, new Uint8Array(cloneRange.buffer)));
+}
+
 /** Bytes that this process may still write to the filesystem that holds `path`, or `-errno`. */
 export function freeBytes(path: Uint8Array<ArrayBuffer>): number {
   const out = new BigUint64Array(16);

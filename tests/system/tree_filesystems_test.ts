@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { KiB, MiB } from "../../lib/core/units.ts";
 import { openInput } from "../../lib/make/input.ts";
 import { inspectTree, type OpenTree } from "../../lib/tree/inspect.ts";
 import { lookup, xattrsOf } from "../../lib/tree/nodes.ts";
 import { closeRoot } from "../../lib/tree/root.ts";
 import { build, runBuilder } from "../lab/builds.ts";
 import { missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
+import { newRandom } from "../lab/random_tree.ts";
 
 const ignore = missing("mke2fs", "debugfs", "setfattr", "setfacl", "chattr") || unprivileged();
 
@@ -82,6 +84,42 @@ Deno.test(
     });
   },
 );
+
+/** Bytes of a file that it shares with others, as the kernel tells filefrag. */
+async function sharedBytes(path: string): Promise<number> {
+  const lines = (await quiet`filefrag -v -b4096 ${path}`).split("\n").filter((line) =>
+    /\bshared\b/.test(line)
+  );
+  return lines.reduce((sum, line) => sum + Number(line.split(":")[3]) * 4096, 0);
+}
+
+for (const kind of ["xfs", "btrfs"] as const) {
+  Deno.test(`an image shares blocks with a tree on the same ${kind}, and has the same bytes as another`, {
+    ignore: ignore || missing(`mkfs.${kind}`, "filefrag", "e2fsck"),
+  }, () =>
+    tempDir((dir) =>
+      onFilesystem(kind, dir, async (at) => {
+        await makeTree(`${at}/tree`, undefined);
+        const random = newRandom(1);
+        const bytes = new Uint8Array(70 * MiB).map(() => random.below(256));
+        const SIZES = [1, 4096, 16 * KiB - 1, 16 * KiB, 3 * MiB + 5, 70 * MiB - 1];
+        for (const size of SIZES) await Deno.writeFile(`${at}/tree/${size}`, bytes.subarray(0, size));
+        await Deno.writeFile(`${at}/tree/holes`, bytes.subarray(0, 100_000));
+        await Deno.truncate(`${at}/tree/holes`, 5 * MiB);
+        await quiet`sync`;
+        await build("part-image", `${at}/tree`, `${at}/image`, { FREE_MB: "1", VERIFY: "full" });
+        await build("part-image", `${at}/tree`, `${dir}/image`, { FREE_MB: "1" });
+        assert.equal(await sha256(`${at}/image`), await sha256(`${dir}/image`));
+        await quiet`sync`;
+        const whole = SIZES.filter((size) => size >= 16 * KiB).reduce(
+          (sum, size) => sum + size - size % 4096,
+          0,
+        );
+        // Two files with holes have 25 and 16 blocks.
+        assert.equal(await sharedBytes(`${at}/image`), whole + (25 + 16) * 4096);
+      })
+    ));
+}
 
 /** What was found in a tree. */
 async function inspected<T>(path: string, fn: (tree: OpenTree) => T): Promise<T> {

@@ -10,7 +10,7 @@ import * as posix from "../../system/posix.ts";
 import type { Nodes } from "../../tree/nodes.ts";
 import { closeReader, newReader } from "../../tree/reader.ts";
 import { closeRoot, type Root } from "../../tree/root.ts";
-import { CELL, copyFile, DATA_BUFFER, PART } from "./copy.ts";
+import { CELL, type Copier, copyFile, DATA_BUFFER, newAbilities, PART } from "./copy.ts";
 import { BLOCK_SIZE } from "./layout.ts";
 
 /** The first message. */
@@ -49,7 +49,7 @@ interface Work {
   readonly root: Root;
   readonly data: Writer;
   readonly cells: Int32Array<SharedArrayBuffer>;
-  hasFlags: boolean;
+  readonly can: Copier["can"];
   hasFailed: boolean;
 }
 
@@ -76,13 +76,13 @@ scope.onmessage = ({ data: message }) => {
 function start({ image, root: { path, fd }, cells }: Start): Work {
   // The directories that this thread keeps open are its own.
   const root = { path, fd: posix.openAt(fd, posix.cString("."), posix.OPEN.place), places: new Map() };
-  return { root, data: newWriter(image, DATA_BUFFER), cells, hasFlags: true, hasFailed: false };
+  return { root, data: newWriter(image, DATA_BUFFER), cells, can: newAbilities(), hasFailed: false };
 }
 
 function copyPiece(work: Work, { nodes, parts }: Piece): void {
   const { root, data, cells } = work;
   const reader = newReader(root, nodes);
-  const copier = { reader, data, hasFlags: work.hasFlags };
+  const copier = { reader, data, can: work.can };
   const flags: [number, number][] = [];
   const isStopped = () => Atomics.load(cells, CELL.stop) === 1;
   const before = data.written;
@@ -103,7 +103,6 @@ function copyPiece(work: Work, { nodes, parts }: Piece): void {
   } finally {
     closeReader(reader);
   }
-  work.hasFlags = copier.hasFlags;
   if (flags.length) scope.postMessage({ flags });
   Atomics.add(cells, CELL.blocks, (data.written - before) / BLOCK_SIZE);
   Atomics.add(cells, CELL.done, 1);

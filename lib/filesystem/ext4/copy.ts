@@ -4,8 +4,8 @@
  * @module
  */
 
-import { MiB } from "../../core/units.ts";
-import { room, type Writer } from "../../image/writer.ts";
+import { KiB, MiB } from "../../core/units.ts";
+import { room, share, type Writer } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
 import { FILE_FLAGS } from "../../tree/flags.ts";
 import { assertUnchanged, openFile, type Reader, readInto } from "../../tree/reader.ts";
@@ -27,12 +27,24 @@ export const CELL = {
 /** Cells of a part of a file, as copy-helper.ts hands it to its worker. */
 export const PART = 5;
 
+/** Sharing the blocks of smaller files takes longer than copying them. */
+const LEAST_SHARED = 16 * KiB;
+
 /** What copies one file after another. */
 export interface Copier {
   readonly reader: Reader;
   readonly data: Writer;
-  /** Whether the filesystem of the tree has flags, as far as is known. */
-  hasFlags: boolean;
+  /** What filesystems can, as far as is known. */
+  readonly can: {
+    /** That of the tree has flags. */
+    flags: boolean;
+    /** The image can share blocks with the tree. */
+    share: boolean;
+  };
+}
+
+export function newAbilities(): Copier["can"] {
+  return { flags: true, share: true };
 }
 
 /**
@@ -54,7 +66,11 @@ export function* copyFile(
     const flags = askFlags(copier, fd);
     for (let at = 0; at < extents.length; at += 3) {
       let offset = extents[at]! * BLOCK_SIZE, position = extents[at + 1]! * BLOCK_SIZE;
-      for (const end = offset + extents[at + 2]! * BLOCK_SIZE; offset < end;) {
+      const end = offset + extents[at + 2]! * BLOCK_SIZE;
+      const shared = shareFile(copier, fd, size, offset, end, position);
+      offset += shared;
+      position += shared;
+      while (offset < end) {
         const piece = room(data, position, end - offset);
         const length = Math.min(piece.length, size - offset);
         readInto(reader, node, fd, piece.subarray(0, length), offset);
@@ -71,10 +87,30 @@ export function* copyFile(
   }
 }
 
+/**
+ * Shares the whole blocks of a file from `offset` to `end`, which need not be read then, until that turns out to be impossible.
+ *
+ * @returns how many bytes from `offset` on are done with.
+ */
+function shareFile(
+  { can, data }: Copier,
+  fd: posix.Fd,
+  size: number,
+  offset: number,
+  end: number,
+  position: number,
+): number {
+  if (!can.share || size < LEAST_SHARED) return 0;
+  const length = Math.min(end, Math.floor(size / BLOCK_SIZE) * BLOCK_SIZE) - offset;
+  if (length <= 0) return 0;
+  can.share = share(data, position, fd, offset, length);
+  return can.share ? length : 0;
+}
+
 /** Asks an open file for those flags that did not come with its stat, until its filesystem turns out to have none. */
-function askFlags(copier: Copier, fd: posix.Fd): number {
-  if (!copier.hasFlags) return 0;
+function askFlags({ can }: Copier, fd: posix.Fd): number {
+  if (!can.flags) return 0;
   const flags = posix.inodeFlags(fd);
-  if (flags < 0) copier.hasFlags = false;
+  if (flags < 0) can.flags = false;
   return flags < 0 ? 0 : flags & FILE_FLAGS;
 }

@@ -17,7 +17,7 @@ import type { Root } from "../../tree/root.ts";
 import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf, targetOf } from "../contents.ts";
 import { xattrKey, xattrsIn } from "../labels.ts";
 import { linkCount, placeEntry } from "./allocation.ts";
-import { type Copier, copyFile, DATA_BUFFER } from "./copy.ts";
+import { type Copier, copyFile, DATA_BUFFER, newAbilities } from "./copy.ts";
 import type { CopyHelper } from "./copy-helper.ts";
 import { planDirectory, writeDirectory } from "./directory.ts";
 import { newSpace, type Placement, type Space, writeExtentTree } from "./extents.ts";
@@ -79,7 +79,7 @@ export function newFill(
     ahead: 0,
     aheadBytes: 0,
     time: { seconds: plan.request.time, nanoseconds: 0 },
-    hasFlags: true,
+    can: newAbilities(),
     xattrPlans: new Map(),
     helper,
   };
