@@ -12,7 +12,7 @@ import type { ParseArgsConfig } from "node:util";
 import { readFlags } from "../../lib/cli/flags.ts";
 import { BuildError } from "../../lib/core/error.ts";
 import * as log from "../../lib/core/log.ts";
-import { MiB } from "../../lib/core/units.ts";
+import { GiB, MiB } from "../../lib/core/units.ts";
 import { isInstalled } from "../../lib/system/programs.ts";
 import { choose, print, runTask } from "../../tasks/task.ts";
 import { renderChart } from "./chart.ts";
@@ -24,7 +24,8 @@ import { type Race, renderRace, renderTargets, type Results } from "./results.ts
 import { printSteps } from "./steps.ts";
 import { builderCommand, runBuilder } from "../lab/builds.ts";
 import { useErofs } from "../lab/erofs.ts";
-import { quiet } from "../lab/helpers.ts";
+import { quiet, tempDir } from "../lab/helpers.ts";
+import { onFilesystem } from "../lab/loop_filesystem.ts";
 
 const OPTIONS = {
   quick: { type: "boolean", default: false },
@@ -45,8 +46,9 @@ Usage: deno task bench [--quick] [--input NAME]... [--only TEXT]... [--rounds N]
        deno task bench --compare REV [--input NAME]... [--tree DIR] [--rounds N]
        deno task bench --steps [--input NAME]
 
-  --quick         the Debian tree only, few rounds, nobody who takes minutes
+  --quick         the Debian tree only, few rounds, nobody who takes long
   --input NAME    only this input: ${Object.keys(INPUTS).join(", ")}
+                  (a million files take so long that they are never measured otherwise)
   --tree DIR      only this tree of your own
   --compare REV   the builders against those of another commit, and ${REFERENCE}, in turn
   --only TEXT     only contenders whose name has this text, and ${REFERENCE}
@@ -68,25 +70,30 @@ interface Heat {
   readonly cache?: "cold";
   /** Names of contenders, or parts of names. */
   readonly who?: readonly string[];
+  /** Takes so long that somebody must ask for the input by its name. */
+  readonly onRequest?: true;
 }
 
 const FILL = ["part-image ext4", "our ext4", REFERENCE] as const;
-const FAST = ["disk-image", ...FILL, "loop", "read", "write"] as const;
+const DISK = ["disk-image raw", "disk-image qcow2"] as const;
+const FAST = [...DISK, ...FILL, "loop", "read", "write"] as const;
 
 /** What runs without further flags. */
 const FULL: readonly Heat[] = [
   { input: "debian", rounds: 9 },
-  { input: "debian", rounds: 5, cache: "cold", who: FILL },
+  { input: "debian", rounds: 5, cache: "cold", who: ["disk-image raw", ...FILL] },
   { input: "large", rounds: 3, who: FAST },
   { input: "tiny", rounds: 3, who: FAST },
   // mke2fs takes minutes.
   { input: "directory", rounds: 1, who: ["disk-image raw", ...FILL] },
   // Reading would read the holes.
-  { input: "sparse", rounds: 3, who: ["disk-image", ...FILL] },
+  { input: "sparse", rounds: 3, who: [...DISK, ...FILL] },
+  { input: "shared", rounds: 3, who: ["disk-image raw", "part-image ext4", REFERENCE] },
+  { input: "files-300", rounds: 5, who: ["disk-image raw", ...FILL] },
   { input: "files-1000", rounds: 5, who: FILL },
   { input: "files-10000", rounds: 5, who: FILL },
   { input: "files-100000", rounds: 3, who: FILL },
-  { input: "files-1000000", rounds: 3, who: ["part-image ext4"] },
+  { input: "files-1000000", rounds: 3, who: ["part-image ext4"], onRequest: true },
 ];
 
 /** With `--compare`: ours, and those of the other commit. */
@@ -103,7 +110,10 @@ async function main(): Promise<void> {
   const inputs = (values.input ?? []).map((name) =>
     choose("input", name, Object.keys(INPUTS) as InputName[])
   );
-  if (values.steps) return await printSteps(await INPUTS[inputs[0] ?? "debian"].make());
+  if (values.steps) {
+    const input: Input = INPUTS[inputs[0] ?? "debian"];
+    return await inPlace(input, async (place) => await printSteps(await input.make(place)));
+  }
   const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
   if (rounds !== undefined && !(rounds >= 1 && Number.isInteger(rounds))) {
     throw new BuildError(`Cannot use --rounds=${values.rounds}`, {
@@ -119,7 +129,9 @@ async function main(): Promise<void> {
     rounds: 9,
   }));
   const plan = (own.length ? own : other ? compared : values.quick ? QUICK : FULL)
-    .filter(({ input }) => inputs.length === 0 || inputs.some((name) => name === input))
+    .filter(({ input, onRequest }) =>
+      inputs.length === 0 ? !onRequest : inputs.some((name) => name === input)
+    )
     .map((heat) => ({ ...heat, rounds: rounds ?? heat.rounds, ...other && { who: COMPARED } }));
 
   if (isInstalled("mkfs.erofs")) await useErofs();
@@ -131,8 +143,11 @@ async function main(): Promise<void> {
       (values.only === undefined || name === REFERENCE || values.only.some((part) => name.includes(part)))
     );
     log.step(`Making ready the input ${heat.input}`);
-    const { summary, make } = heat.input === "own" ? ownInput(values.tree!) : INPUTS[heat.input];
-    const race = await run({ ...heat, summary }, await make(), contenders, names, values.quick);
+    const input: Input = heat.input === "own" ? ownInput(values.tree!) : INPUTS[heat.input];
+    const race = await inPlace(input, async (place) => {
+      const course = { ...heat, summary: input.summary, tree: await input.make(place), place };
+      return await run(course, contenders, names, values.quick);
+    });
     if (!race) continue;
     races.push(race);
     await print([...renderRace(race), "", ""].join("\n"));
@@ -160,7 +175,7 @@ function presentContenders(
 ): { present: string[]; absent: Record<string, string> } {
   const absent: Record<string, string> = {};
   const present = Object.entries(contenders).flatMap(([name, contender]) => {
-    const reason = quick && contender.minutes ? "takes minutes" : contender.absent?.();
+    const reason = quick && contender.slow ? "takes too long for a quick look" : contender.absent?.();
     if (reason === undefined) return [name];
     absent[name] = reason;
     return [];
@@ -172,18 +187,40 @@ function ownInput(tree: string): Input {
   return { summary: tree, make: () => Deno.realPath(tree) };
 }
 
+/** Room for the largest tree on a filesystem of its own, and an image of it, in bytes. */
+const PLACE = 16 * GiB;
+
+/** Gives `fn` a directory for what is made of the input; warns if there can be none here. */
+async function inPlace<T>({ summary, on }: Input, fn: (place: string) => Promise<T>): Promise<T | undefined> {
+  if (on === undefined) return await fn(Deno.env.get("TMPDIR") ?? "/var/tmp");
+  let exists = false;
+  const start = (place: string) => {
+    exists = true;
+    return fn(place);
+  };
+  try {
+    return await tempDir((directory) => onFilesystem(on, directory, start, PLACE));
+  } catch (error) {
+    if (exists) throw error;
+    log.warn(`Cannot measure ${summary}: ${(error as Error).message}`);
+  }
+}
+
+interface Course extends Heat {
+  readonly summary: string;
+  readonly tree: string;
+  /** A directory for what is made of it. */
+  readonly place: string;
+}
+
 /** Runs all contenders in turn, round after round, each round in a different order. */
 async function run(
-  { input, summary, rounds, cache }: Heat & { readonly summary: string },
-  tree: string,
+  { input, summary, rounds, cache, tree, place }: Course,
   contenders: Contenders,
   names: readonly string[],
   quick: boolean,
 ): Promise<Race | undefined> {
-  const directory = await Deno.makeTempDir({
-    dir: Deno.env.get("TMPDIR") ?? "/var/tmp",
-    prefix: "raptor-bench-",
-  });
+  const directory = await Deno.makeTempDir({ dir: place, prefix: "raptor-bench-" });
   const failed = new Set<string>();
   const samples: Record<string, Sample[]> = Object.fromEntries(names.map((name) => [name, []]));
   try {

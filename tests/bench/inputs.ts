@@ -6,13 +6,16 @@
  */
 
 import { KiB, MiB } from "../../lib/core/units.ts";
+import type { LoopFilesystem } from "../lab/loop_filesystem.ts";
 import { newRandom } from "../lab/random_tree.ts";
 import { cached, debianTree } from "../lab/trees.ts";
 
 export interface Input {
   readonly summary: string;
   /** Makes the tree unless it exists, and returns its directory. */
-  readonly make: () => Promise<string>;
+  readonly make: (place: string) => Promise<string>;
+  /** The tree and the images are in a place of their own, on such a filesystem. */
+  readonly on?: LoopFilesystem;
 }
 
 /** Must change with the makers below: trees of another version are not used. */
@@ -39,6 +42,17 @@ export const INPUTS = {
     summary: "8 files of 4 GiB with holes, 2,000 files with 5 names each",
     make: () => synthetic("sparse", sparseAndLinked),
   },
+  "shared": {
+    summary: "16 files of 120 MB on an XFS, which shares their blocks with an image",
+    on: "xfs",
+    make: async (place) => {
+      const tree = `${place}/tree`;
+      await Deno.mkdir(tree);
+      await makeTree(tree, clips);
+      return tree;
+    },
+  },
+  ...scale(300),
   ...scale(1_000),
   ...scale(10_000),
   ...scale(100_000),
@@ -64,12 +78,14 @@ function scale<N extends number>(n: N): { [K in `files-${N}`]: Input } {
 }
 
 async function synthetic(name: string, fill: (tree: string) => void): Promise<string> {
-  return await cached(`bench-${name}`, { version: VERSION }, async (tree) => {
-    // A program of this machine: a disk image needs an architecture.
-    await Deno.mkdir(`${tree}/sbin`);
-    await Deno.copyFile("/bin/sh", `${tree}/sbin/init`);
-    fill(tree);
-  });
+  return await cached(`bench-${name}`, { version: VERSION }, (tree) => makeTree(tree, fill));
+}
+
+async function makeTree(tree: string, fill: (tree: string) => void): Promise<void> {
+  // A program of this machine: a disk image needs an architecture.
+  await Deno.mkdir(`${tree}/sbin`);
+  await Deno.copyFile("/bin/sh", `${tree}/sbin/init`);
+  fill(tree);
 }
 
 /** Files with the sizes of `sizes` in turn, `perDirectory` in each directory, with incompressible contents. */
@@ -85,6 +101,19 @@ function files(tree: string, count: number, sizes: readonly number[], perDirecto
   }
 }
 
+/** Sixteen large files. */
+function clips(tree: string): void {
+  const pool = newRandom(3).bytes(MiB);
+  for (let i = 0; i < 16; i++) {
+    using file = Deno.openSync(`${tree}/clip-${i}`, { create: true, write: true });
+    for (let j = 0; j < 120; j++) writeAll(file, pool);
+  }
+}
+
+function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
+}
+
 /** Eight disks of a virtual machine, half a GiB in all, and files like a package cache with hard links. */
 function sparseAndLinked(tree: string): void {
   const random = newRandom(2);
@@ -93,7 +122,7 @@ function sparseAndLinked(tree: string): void {
     using file = Deno.openSync(`${tree}/disk-${i}`, { create: true, write: true });
     for (let j = 0; j < 64; j++) {
       file.seekSync(j * 64 * MiB, Deno.SeekMode.Start);
-      for (let done = 0; done < pool.length;) done += file.writeSync(pool.subarray(done));
+      writeAll(file, pool);
     }
     file.truncateSync(4096 * MiB);
   }

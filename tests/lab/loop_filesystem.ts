@@ -33,15 +33,16 @@ export const LOOP_FILESYSTEMS = {
 
 export type LoopFilesystem = keyof typeof LOOP_FILESYSTEMS;
 
-/** Gives `fn` an empty directory on such a filesystem of 1 GiB, made in `dir`. Needs root. */
+/** Gives `fn` an empty directory on such a filesystem of `size` bytes, made in `dir`. Needs root. */
 export async function onFilesystem<T>(
   type: LoopFilesystem,
   dir: string,
   fn: (directory: string) => T | Promise<T>,
+  size = 2 ** 30,
 ): Promise<T> {
   const image = `${dir}/loop`;
   await Deno.writeFile(image, new Uint8Array());
-  await Deno.truncate(image, 2 ** 30);
+  await Deno.truncate(image, size);
   await LOOP_FILESYSTEMS[type].make(image);
   try {
     return await mounted(image, async (mount) => {
