@@ -13,7 +13,9 @@ import * as log from "../core/log.ts";
 import { timeStep, withProgress } from "../core/progress.ts";
 import { formatBytes, STAT_BLOCK } from "../core/units.ts";
 import { formatOf, packingOf } from "../image/formats.ts";
-import { imageSize } from "../image/image.ts";
+import { BLOCK_SIZE } from "../filesystem/ext4/layout.ts";
+import { LEAST_SHARED } from "../filesystem/ext4/copy.ts";
+import { imageSize, openImageFile } from "../image/image.ts";
 import {
   abandonOutput,
   allocateOutput,
@@ -27,6 +29,7 @@ import { prepareToCompress } from "../image/workers.ts";
 import { CLUSTER } from "../image/qcow2/header.ts";
 import type { Target } from "../image/target.ts";
 import type { PlacedVolume, Plan } from "../plan/plan.ts";
+import * as posix from "../system/posix.ts";
 import { throwIfInterrupted } from "../system/process.ts";
 import type { ProgramName } from "../system/programs.ts";
 import {
@@ -39,6 +42,8 @@ import {
   scratchParent,
 } from "../system/scratch.ts";
 import type { OpenTree } from "../tree/inspect.ts";
+import { typeOf } from "../tree/nodes.ts";
+import { closeReader, newReader, openFile } from "../tree/reader.ts";
 import { programsOf } from "./filesystems.ts";
 import { checkSideFiles, clearSideFiles, hashImage } from "./manifest.ts";
 import { checkNeeds, checkPrograms } from "./programs.ts";
@@ -67,7 +72,7 @@ export async function openImage(output: string, plan: Plan, tree: OpenTree): Pro
   // What another build is making is not ours to remove.
   const lock = lockOutput(checked);
   try {
-    checkSpace(plan, checked);
+    checkSpace(plan, checked, tree);
     await using opened = new AsyncDisposableStack();
     const scratch = opened.use(
       await openScratch(scratchParent(), checked.isDevice ? undefined : checked),
@@ -81,7 +86,7 @@ export async function openImage(output: string, plan: Plan, tree: OpenTree): Pro
       versions,
       start,
       lock,
-      began: tree.began,
+      tree,
     });
     throwIfInterrupted();
     await image.clear();
@@ -132,6 +137,7 @@ function certainSize({ partitions, size }: Pick<Plan, "partitions" | "size">): n
 function checkSpace(
   plan: Pick<Plan, "partitions" | "format" | "size" | "settings">,
   output: Output,
+  tree: OpenTree,
 ): void {
   const { partitions, format, settings: { compress } } = plan;
   const { strategy } = formatOf(format);
@@ -148,17 +154,48 @@ function checkSpace(
   if (output.isDevice) return;
   const old = (Deno.statSync(output.path).blocks ?? 0) * STAT_BLOCK;
   const directory = dirname(output.path);
-  if (strategy !== "converted" && !packing) {
+  if (packing || freeSpace(directory) + old >= total) return;
+  if (strategy !== "converted" && !sharesBlocks(partitions, output, tree)) {
     requireSpace(
       directory,
       total - old,
       "write the image",
       "Free some space, or name another file with --output",
     );
-  } else if (!packing && freeSpace(directory) + old < total) {
+  } else {
     // Most formats compress, or leave out zeros.
     const left = formatBytes(freeSpace(directory) + old);
     log.warn(`The image may not fit: ${formatBytes(total)} of contents, ${left} left`);
+  }
+}
+
+/** Whether an image can share blocks with the tree, and so may fit where its contents do not: tried in a file beside it. */
+function sharesBlocks(
+  partitions: readonly PlacedVolume[],
+  { path: output }: Output,
+  { root, nodes }: OpenTree,
+): boolean {
+  if (!partitions.some(({ filesystem }) => filesystem.type === "ext4")) return false;
+  let node = 0;
+  while (node < nodes.count && (typeOf(nodes, node) !== "file" || nodes.size[node]! < LEAST_SHARED)) node++;
+  // A file that is mounted into a container is not on the filesystem of its directory.
+  if (node === nodes.count || Deno.statSync(output).dev !== Deno.statSync(dirname(output)).dev) return false;
+  const reader = newReader(root, nodes);
+  const file = openFile(reader, node);
+  try {
+    const path = Deno.makeTempFileSync({ dir: dirname(output) });
+    try {
+      using probe = openImageFile(path);
+      return posix.shareBlocks(file, 0, BLOCK_SIZE, probe.fd, 0) === 0;
+    } finally {
+      Deno.removeSync(path);
+    }
+  } catch (error) {
+    if (error instanceof Deno.errors.PermissionDenied) return false;
+    throw error;
+  } finally {
+    posix.close(file);
+    closeReader(reader);
   }
 }
 
@@ -176,8 +213,7 @@ interface Opened {
   /** The start of the build (`performance.now()`). */
   readonly start: number;
   readonly lock: Disposable;
-  /** When reading the tree began. */
-  readonly began: Date;
+  readonly tree: OpenTree;
 }
 
 /** An image that is being built. */
@@ -230,7 +266,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
       ...await checkFor(this.output.path, plan),
       ...this.opened.output.isNew && { isNew: true },
     };
-    if (plan !== this.opened.plan) checkSpace(plan, this.output);
+    if (plan !== this.opened.plan) checkSpace(plan, this.output, this.opened.tree);
     const method = packingOf(format, plan.settings.compress);
     if (method) {
       await Deno.writeFile(this.made, new Uint8Array(), { createNew: true });
@@ -273,7 +309,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
   async commit(): Promise<void> {
     throwIfInterrupted();
     await this.split?.publish();
-    await finishOutput(this.output, this.opened.began);
+    await finishOutput(this.output, this.opened.tree.began);
     this.isFinished = true;
     await this.summarize();
   }

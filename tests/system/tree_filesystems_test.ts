@@ -121,6 +121,31 @@ for (const kind of ["xfs", "btrfs"] as const) {
     ));
 }
 
+Deno.test("an image that shares blocks is made where it does not fit otherwise", {
+  ignore: ignore || missing("mkfs.xfs"),
+}, () =>
+  tempDir((dir) =>
+    onFilesystem("xfs", dir, async (at) => {
+      await makeTree(`${at}/tree`, undefined);
+      await quiet`sh -c ${"head -c 170000000 /dev/urandom >$1"} sh ${`${at}/tree/large`}`;
+      await quiet`cp -a ${at}/tree ${dir}/elsewhere`;
+      const output = `${at}/image`;
+      const from = (input: string) =>
+        runBuilder("part-image", { args: ["--input", input, "--output", output], env: { FREE_MB: "1" } });
+      const other = await from(`${dir}/elsewhere`);
+      assert.equal(other.code, 1);
+      assert.match(other.stderr, /\n\[E\] Cannot write the image: it needs 16\d\.\d MiB, and .* left/);
+      const shared = await from(`${at}/tree`);
+      assert.equal(shared.code, 0, shared.stderr);
+      assert.match(shared.stderr, /\n\[W\] The image may not fit: 16\d\.\d MiB of contents, .* left\n/);
+      assert((await Deno.stat(output)).size > 170_000_000);
+      assert.deepEqual((await Array.fromAsync(Deno.readDir(at))).map(({ name }) => name).sort(), [
+        "image",
+        "tree",
+      ]);
+    })
+  ));
+
 /** What was found in a tree. */
 async function inspected<T>(path: string, fn: (tree: OpenTree) => T): Promise<T> {
   const tree = await inspectTree(path, new Date(1_700_000_000_000));

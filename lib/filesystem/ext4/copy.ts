@@ -28,7 +28,7 @@ export const CELL = {
 export const PART = 5;
 
 /** Sharing the blocks of smaller files takes longer than copying them. */
-const LEAST_SHARED = 16 * KiB;
+export const LEAST_SHARED = 16 * KiB;
 
 /** What copies one file after another. */
 export interface Copier {
