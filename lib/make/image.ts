@@ -13,8 +13,7 @@ import * as log from "../core/log.ts";
 import { timeStep, withProgress } from "../core/progress.ts";
 import { formatBytes, STAT_BLOCK } from "../core/units.ts";
 import { formatOf, packingOf } from "../image/formats.ts";
-import { BLOCK_SIZE } from "../filesystem/ext4/layout.ts";
-import { LEAST_SHARED } from "../filesystem/ext4/copy.ts";
+import { BLOCK_SIZE, LEAST_SHARED } from "../filesystem/ext4/layout.ts";
 import { imageSize, openImageFile } from "../image/image.ts";
 import {
   abandonOutput,

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { KiB, MiB } from "../../core/units.ts";
+import { MiB } from "../../core/units.ts";
 import { room, share, type Writer } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
 import { FILE_FLAGS } from "../../tree/flags.ts";
 import { assertUnchanged, openFile, type Reader, readInto } from "../../tree/reader.ts";
-import { BLOCK_SIZE } from "./layout.ts";
+import { BLOCK_SIZE, LEAST_SHARED } from "./layout.ts";
 
 /** Larger buffers are slower: what was read falls out of the processor's cache before it is written. */
 export const DATA_BUFFER = MiB;
@@ -26,9 +26,6 @@ export const CELL = {
 
 /** Cells of a part of a file, as copy-helper.ts hands it to its worker. */
 export const PART = 5;
-
-/** Sharing the blocks of smaller files takes longer than copying them. */
-export const LEAST_SHARED = 16 * KiB;
 
 /** What copies one file after another. */
 export interface Copier {

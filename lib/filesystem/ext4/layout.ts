@@ -16,6 +16,8 @@ import { alignUp } from "../../core/units.ts";
 /** Always 4 KiB: on a disk with 4096-byte sectors, smaller blocks cannot be mounted. */
 export const BLOCK_SIZE = 4096;
 export const INODE_SIZE = 256;
+/** Bytes of a file from which on its blocks are shared with the tree: for smaller ones, that takes longer than a copy. */
+export const LEAST_SHARED = 4 * BLOCK_SIZE;
 const INODES_PER_BLOCK = BLOCK_SIZE / INODE_SIZE;
 /** With the `64bit` feature, a descriptor has 64 bytes. */
 export const DESCRIPTOR_SIZE = 64;
