@@ -8,7 +8,7 @@
 
 import { viewOf } from "../core/bytes.ts";
 import { PERMISSIONS_MASK } from "../core/mode.ts";
-import { alignUp, KiB } from "../core/units.ts";
+import { alignUp } from "../core/units.ts";
 import { decodeDevice, xattrsOf } from "../tree/nodes.ts";
 import { attributesOf, contentsOf, modeOf, nameOf, type Selection } from "./contents.ts";
 import { xattrsIn } from "./labels.ts";
@@ -65,42 +65,42 @@ const MAX_ID = 0o7777777, MAX_SIZE = 0o77777777777;
 /** Maximum length of a name, and of a target, in a header. */
 const MAX_NAME = 100;
 
-/** Where headers are made, one after the other. */
-export interface HeaderBuffer {
+/** Where a stream is put together. */
+export interface Output {
   bytes: Uint8Array<ArrayBuffer>;
   used: number;
+  /** The block of the last extended header, which only depends on its size: most are alike. */
+  readonly extended: Uint8Array<ArrayBuffer>;
+  extendedSize: number;
 }
 
-/** More than most headers have. */
-const USUAL_HEADER = 64 * KiB;
-
-export function newHeaderBuffer(): HeaderBuffer {
-  return { bytes: new Uint8Array(USUAL_HEADER), used: 0 };
+export function newOutput(capacity: number): Output {
+  return { bytes: new Uint8Array(capacity), used: 0, extended: new Uint8Array(TAR_BLOCK), extendedSize: -1 };
 }
 
-/** Appends `length` bytes, which hold stale data. */
-function append(to: HeaderBuffer, length: number): Uint8Array<ArrayBuffer> {
-  const from = to.used;
+/** Makes room for `length` more bytes, which hold stale data. @returns where they are. */
+export function append(to: Output, length: number): number {
+  const at = to.used;
   to.used += length;
   if (to.used > to.bytes.length) {
     const larger = new Uint8Array(2 * to.used);
-    larger.set(to.bytes);
+    larger.set(to.bytes.subarray(0, at));
     to.bytes = larger;
   }
-  return to.bytes.subarray(from, to.used);
+  return at;
 }
 
 /** Appends zeros up to a whole block. */
-function pad(to: HeaderBuffer): void {
-  append(to, alignUp(to.used, TAR_BLOCK) - to.used).fill(0);
+export function pad(to: Output): void {
+  const at = append(to, alignUp(to.used, TAR_BLOCK) - to.used);
+  to.bytes.fill(0, at, to.used);
 }
 
 /** Where GNU tar puts a file with holes for programs that do not know its format. */
 const SPARSE_DIRECTORY = encoder.encode("GNUSparseFile.0/");
 
 /**
- * The header of an entry, preceded by an extended one for anything that does not fit. It is valid until the buffer is
- * used again.
+ * Appends the header of an entry, preceded by an extended one for anything that does not fit.
  *
  * All programs that make filesystems must read the stream alike, so for them it avoids parts of POSIX that some of them
  * get wrong:
@@ -119,23 +119,22 @@ const SPARSE_DIRECTORY = encoder.encode("GNUSparseFile.0/");
  *   warns that it ignores this.
  */
 export function header(
-  to: HeaderBuffer,
+  to: Output,
   selection: Selection,
   entry: number,
   { reader, time, nanoseconds, acls, firstTime }: HeaderLimits,
   { name, flag, link, size = 0, stored }: HeaderOptions,
-): Uint8Array<ArrayBuffer> {
+): void {
   const { nodes } = selection;
   const forTar = reader === "tar";
   const attributes = attributesOf(selection, entry);
   const uid = attributes === undefined ? 0 : nodes.uid[attributes]!;
   const gid = attributes === undefined ? 0 : nodes.gid[attributes]!;
   const timeOf = contentsOf(selection, entry);
-  const seconds = timeOf === undefined ? time : nodes.mtimeSeconds[timeOf]!;
+  const ownSeconds = timeOf === undefined ? time : nodes.mtimeSeconds[timeOf]!;
   const fraction = timeOf === undefined ? 0 : nodes.mtimeNanoseconds[timeOf]!;
-  const late = seconds > time || (seconds === time && fraction > 0);
-  // Records come after the block of the extended header.
-  to.used = TAR_BLOCK;
+  const late = ownSeconds > time || (ownSeconds === time && fraction > 0);
+  const start = append(to, TAR_BLOCK), records = to.used;
   const record = (key: string, value: string | Uint8Array) => paxRecord(to, key, value);
   const isLong = name.length > MAX_NAME || stored !== undefined;
   const longLink = link && link.length > MAX_NAME ? link : undefined;
@@ -143,14 +142,12 @@ export function header(
   if (uid > MAX_ID) record("uid", String(uid));
   if (gid > MAX_ID) record("gid", String(gid));
   if ((stored ?? size) > MAX_SIZE) record("size", String(stored ?? size));
-  const [at, rest] = late
-    ? [time, 0]
-    : seconds < firstTime
-    ? [firstTime, 0]
-    : [seconds, nanoseconds && (seconds >= 0 || forTar) ? fraction : 0];
+  const seconds = late ? time : Math.max(ownSeconds, firstTime);
+  const isKept = !late && seconds === ownSeconds && nanoseconds && (seconds >= 0 || forTar);
+  const rest = isKept ? fraction : 0;
   // A plain header has neither nanoseconds nor times before 1970.
-  const isPlain = forTar && rest === 0 && at >= 0 && at <= MAX_SIZE;
-  if (!isPlain) record("mtime", decimal(at, rest));
+  const isPlain = forTar && rest === 0 && seconds >= 0 && seconds <= MAX_SIZE;
+  if (!isPlain) record("mtime", decimal(seconds, rest));
   if (stored !== undefined) {
     record("GNU.sparse.major", "1");
     record("GNU.sparse.minor", "0");
@@ -163,23 +160,29 @@ export function header(
     else if (acls === "text") record(`SCHILY.acl.${name.slice(ACL.length)}`, aclText(value));
     else if (acls) record(`SCHILY.xattr.${name}`, value);
   }
-  const length = to.used - TAR_BLOCK;
-  if (length === 0) to.used = 0;
+  const length = to.used - records;
+  if (length === 0) to.used = start;
   else {
     if (!forTar && length % TAR_BLOCK === 0) record("comment", "");
-    const size = to.used - TAR_BLOCK;
+    const size = to.used - records;
     pad(to);
-    ustar(to.bytes.subarray(0, TAR_BLOCK), { ...OF_THE_ARCHIVE, name: PAX, flag: EXTENDED, size });
+    if (size !== to.extendedSize) {
+      ustar(to.extended, { ...OF_THE_ARCHIVE, name: PAX, flag: EXTENDED, size });
+      to.extendedSize = size;
+    }
+    to.bytes.set(to.extended, start);
   }
   if (!forTar && longLink) {
-    const size = longLink.length + 1;
-    ustar(append(to, TAR_BLOCK), { ...OF_THE_ARCHIVE, name: LONG, flag: LONG_LINK, size });
-    append(to, longLink.length).set(longLink);
-    append(to, 1)[0] = 0;
+    const at = append(to, TAR_BLOCK), size = longLink.length + 1;
+    ustar(to.bytes, { ...OF_THE_ARCHIVE, name: LONG, flag: LONG_LINK, size }, { at });
+    const target = append(to, size);
+    to.bytes.set(longLink, target);
+    to.bytes[target + longLink.length] = 0;
     pad(to);
   }
   const isDevice = flag === "3" || flag === "4";
-  ustar(append(to, TAR_BLOCK), {
+  const at = append(to, TAR_BLOCK);
+  ustar(to.bytes, {
     name: stored === undefined ? name : concat([SPARSE_DIRECTORY, nameOf(selection, entry)]),
     flag,
     link,
@@ -187,10 +190,9 @@ export function header(
     uid: Math.min(uid, MAX_ID),
     gid: Math.min(gid, MAX_ID),
     size: Math.min(stored ?? size, MAX_SIZE),
-    mtime: isPlain ? at : 0,
+    mtime: isPlain ? seconds : 0,
     device: isDevice ? nodes.special[contentsOf(selection, entry)!]! : 0,
-  });
-  return to.bytes.subarray(0, to.used);
+  }, { at });
 }
 
 /** What extended headers have. */
@@ -272,16 +274,16 @@ function withoutAcl(mode: number, acl: Uint8Array): number {
 }
 
 /** Appends `LENGTH KEY=VALUE\n`, where the length includes itself. Texts are Latin-1, one character per byte. */
-function paxRecord(to: HeaderBuffer, key: string, value: string | Uint8Array): void {
+function paxRecord(to: Output, key: string, value: string | Uint8Array): void {
   const rest = key.length + value.length + 3;
   let length = rest + String(rest).length;
   length = rest + String(length).length;
-  const bytes = append(to, length);
+  const at = append(to, length), { bytes } = to;
   const head = `${length} ${key}=`;
-  writeText(bytes, 0, head);
-  if (typeof value === "string") writeText(bytes, head.length, value);
-  else bytes.set(value, head.length);
-  bytes[length - 1] = 0x0a;
+  writeText(bytes, at, head);
+  if (typeof value === "string") writeText(bytes, at + head.length, value);
+  else bytes.set(value, at + head.length);
+  bytes[at + length - 1] = 0x0a;
 }
 
 /** TextEncoder takes longer for short texts. */
@@ -309,37 +311,37 @@ export interface Ustar {
 const POSIX_MAGIC = "ustar\x0000";
 export const OLD_GNU_MAGIC = "ustar  \0";
 
-/** Writes one header block. */
+/** Writes one header block, in the format of `magic`, to the position `at`. */
 export function ustar(
-  block: Uint8Array,
+  bytes: Uint8Array,
   { name, flag, link, mode, uid, gid, size, mtime, device }: Ustar,
-  magic = POSIX_MAGIC,
+  { magic = POSIX_MAGIC, at = 0 }: { readonly magic?: string; readonly at?: number } = {},
 ): void {
-  block.fill(0, 0, TAR_BLOCK);
-  writeText(block, 257, magic);
-  block.set(name.length > MAX_NAME ? name.subarray(0, MAX_NAME) : name);
-  writeNumber(block, 100, 7, mode);
-  writeNumber(block, 108, 7, uid);
-  writeNumber(block, 116, 7, gid);
-  writeNumber(block, 124, 11, size);
-  writeNumber(block, 136, 11, mtime);
-  block[156] = flag.charCodeAt(0);
-  if (link) block.set(link.length > MAX_NAME ? link.subarray(0, MAX_NAME) : link, 157);
+  bytes.fill(0, at, at + TAR_BLOCK);
+  writeText(bytes, at + 257, magic);
+  bytes.set(name.length > MAX_NAME ? name.subarray(0, MAX_NAME) : name, at);
+  writeNumber(bytes, at + 100, 7, mode);
+  writeNumber(bytes, at + 108, 7, uid);
+  writeNumber(bytes, at + 116, 7, gid);
+  writeNumber(bytes, at + 124, 11, size);
+  writeNumber(bytes, at + 136, 11, mtime);
+  bytes[at + 156] = flag.charCodeAt(0);
+  if (link) bytes.set(link.length > MAX_NAME ? link.subarray(0, MAX_NAME) : link, at + 157);
   if (device !== undefined) {
     const [major, minor] = decodeDevice(device);
-    writeNumber(block, 329, 7, major);
-    writeNumber(block, 337, 7, minor);
+    writeNumber(bytes, at + 329, 7, major);
+    writeNumber(bytes, at + 337, 7, minor);
   }
-  writeChecksum(block);
+  writeChecksum(bytes, at);
 }
 
-/** Writes the checksum of a header block, which is computed with its own eight bytes as spaces. */
-export function writeChecksum(block: Uint8Array): void {
-  block.fill(0x20, 148, 156);
+/** Writes the checksum of the header block at `at`, which is computed with its own eight bytes as spaces. */
+export function writeChecksum(bytes: Uint8Array, at = 0): void {
+  bytes.fill(0x20, at + 148, at + 156);
   let sum = 0;
-  for (let i = 0; i < TAR_BLOCK; i++) sum += block[i]!;
-  writeNumber(block, 148, 6, sum);
-  block[154] = 0;
+  for (let i = at; i < at + TAR_BLOCK; i++) sum += bytes[i]!;
+  writeNumber(bytes, at + 148, 6, sum);
+  bytes[at + 154] = 0;
 }
 
 /** Writes a number in octal digits; one that has too many of them in binary, marked by its highest bit, as GNU tar does it. */
@@ -349,10 +351,9 @@ export function writeNumber(block: Uint8Array, at: number, digits: number, value
     viewOf(block).setBigUint64(at + digits - 7, BigInt(value));
     return;
   }
-  for (let i = at + digits - 1; i >= at; i--) {
-    block[i] = 0x30 + value % 8;
-    value = Math.floor(value / 8);
-  }
+  let i = at + digits - 1;
+  for (; value >= 2 ** 31; value = Math.floor(value / 8)) block[i--] = 0x30 + value % 8;
+  for (; i >= at; value >>= 3) block[i--] = 0x30 + (value & 7);
 }
 
 function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {

@@ -26,7 +26,16 @@ import {
   sizeOf,
   targetOf,
 } from "./contents.ts";
-import { HARD_LINK, header, newHeaderBuffer, type PaxOptions, TAR_BLOCK } from "./pax-header.ts";
+import {
+  append,
+  HARD_LINK,
+  header,
+  newOutput,
+  type Output,
+  pad,
+  type PaxOptions,
+  TAR_BLOCK,
+} from "./pax-header.ts";
 
 /** The type flag of a header, by file type. Sockets have none: the caller leaves them out. */
 const TYPE_FLAGS: Readonly<Record<number, string>> = {
@@ -40,11 +49,11 @@ const TYPE_FLAGS: Readonly<Record<number, string>> = {
 
 const encoder = new TextEncoder();
 
-/** The buffer for chunks of the stream. */
-interface Output {
-  readonly buffer: Uint8Array<ArrayBuffer>;
-  used: number;
-}
+/** Bytes per chunk of the stream, apart from the last one. */
+const CHUNK = MiB;
+
+/** Files up to this size are read in one piece, behind what the buffer has, and may reach into the next chunk. */
+const SMALL_FILE = 64 * KiB;
 
 type Pieces = Generator<Uint8Array<ArrayBuffer>, void>;
 
@@ -61,8 +70,7 @@ export function* paxStream(
 ): Pieces {
   const { nodes } = selection;
   const reader = newReader(root, nodes);
-  const output: Output = { buffer: new Uint8Array(MiB), used: 0 };
-  const headers = newHeaderBuffer();
+  const output = newOutput(CHUNK + 2 * SMALL_FILE);
   const paths = newPaths(selection, options);
   const linked = linkedRows(selection);
   const firstNames = new Map<number, Uint8Array<ArrayBuffer>>();
@@ -79,10 +87,8 @@ export function* paxStream(
       if (inode !== undefined && !first) firstNames.set(inode, name.slice());
       if (TYPE_FLAGS[type] === undefined) continue;
       if (first) {
-        yield* put(
-          output,
-          header(headers, selection, entry, options, { name, flag: HARD_LINK, link: first }),
-        );
+        header(output, selection, entry, options, { name, flag: HARD_LINK, link: first });
+        if (output.used >= CHUNK) yield* flush(output);
         continue;
       }
       const { text: written, made } = addedOf(selection, entry) ?? {};
@@ -95,23 +101,25 @@ export function* paxStream(
       const map = ranges && sparseMap(ranges, size);
       const stored = map && map.length + lengthOf(ranges);
       const flag = TYPE_FLAGS[type]!;
-      const head = header(headers, selection, entry, options, { name, flag, link, size, stored });
-      if (!fits(output, head)) yield* put(output, head);
-      if (text && !link) yield* put(output, padded(text));
-      else if (map) {
-        yield* put(output, map);
+      header(output, selection, entry, options, { name, flag, link, size, stored });
+      if (text && !link) appendBytes(output, text);
+      if (map) appendBytes(output, map);
+      if (output.used >= CHUNK) yield* flush(output);
+      if (map) {
         yield* contentsOfFile(output, reader, node!, { ranges, size: lengthOf(ranges), packed: true });
-      } else if (size > 0 && !data && size < output.buffer.length - output.used - TAR_BLOCK) {
-        smallFile(output, reader, node!, size);
-      } else if (size > 0) {
-        const whole = data ?? Float64Array.of(0, size);
-        yield* contentsOfFile(output, reader, node!, { ranges: whole, size, packed: false });
+      } else if (size > 0 && !text) {
+        if (size <= SMALL_FILE && !data) smallFile(output, reader, node!, size);
+        else {
+          const whole = data ?? Float64Array.of(0, size);
+          yield* contentsOfFile(output, reader, node!, { ranges: whole, size, packed: false });
+        }
       }
       onProgress(done += size);
     }
     // Two empty blocks end the archive.
-    yield* put(output, new Uint8Array(2 * TAR_BLOCK));
-    if (output.used > 0) yield output.buffer.subarray(0, output.used);
+    appendBytes(output, new Uint8Array(2 * TAR_BLOCK));
+    yield* flush(output);
+    if (output.used > 0) yield output.bytes.subarray(0, output.used);
   } finally {
     closeReader(reader);
   }
@@ -142,42 +150,32 @@ function* archiveOrder(selection: Selection): Generator<number, void> {
   }
 }
 
-/** Appends bytes for which there is room without filling the buffer; otherwise, nothing. */
-function fits(output: Output, bytes: Uint8Array<ArrayBuffer>): boolean {
-  if (bytes.length >= output.buffer.length - output.used) return false;
-  output.buffer.set(bytes, output.used);
-  output.used += bytes.length;
-  return true;
+/** Appends bytes, padded to whole blocks. */
+function appendBytes(output: Output, bytes: Uint8Array<ArrayBuffer>): void {
+  const at = append(output, bytes.length);
+  output.bytes.set(bytes, at);
+  pad(output);
 }
 
-/** Appends a file of `size` bytes, padded to whole blocks, for which there is room. Most files are small. */
+/** Appends a small file of `size` bytes, padded to whole blocks. Most files are small. */
 function smallFile(output: Output, reader: Reader, node: number, size: number): void {
   const fd = openFile(reader, node);
   try {
-    const end = output.used + size;
-    readInto(reader, node, fd, output.buffer.subarray(output.used, end), 0);
-    output.used = alignUp(end, TAR_BLOCK);
-    output.buffer.fill(0, end, output.used);
+    const at = append(output, size);
+    readInto(reader, node, fd, output.bytes.subarray(at, output.used), 0);
+    pad(output);
     assertUnchanged(reader, node, fd);
   } finally {
     posix.close(fd);
   }
 }
 
-/** Appends bytes, and yields the buffer when it is full. */
-function* put(output: Output, bytes: Uint8Array<ArrayBuffer>): Pieces {
-  for (let from = 0; from < bytes.length;) {
-    const piece = bytes.subarray(from, from + output.buffer.length - output.used);
-    output.buffer.set(piece, output.used);
-    output.used += piece.length;
-    from += piece.length;
-    if (output.used === output.buffer.length) yield* flush(output);
-  }
-}
-
+/** Yields all whole chunks, and keeps the rest. */
 function* flush(output: Output): Pieces {
-  yield output.buffer.subarray(0, output.used);
-  output.used = 0;
+  let from = 0;
+  for (; output.used - from >= CHUNK; from += CHUNK) yield output.bytes.subarray(from, from + CHUNK);
+  output.bytes.copyWithin(0, from, output.used);
+  output.used -= from;
 }
 
 /** The data of a file. */
@@ -204,11 +202,11 @@ function* contentsOfFile(
       const start = ranges[i]!, end = ranges[i + 1]!;
       if (!packed) yield* zeros(output, start - position);
       for (let at = start; at < end;) {
-        const length = Math.min(end - at, output.buffer.length - output.used);
-        readInto(reader, node, fd, output.buffer.subarray(output.used, output.used + length), at);
-        output.used += length;
+        const length = Math.min(end - at, CHUNK - output.used);
+        const to = append(output, length);
+        readInto(reader, node, fd, output.bytes.subarray(to, output.used), at);
         at += length;
-        if (output.used === output.buffer.length) yield* flush(output);
+        if (output.used >= CHUNK) yield* flush(output);
       }
       position = packed ? position + end - start : end;
     }
@@ -253,11 +251,11 @@ export function padded(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> 
 
 function* zeros(output: Output, count: number): Pieces {
   while (count > 0) {
-    const length = Math.min(count, output.buffer.length - output.used);
-    output.buffer.fill(0, output.used, output.used + length);
-    output.used += length;
+    const length = Math.min(count, CHUNK - output.used);
+    const at = append(output, length);
+    output.bytes.fill(0, at, output.used);
     count -= length;
-    if (output.used === output.buffer.length) yield* flush(output);
+    if (output.used >= CHUNK) yield* flush(output);
   }
 }
 

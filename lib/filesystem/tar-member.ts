@@ -51,7 +51,7 @@ export function sparseHeader(member: Member, stored: readonly Range[]): Bytes {
   const blocks = Math.ceil(Math.max(0, ranges.length - FIRST_RANGES) / MORE_RANGES);
   const bytes = new Uint8Array((1 + blocks) * TAR_BLOCK);
   const size = stored.reduce((sum, { length }) => sum + length, 0);
-  ustar(bytes, fieldsOf({ ...member, size }, "S"), OLD_GNU_MAGIC);
+  ustar(bytes, fieldsOf({ ...member, size }, "S"), { magic: OLD_GNU_MAGIC });
   const put = (at: number, { offset, length }: Range) => {
     writeNumber(bytes, at, 11, offset);
     writeNumber(bytes, at + 12, 11, length);

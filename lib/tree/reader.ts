@@ -15,8 +15,8 @@ export interface Reader {
   readonly nodes: Nodes;
   directory: number | undefined;
   fd: posix.Fd;
-  /** For how many more questions files count as slow. At 0, they are assumed to be in memory. */
-  readAheadCredit: number;
+  /** For how many more questions files count as slow. At 0, they are assumed to be in memory; absent: nobody wants to know. */
+  readAheadCredit: number | undefined;
   /** Counts reads: before every eighth, the kernel is asked. */
   reads: number;
 }
@@ -27,12 +27,13 @@ export interface Reader {
  */
 const READ_AHEAD_CREDIT = 64;
 
-export function newReader(root: Root, nodes: Nodes): Reader {
-  return { root, nodes, directory: undefined, fd: -1, readAheadCredit: 0, reads: 0 };
+/** @param asks whether {@link isSlow} will be asked. */
+export function newReader(root: Root, nodes: Nodes, asks = false): Reader {
+  return { root, nodes, directory: undefined, fd: -1, readAheadCredit: asks ? 0 : undefined, reads: 0 };
 }
 
 /** Whether files come from disk, so that reading ahead is worthwhile. */
-export function isSlow({ readAheadCredit }: Reader): boolean {
+export function isSlow({ readAheadCredit = 0 }: Reader): boolean {
   return readAheadCredit > 0;
 }
 
@@ -79,7 +80,7 @@ export function readInto(
   offset: number,
 ): void {
   const { nodes } = reader;
-  if ((++reader.reads & 7) === 0) {
+  if (reader.readAheadCredit !== undefined && (++reader.reads & 7) === 0) {
     const credit = posix.isCached(fd, offset) ? reader.readAheadCredit - 1 : READ_AHEAD_CREDIT;
     reader.readAheadCredit = Math.max(0, credit);
   }

@@ -22,7 +22,7 @@ import { readSigner, signedSize, signProgram } from "../../lib/efi/authenticode.
 import { appendSections, readPe } from "../../lib/efi/pe.ts";
 import { readSections } from "../../lib/tree/pe.ts";
 import { nameOf, select } from "../../lib/filesystem/contents.ts";
-import { header, newHeaderBuffer } from "../../lib/filesystem/pax-header.ts";
+import { header, newOutput } from "../../lib/filesystem/pax-header.ts";
 import { parseTable, sfdiskScript } from "../../lib/image/gpt.ts";
 import { openInput } from "../../lib/make/input.ts";
 import { packageUrl, parseApk, parseDpkg } from "../../lib/make/sbom.ts";
@@ -597,16 +597,18 @@ export const TARGETS = {
       acls: random.chance(50) ? "xattrs" : false,
       firstTime: 0,
     } as const;
+    const output = newOutput(0);
     for (const entry of [1, 2]) {
+      const from = output.used;
       const link = entry === 2 ? targetBytes(nodes, 2) : undefined;
       const name = nameOf(selection, entry);
-      const bytes = header(newHeaderBuffer(), selection, entry, limits, {
+      header(output, selection, entry, limits, {
         name,
         flag: link ? "2" : "0",
         link,
         size: nodes.size[entry]!,
       });
-      const found = readHeaders(bytes);
+      const found = readHeaders(output.bytes.subarray(from, output.used));
       if (link) assert.deepEqual(found.link, link);
       else {
         const kept = xattrs.filter(({ name }) => limits.acls || !name.startsWith("system."));

@@ -74,7 +74,7 @@ export function newFill(
     space: newSpace(plan.layout.free),
     data: newWriter(image, DATA_BUFFER),
     inodes: newWriter(image, INODE_BUFFER),
-    reader: newReader(root, plan.selection.nodes),
+    reader: newReader(root, plan.selection.nodes, true),
     readAheadReader: newReader(root, plan.selection.nodes),
     ahead: 0,
     aheadBytes: 0,
