@@ -7,6 +7,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { setImmediate } from "node:timers";
 import { BuildError } from "../core/error.ts";
+import { enlargeStdin } from "./posix.ts";
 import { type Patience, watchProgress } from "./watchdog.ts";
 
 /**
@@ -161,6 +162,7 @@ function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
 /** Writes stdin. If the program exits without reading all of it, its exit code decides, not EPIPE. */
 async function feed(child: Deno.ChildProcess, stdin: Stdin | undefined): Promise<void> {
   if (stdin === undefined) return;
+  if (typeof stdin !== "string") enlargeStdin(child.pid);
   try {
     const writer = child.stdin.getWriter();
     for (const piece of typeof stdin === "string" ? [new TextEncoder().encode(stdin)] : stdin) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { BuildError } from "../../../lib/core/error.ts";
 import { $ } from "../../../lib/system/sh.ts";
-import { evaluate, quiet, stubProgram, tempDir } from "../../lab/helpers.ts";
+import { evaluate, missing, quiet, stubProgram, tempDir } from "../../lab/helpers.ts";
 
 /** Runs a script that uses `$` in a separate process, as builders do. */
 const PROCESS = new URL("../../../lib/system/process.ts", import.meta.url).href;
@@ -245,4 +245,11 @@ Deno.test("$ feeds a stream piece by piece, and kills the program when the strea
   // If a program does not read all of it, its exit code counts.
   assert.equal((await $`head -c 3`.quiet().stdin(stream(50, false)).text()).length, 3);
   await assert.rejects($`cat`.quiet().stdin(stream(3, true)).text(), /cannot read on/);
+});
+
+Deno.test("$ gives a program that reads a stream a pipe of 1 MiB", { ignore: missing("perl") }, async () => {
+  const F_GETPIPE_SZ = 1032;
+  // It is enlarged before the first byte comes.
+  const script = `sysread(STDIN, $_, 1); print fcntl(STDIN, ${F_GETPIPE_SZ}, 0)`;
+  assert.equal(await $`perl -e ${script}`.quiet().stdin([new Uint8Array(1)]).text(), "1048576");
 });
