@@ -69,13 +69,21 @@ const MAX_NAME = 100;
 export interface Output {
   bytes: Uint8Array<ArrayBuffer>;
   used: number;
+  /** Where the last chunk is. */
+  other: Uint8Array<ArrayBuffer>;
   /** The block of the last extended header, which only depends on its size: most are alike. */
   readonly extended: Uint8Array<ArrayBuffer>;
   extendedSize: number;
 }
 
 export function newOutput(capacity: number): Output {
-  return { bytes: new Uint8Array(capacity), used: 0, extended: new Uint8Array(TAR_BLOCK), extendedSize: -1 };
+  return {
+    bytes: new Uint8Array(capacity),
+    used: 0,
+    other: new Uint8Array(capacity),
+    extended: new Uint8Array(TAR_BLOCK),
+    extendedSize: -1,
+  };
 }
 
 /** Makes room for `length` more bytes, which hold stale data. @returns where they are. */

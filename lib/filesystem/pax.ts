@@ -58,7 +58,8 @@ const SMALL_FILE = 64 * KiB;
 type Pieces = Generator<Uint8Array<ArrayBuffer>, void>;
 
 /**
- * The stream in chunks. Each chunk is valid until the next one is requested.
+ * The stream in chunks. Each chunk is valid until the one after the next is requested: it can be written while the next one is
+ * put together.
  *
  * @throws {BuildError} when a file cannot be read, or has changed since the walk.
  */
@@ -102,23 +103,21 @@ export function* paxStream(
       const stored = map && map.length + lengthOf(ranges);
       const flag = TYPE_FLAGS[type]!;
       header(output, selection, entry, options, { name, flag, link, size, stored });
-      if (text && !link) appendBytes(output, text);
-      if (map) appendBytes(output, map);
       if (output.used >= CHUNK) yield* flush(output);
-      if (map) {
+      if (text && !link) yield* put(output, text);
+      else if (map) {
+        yield* put(output, map);
         yield* contentsOfFile(output, reader, node!, { ranges, size: lengthOf(ranges), packed: true });
-      } else if (size > 0 && !text) {
-        if (size <= SMALL_FILE && !data) smallFile(output, reader, node!, size);
-        else {
-          const whole = data ?? Float64Array.of(0, size);
-          yield* contentsOfFile(output, reader, node!, { ranges: whole, size, packed: false });
-        }
+      } else if (size > 0 && !data && size <= SMALL_FILE) {
+        smallFile(output, reader, node!, size);
+      } else if (size > 0) {
+        const whole = data ?? Float64Array.of(0, size);
+        yield* contentsOfFile(output, reader, node!, { ranges: whole, size, packed: false });
       }
       onProgress(done += size);
     }
     // Two empty blocks end the archive.
-    appendBytes(output, new Uint8Array(2 * TAR_BLOCK));
-    yield* flush(output);
+    yield* put(output, new Uint8Array(2 * TAR_BLOCK));
     if (output.used > 0) yield output.bytes.subarray(0, output.used);
   } finally {
     closeReader(reader);
@@ -151,9 +150,13 @@ function* archiveOrder(selection: Selection): Generator<number, void> {
 }
 
 /** Appends bytes, padded to whole blocks. */
-function appendBytes(output: Output, bytes: Uint8Array<ArrayBuffer>): void {
-  const at = append(output, bytes.length);
-  output.bytes.set(bytes, at);
+function* put(output: Output, bytes: Uint8Array<ArrayBuffer>): Pieces {
+  for (let from = 0; from < bytes.length; from += SMALL_FILE) {
+    const piece = bytes.subarray(from, from + SMALL_FILE);
+    const at = append(output, piece.length);
+    output.bytes.set(piece, at);
+    if (output.used >= CHUNK) yield* flush(output);
+  }
   pad(output);
 }
 
@@ -170,12 +173,17 @@ function smallFile(output: Output, reader: Reader, node: number, size: number): 
   }
 }
 
-/** Yields all whole chunks, and keeps the rest. */
+/** Yields all whole chunks, and goes on with the rest in the other buffer. */
 function* flush(output: Output): Pieces {
-  let from = 0;
-  for (; output.used - from >= CHUNK; from += CHUNK) yield output.bytes.subarray(from, from + CHUNK);
-  output.bytes.copyWithin(0, from, output.used);
-  output.used -= from;
+  while (output.used >= CHUNK) {
+    const { bytes, other, used } = output;
+    yield bytes.subarray(0, CHUNK);
+    // Only now, nobody needs the chunk before this one any more.
+    output.bytes = other.length < bytes.length ? new Uint8Array(bytes.length) : other;
+    output.bytes.set(bytes.subarray(CHUNK, used));
+    output.used -= CHUNK;
+    output.other = bytes;
+  }
 }
 
 /** The data of a file. */

@@ -87,6 +87,17 @@ export function writeAt({ fd, path, offset }: Image, bytes: Uint8Array<ArrayBuff
   }
 }
 
+/** Like {@link writeAt}, beside what this thread does meanwhile. Wait for it before you close the image or reuse the bytes. */
+export async function writeAside(
+  image: Image,
+  bytes: Uint8Array<ArrayBuffer>,
+  position: number,
+): Promise<void> {
+  const done = Math.max(0, await posix.pwriteAside(image.fd, bytes, image.offset + position));
+  // Only here, it is known why something could not be written.
+  writeAt(image, bytes.subarray(done), position + done);
+}
+
 /** @throws {BuildError} when the image is too short or cannot be read. */
 export function readAt(
   { fd, path, offset }: Image,

@@ -12,7 +12,7 @@ import { memberHeader } from "../filesystem/tar-member.ts";
 import type { ArchiveFile, TarPlan } from "../filesystem/types.ts";
 import { imageSize, openImageFile, readImage } from "../image/image.ts";
 import type { Target } from "../image/target.ts";
-import { type Image, readAt, writeAt } from "../image/writer.ts";
+import { type Image, readAt, writeAside } from "../image/writer.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
 import type { Root } from "../tree/root.ts";
 import * as commands from "./commands.ts";
@@ -43,7 +43,7 @@ export function* memberPieces(
   }
 }
 
-/** An archive in pieces: the files before the tree, and the tree. Each piece is valid until the next one is requested. */
+/** An archive in pieces: the files before the tree, and the tree. Each piece is valid as long as those of {@link paxStream}. */
 function* archivePieces(
   { selection, pax, before }: TarPlan,
   root: Root,
@@ -68,14 +68,22 @@ export async function writeArchive(
 ): Promise<number> {
   let size = 0;
   let turn = performance.now();
-  for (const piece of archivePieces(plan, root, onProgress)) {
-    writeAt(image, piece, position + size);
-    onPiece(piece);
-    size += piece.length;
-    if (performance.now() - turn < TURN_MS) continue;
-    await yieldToEventLoop();
-    signal.throwIfAborted();
-    turn = performance.now();
+  let written = Promise.resolve();
+  try {
+    for (const piece of archivePieces(plan, root, onProgress)) {
+      await written;
+      written = writeAside(image, piece, position + size);
+      // Any error is thrown when it is waited for; until then it must not count as unhandled.
+      written.catch(() => {});
+      onPiece(piece);
+      size += piece.length;
+      if (performance.now() - turn < TURN_MS) continue;
+      await yieldToEventLoop();
+      signal.throwIfAborted();
+      turn = performance.now();
+    }
+  } finally {
+    await written;
   }
   return size;
 }

@@ -83,6 +83,12 @@ function load() {
       pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
       preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i32" },
       pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+      pwriteAside: {
+        name: "pwrite",
+        parameters: ["i32", "buffer", "usize", "i64"],
+        result: "i32",
+        nonblocking: true,
+      },
       posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
       fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
       // The third argument of a variadic function is passed like any other on all of Deno's Linux targets.
@@ -287,6 +293,14 @@ export function isCached(fd: Fd, offset: number): boolean {
 /** Writes up to `buffer.length` bytes at `offset`; fewer when the disk is nearly full. */
 export function pwrite(fd: Fd, buffer: Uint8Array<ArrayBuffer>, offset: number): number {
   return result(libc().pwrite(fd, buffer, BigInt(buffer.length), BigInt(offset)));
+}
+
+/**
+ * Like {@link pwrite}, in another thread, whose `errno` is lost: -1 if it failed. Neither close the file nor touch the buffer
+ * before.
+ */
+export function pwriteAside(fd: Fd, buffer: Uint8Array<ArrayBuffer>, offset: number): Promise<number> {
+  return libc().pwriteAside(fd, buffer, BigInt(buffer.length), BigInt(offset));
 }
 
 /** Opens a file in memory, which is gone when it is closed. Its path is `/proc/self/fd/` and its number. */
