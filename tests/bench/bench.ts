@@ -97,7 +97,7 @@ const FULL: readonly Heat[] = [
 ];
 
 /** With `--compare`: ours, and those of the other commit. */
-const COMPARED = ["disk-image raw", "part-image ext4", REFERENCE] as const;
+const COMPARED = ["disk-image raw", "part-image ext4", "part-image tar", "tar --create", REFERENCE] as const;
 
 const QUICK: readonly Heat[] = [{ input: "debian", rounds: 3 }];
 

@@ -94,6 +94,7 @@ export const CONTENDERS: Readonly<Record<string, Contender>> = {
       },
     ]),
   ),
+  "part-image tar": builder("part-image", "part", "--output-format=tar", []),
   "our ext4 alone": {
     kind: "part",
     ours: true,
@@ -111,6 +112,16 @@ export const CONTENDERS: Readonly<Record<string, Contender>> = {
         layout.part + 64 * MiB,
         image,
         layout.entries + 4096,
+      ),
+  },
+  // With all that our archives have.
+  "tar --create": {
+    kind: "part",
+    command: ({ tree, image }) =>
+      shell(
+        'exec tar --create --format=posix --sort=name --numeric-owner --xattrs --acls --sparse --file="$2" -C "$1" .',
+        tree,
+        image,
       ),
   },
   "systemd-repart": { kind: "disk", absent: () => lacks("mmdebstrap", "mcopy"), rounds: 5, command: repart },
@@ -178,6 +189,7 @@ export function contendersOf(root: string, revision: string): Record<string, Con
   return {
     [`disk-image raw of ${revision}`]: builder("disk-image", "disk", "--output-format=raw", ["sfdisk"], root),
     [`part-image ext4 of ${revision}`]: builder("part-image", "part", "--filesystem=ext4", ["mke2fs"], root),
+    [`part-image tar of ${revision}`]: builder("part-image", "part", "--output-format=tar", [], root),
   };
 }
 
