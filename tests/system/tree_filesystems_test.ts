@@ -6,6 +6,7 @@ import { lookup, xattrsOf } from "../../lib/tree/nodes.ts";
 import { closeRoot } from "../../lib/tree/root.ts";
 import { build, runBuilder } from "../lab/builds.ts";
 import { missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
+import { onFilesystem as onLoopFilesystem } from "../lab/loop_filesystem.ts";
 import { newRandom } from "../lab/random_tree.ts";
 
 const ignore = missing("mke2fs", "debugfs", "setfattr", "setfacl", "chattr") || unprivileged();
@@ -36,6 +37,7 @@ async function makeTree(tree: string, label?: string): Promise<void> {
 
 /** Gives `fn` a directory on a filesystem of that kind. */
 async function onFilesystem(kind: string, dir: string, fn: (at: string) => Promise<void>): Promise<void> {
+  if (kind === "xfs" || kind === "btrfs") return await onLoopFilesystem(kind, dir, fn, 320 * MiB);
   const at = `${dir}/${kind}`;
   await Deno.mkdir(at);
   if (kind === "tmpfs") await quiet`mount -t tmpfs tmpfs ${at}`;
@@ -44,9 +46,8 @@ async function onFilesystem(kind: string, dir: string, fn: (at: string) => Promi
     await quiet`mount -t overlay overlay -o lowerdir=${dir}/lower,upperdir=${dir}/upper,workdir=${dir}/work ${at}`;
   } else {
     const image = `${dir}/${kind}.img`;
-    await quiet`truncate -s ${kind === "ext4" ? "64M" : "320M"} ${image}`;
-    if (kind === "ext4") await quiet`mke2fs -q -t ext4 ${image}`;
-    else await quiet`mkfs.${kind} -q ${image}`;
+    await quiet`truncate -s 64M ${image}`;
+    await quiet`mke2fs -q -t ext4 ${image}`;
     await quiet`mount -o loop ${image} ${at}`;
   }
   try {
@@ -145,6 +146,33 @@ Deno.test("an image that shares blocks is made where it does not fit otherwise",
       ]);
     })
   ));
+
+Deno.test(
+  "where not even an empty file can be made beside it, an image that does not fit is refused as anywhere",
+  {
+    ignore,
+  },
+  () =>
+    tempDir(async (dir) => {
+      await makeTree(`${dir}/tree`);
+      await Deno.writeFile(`${dir}/tree/large`, new Uint8Array(4 * MiB).fill(1));
+      await Deno.mkdir(`${dir}/full`);
+      // The two inodes are those of the directory and the image.
+      await quiet`mount -t tmpfs -o size=1M,nr_inodes=2 tmpfs ${dir}/full`;
+      try {
+        await Deno.writeTextFile(`${dir}/full/image`, "old");
+        const { code, stderr } = await runBuilder("part-image", {
+          args: ["--input", `${dir}/tree`, "--output", `${dir}/full/image`],
+          env: { FREE_MB: "1" },
+        });
+        assert.equal(code, 1);
+        assert.match(stderr, /\n\[E\] Cannot write the image: it needs 4\.\d MiB, and .* left/);
+        assert.equal(await Deno.readTextFile(`${dir}/full/image`), "old");
+      } finally {
+        await quiet`umount ${dir}/full`;
+      }
+    }),
+);
 
 /** What was found in a tree. */
 async function inspected<T>(path: string, fn: (tree: OpenTree) => T): Promise<T> {
