@@ -83,9 +83,8 @@ export function* paxStream(
       const name = archivePath(paths, entry);
       const source = selection.source[entry]!;
       const row = source < 0 ? undefined : inodeRow(nodes, source);
-      const inode = row !== undefined && linked.has(row) ? row : undefined;
-      const first = inode === undefined ? undefined : firstNames.get(inode);
-      if (inode !== undefined && !first) firstNames.set(inode, name.slice());
+      const first = row === undefined ? undefined : firstNames.get(row);
+      if (!first && row !== undefined && linked.has(row)) firstNames.set(row, name.slice());
       if (TYPE_FLAGS[type] === undefined) continue;
       if (first) {
         header(output, selection, entry, options, { name, flag: HARD_LINK, link: first });

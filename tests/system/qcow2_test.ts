@@ -166,7 +166,7 @@ Deno.test(
 );
 
 Deno.test(
-  "compressQcow2() makes an image as small as that of qemu-img",
+  "compressQcow2() compresses as well as qemu-img",
   qemu,
   () =>
     tempDir(async (dir) => {

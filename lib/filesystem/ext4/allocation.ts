@@ -66,7 +66,7 @@ export function allocationOf(selection: Selection, seed: HashSeed): Allocation {
     const source = selection.source[entry]!;
     if (source >= 0 && !isDirectory(mode)) {
       const row = inodeRow(nodes, source);
-      const first = linked.has(row) ? firstNames.get(row) : undefined;
+      const first = firstNames.get(row);
       if (first !== undefined) {
         isFurther[entry] = 1;
         inode[entry] = inode[first]!;
