@@ -27,20 +27,15 @@ for word in $(cat /proc/cmdline); do
   case $word in
     root=*UUID=*) root=$(device \${word#root=}) ;;
     roothash=*) hash=\${word#roothash=} ;;
-    usrhash=*) usrhash=\${word#usrhash=} ;;
   esac
 done
 uuid() { echo "$1" | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12})$/PARTUUID=\\1-\\2-\\3-\\4-\\5/'; }
-verified() {
-  data=$(device $(uuid $(echo $2 | cut -c1-32)))
-  hashes=$(device $(uuid $(echo $2 | cut -c33-64)))
-  veritysetup open $data $1 $hashes $2
-}
-if [ -n "$hash" ]; then verified root $hash && root=/dev/mapper/root; fi
-mount -o ro $root /new || { echo "INITRD: cannot mount $root"; poweroff -f; }
-if [ -n "$usrhash" ]; then
-  verified usr $usrhash && mount -o ro /dev/mapper/usr /new/usr || { echo "INITRD: cannot mount /usr"; poweroff -f; }
+if [ -n "$hash" ]; then
+  data=$(device $(uuid $(echo $hash | cut -c1-32)))
+  hashes=$(device $(uuid $(echo $hash | cut -c33-64)))
+  veritysetup open $data root $hashes $hash && root=/dev/mapper/root
 fi
+mount -o ro $root /new || { echo "INITRD: cannot mount $root"; poweroff -f; }
 exec switch_root /new /sbin/init
 `;
 

@@ -1,5 +1,6 @@
 /**
- * The real systemd-repart: that of Debian 13, run from a tree by its own dynamic loader.
+ * The real systemd-repart: that of Debian 13 and that of its next release, run from trees by their own dynamic
+ * loaders.
  *
  * @module
  */
@@ -9,7 +10,7 @@ import type { Layout } from "../../lib/plan/repart/files.ts";
 import { $ } from "../../lib/system/sh.ts";
 import { newerSystemdTree } from "./guests.ts";
 import { quiet, tempDir } from "./helpers.ts";
-import { debianTree } from "./trees.ts";
+import { debianTree, unpack } from "./trees.ts";
 
 /** What the Debian has that other tests boot, too, so that there is only one such tree. */
 export const REPART_PACKAGES = ["grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed", "systemd-repart"];
@@ -19,15 +20,17 @@ export function repartTree(): Promise<string> {
   return debianTree({ suite: "trixie", include: REPART_PACKAGES });
 }
 
-/** The command of systemd-repart. */
-async function repartCommand(): Promise<string[]> {
-  const tree = await repartTree();
-  const libraries = `${tree}/usr/lib/x86_64-linux-gnu`;
-  // libcryptsetup, which the tree does not have.
-  const more = `${await newerSystemdTree()}/usr/lib/x86_64-linux-gnu`;
+/** The command of systemd-repart: that of Debian 13 (257), or of the release in development. */
+export async function repartCommand(suite: "trixie" | "forky" = "trixie"): Promise<string[]> {
+  const trees = suite === "trixie"
+    // The second for libcryptsetup, which the first does not have.
+    ? [await repartTree(), await newerSystemdTree()]
+    : [await unpack(suite, "amd64", ["systemd-repart", "libcryptsetup12"])];
+  const libraries = trees.map((tree) => `${tree}/usr/lib/x86_64-linux-gnu`);
   return [
-    `${tree}/usr/lib64/ld-linux-x86-64.so.2`,
-    ...["--library-path", `${libraries}:${libraries}/systemd:${more}`, `${tree}/usr/bin/systemd-repart`],
+    `${trees[0]}/usr/lib64/ld-linux-x86-64.so.2`,
+    ...["--library-path", [...libraries, `${libraries[0]}/systemd`].join(":")],
+    `${trees[0]}/usr/bin/systemd-repart`,
   ];
 }
 
@@ -43,17 +46,17 @@ export async function writeLayout({ files }: Layout, directory: string): Promise
 /** The partitions that systemd-repart makes of a layout on a disk of `size` MiB, with the files of a tree. */
 export function repartPartitions(
   layout: Layout,
-  { size, tree, args = [] }: {
+  { size, tree, command }: {
     readonly size: number;
     readonly tree: string;
-    readonly args?: readonly string[];
+    readonly command: readonly string[];
   },
 ): Promise<readonly TableEntry[]> {
   return tempDir(async (dir) => {
     await writeLayout(layout, `${dir}/definitions`);
     const image = `${dir}/disk.raw`;
-    await $`${await repartCommand()} --empty=create --size=${size}M --definitions=${dir}/definitions --offline=yes
-      --dry-run=no --copy-source=${tree} --root=${tree} --seed=${"0".repeat(32)} ${args} ${image}`.quiet();
+    await $`${command} --empty=create --size=${size}M --definitions=${dir}/definitions --offline=yes
+      --dry-run=no --copy-source=${tree} --root=${tree} --seed=${"0".repeat(32)} ${image}`.quiet();
     return parseTable(JSON.parse(await quiet`sfdisk --json ${image}`).partitiontable)!.entries;
   });
 }

@@ -56,7 +56,7 @@ export async function copyTree(from: string, to: string): Promise<string> {
   return to;
 }
 
-export type Suite = "bullseye" | "bookworm" | "trixie";
+export type Suite = "bullseye" | "bookworm" | "trixie" | "forky";
 
 /** Debian's architectures, with the kernel's console and the name of systemd's boot loader. */
 const ARCHITECTURES = {
@@ -83,7 +83,9 @@ const MMDEBSTRAP = [
  */
 export function unpack(suite: Suite, architecture: string, packages: readonly string[]): Promise<string> {
   return cached(`packages-${suite}-${architecture}-${packages[0]}`, { packages, MMDEBSTRAP }, async (dir) => {
-    await quiet`mmdebstrap ${MMDEBSTRAP} --variant=extract --architectures=${architecture}
+    // The indices of a release in development expire after a week, and a mirror may be behind.
+    const expired = suite === "forky" ? ['--aptopt=Acquire::Check-Valid-Until "false"'] : [];
+    await quiet`mmdebstrap ${MMDEBSTRAP} ${expired} --variant=extract --architectures=${architecture}
       --include=${packages.join(",")} ${suite} ${dir}`;
   });
 }
@@ -266,7 +268,7 @@ async function copyKernel(debian: string, dir: string): Promise<void> {
 }
 
 /** Packages that a Debian test tree needs to boot as a virtual machine and as a container. */
-const DEBIAN_PACKAGES = ["systemd-sysv", "udev", "dbus", "kmod", "e2fsprogs", "initramfs-tools"] as const;
+const DEBIAN_PACKAGES = ["systemd-sysv", "udev", "dbus", "kmod", "e2fsprogs"] as const;
 
 /** What the drivers of a virtual machine's disk need beyond the kernel's own, for an initrd that loads fast. */
 const INITRD_MODULES = [
@@ -278,6 +280,26 @@ const INITRD_MODULES = [
   "xhci_pci",
   "usb_storage",
 ] as const;
+
+/** What makes the initrd of a Debian: its packages, and files that it reads when the kernel is configured. */
+const INITRDS = {
+  "initramfs-tools": {
+    packages: ["initramfs-tools"],
+    files: {
+      // Without FSTYPE the initrd has no e2fsck.
+      "initramfs-tools/conf.d/lab": "MODULES=list\nFSTYPE=ext4\n",
+      "initramfs-tools/modules": INITRD_MODULES.map((name) => `${name}\n`).join(""),
+    },
+  },
+  // systemd is process 1 in it, and opens what dm-verity verifies.
+  "dracut": {
+    packages: ["dracut", "systemd-cryptsetup"],
+    files: {
+      "dracut.conf.d/lab.conf": `hostonly=no\nadd_dracutmodules=" systemd-veritysetup "\n` +
+        `drivers=" dm-verity ${INITRD_MODULES.join(" ")} "\nfilesystems=" ext4 squashfs vfat "\n`,
+    },
+  },
+} as const;
 
 /** Units that wait for a person, or take time in an emulated machine for nothing that a test checks. */
 const MASKED_UNITS = [
@@ -298,14 +320,16 @@ export interface DebianOptions {
   readonly architecture?: DebianArchitecture;
   /** Additional packages. */
   readonly include?: readonly string[];
+  /** What makes the initrd. */
+  readonly initrd?: keyof typeof INITRDS;
 }
 
 /**
- * A small Debian with systemd, udev, a cloud kernel, an initrd of initramfs-tools with `e2fsck`, and
+ * A small Debian with systemd, udev, a cloud kernel, an initrd (by default of initramfs-tools with `e2fsck`), and
  * systemd-boot, that reports its state when it has booted and powers off.
  */
 export async function debianTree(
-  { suite, architecture = "amd64", include = [] }: DebianOptions,
+  { suite, architecture = "amd64", include = [], initrd = "initramfs-tools" }: DebianOptions,
 ): Promise<string> {
   const report = await script("report.sh");
   const service = await script("report.service");
@@ -313,18 +337,19 @@ export async function debianTree(
   // Debian 11 has systemd-boot in the package systemd.
   const loader = suite === "bullseye" ? [] : ["systemd-boot"];
   if (architecture === "arm64") loader.splice(0, loader.length, "systemd-boot-efi");
-  const packages = [...DEBIAN_PACKAGES, ...loader, ARCHITECTURES[architecture].kernel, ...include];
+  const { packages: makers, files } = INITRDS[initrd];
+  const packages = [...DEBIAN_PACKAGES, ...makers, ...loader, ARCHITECTURES[architecture].kernel, ...include];
   const recipe = {
     version: 1,
     report,
     service,
     packages,
-    INITRD_MODULES,
+    files,
     MASKED_UNITS,
     MMDEBSTRAP,
     patience,
   };
-  const name = ["debian", suite, architecture, ...include].join("-");
+  const name = ["debian", suite, architecture, ...initrd === "dracut" ? [initrd] : [], ...include].join("-");
   return await cached(name, recipe, async (dir) => {
     if (architecture !== "amd64") {
       const unpacked = await unpack(suite, architecture, [...packages, ...ESSENTIAL_PACKAGES]);
@@ -337,11 +362,12 @@ export async function debianTree(
         console: ARCHITECTURES[architecture].console,
       });
     }
-    // Read by initramfs-tools when the kernel is configured. Without FSTYPE the initrd has no e2fsck.
-    const initramfs = String.raw`--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d" &&
-      printf 'MODULES=list\nFSTYPE=ext4\n' >"$1/etc/initramfs-tools/conf.d/lab" &&
-      printf '%s\n' ${INITRD_MODULES.join(" ")} >"$1/etc/initramfs-tools/modules"`;
-    await quiet`mmdebstrap ${MMDEBSTRAP} --variant=minbase --include=${packages.join(",")} ${initramfs}
+    // Read when the kernel is configured.
+    const hooks = Object.entries(files).map(([path, content]) =>
+      `--essential-hook=mkdir -p "$1/etc/${path.slice(0, path.lastIndexOf("/"))}" &&
+        printf %s '${content}' >"$1/etc/${path}"`
+    );
+    await quiet`mmdebstrap ${MMDEBSTRAP} --variant=minbase --include=${packages.join(",")} ${hooks}
       ${suite} ${dir}`;
     await addReport(dir, { report, service, patience, console: ARCHITECTURES[architecture].console });
   });
@@ -379,6 +405,13 @@ async function addReport(
   await text(`${dir}/etc/systemd/system.conf.d/patience.conf`, patience);
   await Deno.mkdir(`${dir}/etc/kernel`, { recursive: true });
   await text(`${dir}/etc/kernel/cmdline`, `console=${console} panic=-1 quiet systemd.show_status=false\n`);
+}
+
+/** Adds lines of shell to what a Debian tree of {@link debianTree}, or a copy of it, does for its report. */
+export async function addToReport(tree: string, lines: string): Promise<void> {
+  const path = `${tree}/usr/local/sbin/report`;
+  const script = await Deno.readTextFile(path);
+  await Deno.writeTextFile(path, script.replace('echo "=== end"', () => `${lines}echo "=== end"`));
 }
 
 /** Reads a script that runs in a tree. */

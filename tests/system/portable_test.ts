@@ -11,7 +11,7 @@ import { build } from "../lab/builds.ts";
 import { useErofs } from "../lab/erofs.ts";
 import { bootQemu, nspawn, report } from "../lab/guests.ts";
 import { missing, tempDir, unprivileged } from "../lab/helpers.ts";
-import { copyTree, debianTree, tinyTree } from "../lab/trees.ts";
+import { addToReport, copyTree, debianTree, tinyTree } from "../lab/trees.ts";
 
 const SYSTEMS = (Object.keys(FILESYSTEMS) as FilesystemName[]).filter((name) =>
   FILESYSTEMS[name].holdsSystem
@@ -98,11 +98,7 @@ Deno.test("part-image: portablectl inspects, attaches, starts and detaches image
         FREE_MB: "8",
       });
     }
-    const script = await Deno.readTextFile(`${guest}/usr/local/sbin/report`);
-    await Deno.writeTextFile(
-      `${guest}/usr/local/sbin/report`,
-      script.replace('echo "=== end"', `${PORTABLE.replaceAll("$", "$$$$")}echo "=== end"`),
-    );
+    await addToReport(guest, PORTABLE);
     const image = `${dir}/disk.img`;
     await build("disk-image", guest, image, { FREE_MB: "64", BOOT_MB: "256" });
     const seen = report(await bootQemu(image, { architecture: "x86-64", format: "raw" }));
