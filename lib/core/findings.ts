@@ -169,6 +169,11 @@ export const FINDINGS = {
     means: "the initrd is left out",
     hint: "Make the initrd again, or remove the file",
   },
+  "initrd-lacks": {
+    what: "an initrd without the driver of a read-only root or `/usr`, or without what opens dm-verity",
+    means: "it finds no root, and the boot ends there",
+    hint: "Make the initrd with them",
+  },
   "uki-root": {
     what: "a UKI with a `root=` in it that is not the image's",
     means: "it waits for a disk that is not there, or mounts another machine's",

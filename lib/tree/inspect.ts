@@ -11,6 +11,7 @@ import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { KiB } from "../core/units.ts";
 import { type BootTexts, readBootTexts, treeOptions } from "./boot-texts.ts";
 import { type EfiPrograms, findPrograms } from "./efi-programs.ts";
+import { INITRD_LIMIT, readInitrd } from "./initrd.ts";
 import { findKernels, type Kernel } from "./kernels.ts";
 import { dropHostLabels, type HostLabels } from "./labels.ts";
 import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
@@ -39,6 +40,8 @@ export interface Tree {
   readonly programs: EfiPrograms;
   /** The contents of `/etc/machine-id`; absent when there is no such file. */
   readonly machineId?: string;
+  /** The paths in an initrd; `undefined` if they cannot be told, see {@link readInitrd}. Read when it is called. */
+  readonly initrdFiles: (initrd: string) => readonly string[] | undefined;
   /** `/etc/fstab`, or an empty text. */
   readonly fstab: string;
   /** The definitions of partitions in `/usr/lib/repart.d`, by their paths below it. */
@@ -135,6 +138,7 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     ...machineId !== undefined && { machineId },
     ...selinux && { selinux },
     ...hostLabels && { hostLabels },
+    initrdFiles: initrdReader(root, nodes),
     fstab: readText(root, nodes, "/etc/fstab") ?? "",
     repart: readDefinitions(nodes, (path) => readText(root, nodes, path)),
     appleDouble: findAppleDouble(root, nodes),
@@ -142,6 +146,22 @@ export async function inspectTree(path: string, began: Date = new Date()): Promi
     newest,
     findings,
     kernelFindings,
+  };
+}
+
+/** Reads initrds, each once. */
+function initrdReader(root: Root, nodes: Nodes): Tree["initrdFiles"] {
+  const known = new Map<string, ReturnType<typeof readInitrd>>();
+  return (initrd) => {
+    if (!known.has(initrd)) {
+      const node = lookup(nodes, initrd)!;
+      const isReadable = nodes.size[node]! <= INITRD_LIMIT;
+      known.set(
+        initrd,
+        isReadable ? readInitrd(readFile(root, nodes, node, { limit: INITRD_LIMIT })) : undefined,
+      );
+    }
+    return known.get(initrd);
   };
 }
 

@@ -11,6 +11,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { posix } from "node:path";
+import { gzipSync, zstdCompressSync } from "node:zlib";
 import { quoteGrub, splitOptions } from "../../lib/boot/grub.ts";
 import { parseProject, selectJobs } from "../../lib/cli/raptor.ts";
 import { elfArchitecture, peArchitecture } from "../../lib/core/dps.ts";
@@ -43,6 +44,7 @@ import { openLabels } from "../../lib/system/selinux.ts";
 import { buildNodes } from "../../lib/tree/builder.ts";
 import { inspectTree } from "../../lib/tree/inspect.ts";
 import { targetBytes } from "../../lib/tree/nodes.ts";
+import { readInitrd } from "../../lib/tree/initrd.ts";
 import { parseOsRelease } from "../../lib/tree/os-release.ts";
 import { closeRoot } from "../../lib/tree/root.ts";
 import { openPolicy } from "../../lib/tree/selinux.ts";
@@ -469,6 +471,19 @@ export const TARGETS = {
       });
     }),
 
+  "initrds": (random: Random) => {
+    const paths = Array.from({ length: random.below(6) }, () => `${random.below(99)}/${random.below(99)}`);
+    const archive = cpio(random, paths);
+    const packed = random.pick([(bytes: Uint8Array) => bytes, gzipSync, zstdCompressSync])(archive);
+    const zeros = new Uint8Array(4 * random.below(3));
+    const early = cpio(random, ["early"]);
+    const initrd = Uint8Array.from([...early, ...zeros, ...packed]);
+    assert.deepEqual(readInitrd(initrd), ["early", ...paths]);
+    // Whatever is changed, it answers: with paths, or that it does not know.
+    const found = readInitrd(mutateBytes(random, initrd)) ?? [];
+    assert(found.every((path) => typeof path === "string" && path.length < initrd.length));
+  },
+
   "PE programs": async (random: Random) => {
     const program = mutateBytes(random, random.chance(50) ? PROGRAM : PROGRAM.slice(0, 0x400));
     await expectBuildError(() => {
@@ -695,6 +710,22 @@ const TABLE = {
 /** The words of a kernel command line: blanks in double quotes do not end a word (lib/cmdline.c of Linux). */
 function words(options: string): string[] {
   return options.match(/(?:"[^"]*"?|[^\s"])+/g) ?? [];
+}
+
+/** A cpio archive (newc) with these files, which hold anything. */
+function cpio(random: Random, paths: readonly string[]): Uint8Array<ArrayBuffer> {
+  const padded = (length: number) => Math.ceil(length / 4) * 4;
+  const entry = (path: string, contents: Uint8Array) => {
+    const fields = Array<number>(13).fill(0);
+    [fields[6], fields[11]] = [contents.length, path.length + 1];
+    const head = `070701${fields.map((field) => field.toString(16).padStart(8, "0")).join("")}${path}\0`;
+    const bytes = new Uint8Array(padded(head.length) + padded(contents.length));
+    bytes.set(new TextEncoder().encode(head));
+    bytes.set(contents, padded(head.length));
+    return bytes;
+  };
+  const entries = paths.map((path) => entry(path, random.bytes(random.below(50))));
+  return Uint8Array.from([...entries, entry("TRAILER!!!", new Uint8Array())].flatMap((each) => [...each]));
 }
 
 /** A UEFI program with one section, and room for more in its headers. */

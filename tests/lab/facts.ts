@@ -74,6 +74,7 @@ export function factsOf(
     kernels: list === DEBIAN ? [kernel("6.12.48")] : [],
     bootTexts: new Map(),
     programs: new Map(),
+    initrdFiles: () => undefined,
     fstab: "",
     repart: {},
     newest: NEWEST,

@@ -181,3 +181,61 @@ Deno.test("planDisk() unpacks a gzip'd kernel in its place", pure, () => {
   ]);
   assert(filesystem.bytes > 70_000_000, String(filesystem.bytes));
 });
+
+Deno.test("planDisk() tells what an initrd lacks for a read-only root and for dm-verity", pure, () => {
+  const lacks = (files: readonly string[] | undefined, env: Readonly<Record<string, string>>) => {
+    const kernels = [
+      kernel("6.12.48", { modules: { path: "/usr/lib/modules/6.12.48", builtin: ["erofs"] } }),
+    ];
+    const asked: string[] = [];
+    const tree = factsOf(DEBIAN, {
+      kernels,
+      initrdFiles: (initrd) => {
+        asked.push(initrd);
+        return files;
+      },
+    });
+    const { findings } = planDisk(settingsOf(env), tree);
+    return {
+      asked,
+      lacks: warningsOf(findings).flatMap(({ name, message }) =>
+        name === "initrd-lacks" ? [/does not boot: its initrd ".*" lacks (.*)$/.exec(message)![1]] : []
+      ),
+    };
+  };
+  const squashfs = { FILESYSTEM: "squashfs" };
+  const module = (name: string) => `usr/lib/modules/6.12.48/kernel/${name}`;
+  assert.deepEqual(lacks([], squashfs), { asked: ["/boot/initrd.img-6.12.48"], lacks: ["squashfs"] });
+  for (const suffix of ["", ".xz", ".zst", ".gz"]) {
+    assert.deepEqual(lacks([module(`fs/squashfs/squashfs.ko${suffix}`)], squashfs).lacks, []);
+  }
+  // Of another name, a directory, and one that is built in; an initrd that cannot be read.
+  assert.deepEqual(lacks([module("fs/squashfs"), module("fs/not-squashfs.ko")], squashfs).lacks, [
+    "squashfs",
+  ]);
+  assert.deepEqual(lacks([], { FILESYSTEM: "erofs" }).lacks, []);
+  assert.deepEqual(lacks(undefined, squashfs).lacks, []);
+  // Nobody looks where it is not needed.
+  assert.deepEqual(lacks([], {}), { asked: [], lacks: [] });
+
+  const verity = { FILESYSTEM: "erofs", VERITY: "hash" };
+  const driver = module("drivers/md/dm-verity.ko.xz");
+  assert.deepEqual(lacks([], verity).lacks, ["dm_verity, systemd-veritysetup"]);
+  assert.deepEqual(lacks([driver, "usr/lib/systemd/system/veritysetup.target"], verity).lacks, [
+    "systemd-veritysetup",
+  ]);
+  for (
+    const program of [
+      "usr/lib/systemd/systemd-veritysetup",
+      "usr/lib/systemd/system-generators/systemd-veritysetup-generator",
+      "sbin/veritysetup",
+    ]
+  ) {
+    assert.deepEqual(lacks([driver, program], verity).lacks, []);
+  }
+});
+
+Deno.test("planDisk() tells that nothing opens dm-verity without an initrd", pure, () => {
+  const made = plan([bare("6.12.48", ["erofs", "nvme"])], { FILESYSTEM: "erofs", VERITY: "hash" });
+  assert.match(warned(made)[0]!, /has no initrd and does not boot: only an initrd opens what dm-verity/);
+});
