@@ -88,10 +88,10 @@ async function packGce({ plan: { time }, image: { made }, member }: Packed): Pro
 
 /** The descriptor first, then the manifest, then the disk: DSP0243, "Distribution as a single file". */
 async function packOva({ plan, tree, image, member }: Packed): Promise<Part[]> {
-  const { time, size, architecture, settings: { firmware } } = plan;
+  const { time, size, seed, architecture, settings: { firmware } } = plan;
   const name = image.name.replace(/\.ova$/i, "");
   const ovf = ovfOf({
-    ...{ name, osRelease: tree.osRelease, isX86: architecture === "x86-64", firmware },
+    ...{ name, osRelease: tree.osRelease, isX86: architecture === "x86-64", firmware, seed },
     disk: { file: member, fileSize: imageSize(image.made), capacity: size },
   });
   const sums = {

@@ -115,7 +115,12 @@ Deno.test(
       has('<OperatingSystemSection ovf:id="96" vmw:osType="debian10_64Guest">');
       has("<Description>A &lt;B&gt; &amp; &quot;C&quot;</Description>");
       has("<Name>a &lt;machine&gt;</Name>");
+      // Each for VMware and VirtualBox, which does not heed the other's.
       has('vmw:key="firmware" vmw:value="efi"');
+      has('<Firmware type="EFI"/>');
+      has('name="a &lt;machine&gt;" OSType="Debian_64"');
+      const [, uuid] = /<Disk [^>]* vbox:uuid="([^"]+)"/.exec(ovf)!;
+      has(`<Image uuid="{${uuid}}"/>`);
       assert.match(await quiet`xmllint --noout ${dir}/disk.ovf`, /^$/);
     }),
 );
