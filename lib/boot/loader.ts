@@ -7,6 +7,7 @@
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.ts";
 import type { Finding } from "../core/findings.ts";
 import type { ExtraFile } from "../filesystem/entries.ts";
+import type { FilesystemName } from "../filesystem/filesystems.ts";
 import { findDevicetree } from "../tree/boot-texts.ts";
 import type { Recipe } from "../efi/recipes.ts";
 import type { Tree } from "../tree/inspect.ts";
@@ -21,6 +22,8 @@ export interface BootContext {
   readonly options: string;
   /** For a kernel without an initrd, which must find the root by itself; absent: the same. */
   readonly bareOptions?: string;
+  /** The filesystem of `/usr`, if it has a partition of its own: the initrd mounts it. */
+  readonly usrFormat?: FilesystemName;
   /** UUID of the XBOOTLDR filesystem, in GRUB's spelling. */
   readonly bootUuid: string;
 }

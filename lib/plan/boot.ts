@@ -107,7 +107,7 @@ interface Trees {
 function bootFindings(
   { bootloader, filesystem, firmware }: Settings,
   { whole, tree, bios }: Trees,
-  { options, bareOptions = "" }: BootContext,
+  { options, bareOptions = "", usrFormat }: BootContext,
   missing: readonly string[],
 ): Finding[] {
   if (bootloader === "none" && !bios) return [];
@@ -129,7 +129,7 @@ function bootFindings(
       : [whole.kernels.length ? `no kernel for ${firmware === "bios" ? "BIOS" : "UEFI"}` : NO_KERNEL],
     ...missing.length ? ["no boot loader for UEFI"] : [],
   ];
-  const known = { filesystem, options: `${options} ${bareOptions}` };
+  const known = { filesystem, usrFormat, options: `${options} ${bareOptions}` };
   if (lacks.length === 0) {
     return [...left, ...tree.kernels.flatMap((kernel) => kernelFindings(kernel, tree, known))];
   }

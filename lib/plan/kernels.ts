@@ -40,27 +40,26 @@ const DISKS = {
   "hv_storvsc": "Hyper-V",
 } as const;
 
-/** The root that kernels must find. */
+/** The root that kernels must find, and `/usr` if that has a partition of its own. */
 interface Root {
   readonly filesystem: string;
+  readonly usrFormat: string | undefined;
   /** All options that name it. */
   readonly options: string;
 }
 
 /** Findings about what a kernel lacks. */
-export function kernelFindings(kernel: Kernel, tree: Tree, { filesystem, options }: Root): Finding[] {
+export function kernelFindings(kernel: Kernel, tree: Tree, root: Root): Finding[] {
   const { version, image, unified, modules } = kernel;
   const named = `The kernel ${version} (${quote(image)})`;
-  if (unified) return foreignRoot(kernel, options);
+  if (unified) return foreignRoot(kernel, root.options);
   // A kernel built for one machine may need no modules: then its name has no version, and there are no modules at all.
   const monolithic = !tree.kernels.some(({ modules }) => modules) && !/-\d[^/]*$/.test(image);
   return [
     ...modules || monolithic ? [] : [
       finding("kernel-modules", `${named} has no modules in /usr/lib/modules/${version}`, { path: image }),
     ],
-    ...lacksInitrd(kernel)
-      ? missingInitrd(named, kernel, tree, { filesystem, options })
-      : initrdFindings(named, kernel, tree, { filesystem, options }),
+    ...(lacksInitrd(kernel) ? missingInitrd : initrdFindings)(named, kernel, tree, root),
   ];
 }
 
@@ -84,19 +83,15 @@ function initrdFindings(
   named: string,
   { image, initrds, modules }: Kernel,
   tree: Tree,
-  { filesystem, options }: Root,
+  { filesystem, usrFormat = "ext4", options }: Root,
 ): Finding[] {
   const verified = isVerified(options);
-  const usr = /(?:^| )mount\.usrfstype=(\S+)/.exec(options)?.[1];
-  const drivers = new Set([filesystem, ...usr ? [usr] : [], ...verified ? ["dm_verity"] : []]);
+  const drivers = new Set([filesystem, usrFormat, ...verified ? ["dm_verity"] : []]);
   drivers.delete("ext4");
   if (drivers.size === 0) return [];
-  const paths: string[] = [];
-  for (const initrd of initrds) {
-    const files = tree.initrdFiles(initrd);
-    if (!files) return [];
-    paths.push(...files);
-  }
+  const read = initrds.map((initrd) => tree.initrdFiles(initrd));
+  if (read.includes(undefined)) return [];
+  const paths = read.flatMap((files) => files!);
   const present = new Set(paths.map((path) => MODULE.exec(path)?.[1]?.replaceAll("-", "_")));
   const absent = [...drivers].filter((driver) =>
     modules?.builtin?.includes(driver) === false && !present.has(driver)

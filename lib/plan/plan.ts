@@ -181,8 +181,11 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     sector: settings.sectorSize,
   });
   const boots = bootPartitions(requests, settings);
-  const root = requests.find((request) => isMounted(request) && request.mountPoint === "/");
+  const mountedAt = (place: string) =>
+    requests.find((request) => isMounted(request) && request.mountPoint === place);
+  const [root, usr] = [mountedAt("/"), mountedAt("/usr")];
   const rootFormat = root?.content.type === "filesystem" ? root.content.format! : settings.filesystem;
+  const usrFormat = usr?.content.type === "filesystem" ? usr.content.format : undefined;
   const { readOnly, uuid: rootUuid } = FILESYSTEMS[rootFormat];
   const found = root
     ? planRootOptions(tree.fstab, {
@@ -201,6 +204,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     {
       options: optionsWith(found.options),
       bareOptions: optionsWith(found.bare),
+      ...usrFormat && { usrFormat },
       bootUuid: boots.menu
         ? FILESYSTEMS[boots.menuFormat ?? "ext4"].uuid(identityOf(boots.menu))
         : uuid("xbootldr/filesystem"),

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { warningsOf } from "../../../lib/core/findings.ts";
 import { planDisk } from "../../../lib/plan/plan.ts";
 import type { Kernel } from "../../../lib/tree/kernels.ts";
+import { layoutOf } from "../../lab/layouts.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "../../lab/facts.ts";
 
 const pure = { permissions: "none" } as const;
@@ -233,6 +234,18 @@ Deno.test("planDisk() tells what an initrd lacks for a read-only root and for dm
   ) {
     assert.deepEqual(lacks([driver, program], verity).lacks, []);
   }
+});
+
+Deno.test("planDisk() tells what an initrd lacks for a /usr of its own", pure, () => {
+  const kernels = [kernel("6.12.48", { modules: { path: "/usr/lib/modules/6.12.48", builtin: ["ext4"] } })];
+  const tree = factsOf(DEBIAN, { kernels, initrdFiles: () => ["init"] });
+  const warnings = (usr: string) => {
+    const layout = layoutOf({ a: "Type=esp", b: "Type=root", c: `Type=usr;${usr}` });
+    const { findings } = planDisk({ ...settingsOf(), layout }, tree);
+    return warningsOf(findings).filter(({ name }) => name === "initrd-lacks").map(({ message }) => message);
+  };
+  assert.deepEqual(warnings(""), []);
+  assert.match(warnings("Format=squashfs")[0]!, / lacks squashfs$/);
 });
 
 Deno.test("planDisk() tells that nothing opens dm-verity without an initrd", pure, () => {
