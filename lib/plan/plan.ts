@@ -23,7 +23,7 @@ import type { ArchitectureName, PartitionRole } from "../core/dps.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { type Finding, FINDINGS } from "../core/findings.ts";
 import { deriveUuid } from "../core/identity.ts";
-import { FILESYSTEMS } from "../filesystem/filesystems.ts";
+import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { type FormatName, isDisk } from "../image/formats.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { planArchive } from "./archive.ts";
@@ -195,7 +195,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
       partitionUuid: partitionUuid(root),
     })
     : { options: [], bare: [], findings: [] };
-  const verified = verifiedOptions(requests, measured);
+  const verified = verifiedOptions({ root, usr, usrFormat }, measured);
   const optionsWith = (own: readonly string[]) =>
     planKernelOptions(settings, tree, [...verified.root ?? own, ...verified.usr ?? []]);
   const { kernelOptions, loader, boot, files, findings } = planBoot(
@@ -344,19 +344,20 @@ function planAllVerity(
 
 /** The kernel options for what dm-verity verifies: systemd's generators open it in the initrd. */
 function verifiedOptions(
-  requests: readonly PartitionRequest[],
+  { root, usr, usrFormat }: {
+    readonly root: PartitionRequest | undefined;
+    readonly usr: PartitionRequest | undefined;
+    readonly usrFormat: FilesystemName | undefined;
+  },
   measured: Measurements,
 ): { readonly root?: readonly string[]; readonly usr?: readonly string[] } {
-  const at = (place: string) => requests.find((each) => each.isVerified && each.mountPoint === place);
   const hashOf = ({ name }: PartitionRequest) => measured[name]?.verity?.rootHash ?? "UNKNOWN";
-  const [root, usr] = [at("/"), at("/usr")];
-  const format = usr?.content.type === "filesystem" ? usr.content.format : undefined;
   return {
-    ...root && { root: ["root=/dev/mapper/root", "ro", `roothash=${hashOf(root)}`] },
-    ...usr && {
+    ...root?.isVerified && { root: ["root=/dev/mapper/root", "ro", `roothash=${hashOf(root)}`] },
+    ...usr?.isVerified && {
       usr: [
         "mount.usr=/dev/mapper/usr",
-        `mount.usrfstype=${format}`,
+        `mount.usrfstype=${usrFormat}`,
         "mount.usrflags=ro",
         `usrhash=${hashOf(usr)}`,
       ],

@@ -8,7 +8,7 @@
 
 import { latin1, toHex } from "../core/bytes.ts";
 import { node } from "../core/node.ts";
-import { MiB } from "../core/units.ts";
+import { alignUp, MiB } from "../core/units.ts";
 
 /** An initrd that is larger, or becomes larger when it is unpacked, is not looked into. */
 export const INITRD_LIMIT = 512 * MiB;
@@ -70,17 +70,12 @@ function readArchives(bytes: Uint8Array, paths: string[]): number {
     }
     if (!/^07070[12]$/.test(text(at, 6))) break;
     const nameSize = number(at + HEADER.nameSize), fileSize = number(at + HEADER.fileSize);
-    const data = at + align(HEADER.length + nameSize);
-    const next = data + align(fileSize);
+    const data = at + alignUp(HEADER.length + nameSize, 4);
+    const next = data + alignUp(fileSize, 4);
     // Not a number, too.
-    if (!(next <= align(bytes.length))) break;
+    if (!(next <= alignUp(bytes.length, 4))) break;
     paths.push(text(at + HEADER.length, nameSize - 1).replace(/^(?:\.?\/)+/, ""));
     at = next;
   }
   return at;
-}
-
-/** Rounds up to a multiple of 4. */
-function align(size: number): number {
-  return Math.ceil(size / 4) * 4;
 }

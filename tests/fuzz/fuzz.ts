@@ -18,7 +18,7 @@ import { elfArchitecture, peArchitecture } from "../../lib/core/dps.ts";
 import { decodeText, encodeText } from "../../lib/core/bytes.ts";
 import { BuildError } from "../../lib/core/error.ts";
 import { LineSplitter } from "../../lib/core/lines.ts";
-import { MiB } from "../../lib/core/units.ts";
+import { alignUp, MiB } from "../../lib/core/units.ts";
 import { readSigner, signedSize, signProgram } from "../../lib/efi/authenticode.ts";
 import { appendSections, readPe } from "../../lib/efi/pe.ts";
 import { readSections } from "../../lib/tree/pe.ts";
@@ -714,14 +714,13 @@ function words(options: string): string[] {
 
 /** A cpio archive (newc) with these files, which hold anything. */
 function cpio(random: Random, paths: readonly string[]): Uint8Array<ArrayBuffer> {
-  const padded = (length: number) => Math.ceil(length / 4) * 4;
   const entry = (path: string, contents: Uint8Array) => {
     const fields = Array<number>(13).fill(0);
     [fields[6], fields[11]] = [contents.length, path.length + 1];
     const head = `070701${fields.map((field) => field.toString(16).padStart(8, "0")).join("")}${path}\0`;
-    const bytes = new Uint8Array(padded(head.length) + padded(contents.length));
+    const bytes = new Uint8Array(alignUp(head.length, 4) + alignUp(contents.length, 4));
     bytes.set(new TextEncoder().encode(head));
-    bytes.set(contents, padded(head.length));
+    bytes.set(contents, alignUp(head.length, 4));
     return bytes;
   };
   const entries = paths.map((path) => entry(path, random.bytes(random.below(50))));

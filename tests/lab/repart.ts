@@ -1,6 +1,6 @@
 /**
- * The real systemd-repart: that of Debian 13 and that of its next release, run from trees by their own dynamic
- * loaders.
+ * The real systemd-repart, as Debian 13 and the next release have it: run from unpacked packages, with the dynamic loader
+ * that is among them.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export function repartTree(): Promise<string> {
   return debianTree({ suite: "trixie", include: REPART_PACKAGES });
 }
 
-/** The command of systemd-repart: that of Debian 13 (257), or of the release in development. */
+/** The command that runs systemd-repart of Debian 13 (257) or of the next release. */
 export async function repartCommand(suite: "trixie" | "forky" = "trixie"): Promise<string[]> {
   const trees = suite === "trixie"
     // The second for libcryptsetup, which the first does not have.

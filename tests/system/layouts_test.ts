@@ -363,7 +363,7 @@ Deno.test(
     }),
 );
 
-/** Run in the guest: what its /usr is, and whether a bit that was changed in it is noticed. */
+/** Run in the guest: what is mounted at /usr, what dm-verity knows of it, and whether it can be written to. */
 const VERIFIED = `echo "=== usr"; findmnt --noheadings --output SOURCE,FSTYPE,OPTIONS /usr
 echo "=== verity"; dmsetup table --target verity; dmsetup status --target verity
 touch /usr/local/written 2>&1
@@ -437,6 +437,11 @@ Deno.test(
         "70-home": "Type=home;Weight=300;PaddingWeight=100",
       };
       const image = await buildLayout(definitions, { tree, dir, env: { FREE_MB: "256" } });
+      const { mounts } = await dissect(image);
+      assert.deepEqual(
+        mounts.map(({ designator }: { designator: string }) => designator).sort(),
+        ["esp", "home", "root", "srv", "swap", "var", "xbootldr"],
+      );
       const before = (await sizesOf(image)).get("home")!;
       // On the disk that it was made for, there is nothing to do.
       assert.match(await repartDryRun(image, await definitionsIn(image, dir)), /No changes/);
