@@ -6,17 +6,15 @@
  * @module
  */
 
-import process from "node:process";
-
 /** The modules by name, e.g. `node.zlib.gunzipSync(…)`. */
 export const node = {
   get crypto() {
-    return process.getBuiltinModule("node:crypto");
+    return globalThis.process.getBuiltinModule("node:crypto");
   },
   get fs() {
-    return process.getBuiltinModule("node:fs");
+    return globalThis.process.getBuiltinModule("node:fs");
   },
   get zlib() {
-    return process.getBuiltinModule("node:zlib");
+    return globalThis.process.getBuiltinModule("node:zlib");
   },
 };

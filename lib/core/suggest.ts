@@ -13,7 +13,7 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   let best: { readonly name: string; readonly distance: number } | undefined;
   for (const name of candidates) {
     if (Math.abs(name.length - word.length) > limit) continue;
-    const distance = editDistance(word.toLowerCase(), name.toLowerCase());
+    const distance = editDistance(word.toLowerCase(), name.toLowerCase(), limit);
     if (distance <= limit && distance < (best?.distance ?? Infinity)) best = { name, distance };
   }
   return best?.name;
@@ -25,8 +25,11 @@ export function oneOf(names: readonly string[], word: string): string {
   return `one of ${names.join(", ")}${meant === undefined ? "" : `; did you mean ${meant}?`}`;
 }
 
-/** Optimal string alignment distance: how many letters must be changed, removed, added, or swapped with the next. */
-function editDistance(a: string, b: string): number {
+/**
+ * Optimal string alignment distance: how many letters must be changed, removed, added, or swapped with the next; infinite
+ * if it turns out to be greater than `limit`.
+ */
+function editDistance(a: string, b: string, limit: number): number {
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {
     const row = [i];
@@ -37,6 +40,8 @@ function editDistance(a: string, b: string): number {
         : Infinity;
       row.push(Math.min(change, swap, rows[i - 1]![j]! + 1, row[j - 1]! + 1));
     }
+    // No later row can have less.
+    if (Math.min(...row) > limit) return Infinity;
     rows.push(row);
   }
   return rows.at(-1)!.at(-1)!;

@@ -16,8 +16,8 @@
  * @module
  */
 
-// Not when it is used first: Deno compiles what is imported later in every run, and writes it to its cache in vain.
-import { $ as dax, type CommandBuilder } from "dax";
+// Evaluated with the first program: until then, it would take as long as all else before the first step.
+import defer * as dax from "dax";
 import { BuildError, quote } from "../core/error.ts";
 import { LineSplitter } from "../core/lines.ts";
 import * as log from "../core/log.ts";
@@ -171,13 +171,13 @@ export function $(strings: TemplateStringsArray, ...words: readonly (Word | read
 const SHELL_SYNTAX = /[;&|<>()`]/;
 
 /** Prepends `spawn` to the template, so that dax passes the words to our own command. */
-function parse(strings: readonly string[], words: readonly (Word | readonly Word[])[]): CommandBuilder {
+function parse(strings: readonly string[], words: readonly (Word | readonly Word[])[]): dax.CommandBuilder {
   // In dax, a line break ends the command.
   const texts = strings.map((text) => text.replace(/\s*\n\s*/g, " "));
   const syntax = texts.find((text) => SHELL_SYNTAX.test(text));
   if (syntax !== undefined) throw new Error(`A command line is one program: ${quote(syntax)}`);
   const prefixed = [`spawn ${texts[0]!.trimStart()}`, ...texts.slice(1)];
-  return dax(Object.assign(prefixed, { raw: prefixed }), ...words as (string | number | string[])[]);
+  return dax.$(Object.assign(prefixed, { raw: prefixed }), ...words as (string | number | string[])[]);
 }
 
 function hereDocument(stdin: Stdin | undefined): string {
