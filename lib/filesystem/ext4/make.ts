@@ -82,7 +82,7 @@ async function fill(
     const journal = writeSystemInodes(image, layout, system, journalBlocks, uuid, time);
     for (let entry = 0; entry < selection.count; entry++) {
       for (const _ of fillEntry(state, entry)) if (isTime()) await pause();
-      if ((entry & 15) === 0 && isTime()) await yieldToEventLoop();
+      if ((entry & 15) === 0 && isTime()) await pause();
       if (isDirectoryMode(modeOf(selection, entry))) {
         directories[Math.floor((allocation.inode[entry]! - 1) / layout.inodesPerGroup)]!++;
       }
