@@ -280,30 +280,45 @@ Deno.test.each([
   });
 });
 
-Deno.test("a fill reports its progress, leaves room for others, and can be aborted", { ignore }, async () => {
-  await tempDir(async (dir) => {
-    const tree = `${dir}/tree`, image = `${dir}/image`;
-    await Deno.mkdir(tree);
-    await Deno.writeFile(`${tree}/large`, new Uint8Array(400 * MiB).fill(1));
-    const root = openRoot(tree);
-    const abort = new AbortController();
-    try {
-      const plan = planExt4(select(await walk(root), WHOLE), { ...REQUEST })!;
-      await Deno.writeFile(image, new Uint8Array());
-      await Deno.truncate(image, plan.size);
-      const steps: number[] = [];
-      const making = makeExt4({ path: image, offset: 0, size: plan.size }, plan, root, {
-        signal: abort.signal,
-        onProgress(done) {
-          steps.push(done);
-          if (steps.length === 3) abort.abort(new BuildError("Interrupted"));
-        },
-      });
-      await assert.rejects(making, /Interrupted/);
-      assert.equal(steps.length, 3);
-      assert.ok(steps[0]! < steps[1]! && steps[2]! < plan.bytes);
-    } finally {
-      closeRoot(root);
-    }
-  });
-});
+Deno.test.each([
+  {
+    what: "a large file",
+    fill: (tree: string) => Deno.writeFile(`${tree}/large`, new Uint8Array(400 * MiB).fill(1)),
+  },
+  {
+    what: "small files",
+    fill: async (tree: string) => {
+      for (let i = 0; i < 20_000; i++) await Deno.writeTextFile(`${tree}/${i}`, "small");
+    },
+  },
+])(
+  "a fill with $what reports its progress, leaves room for others, and can be aborted",
+  { ignore },
+  async ({ fill }) => {
+    await tempDir(async (dir) => {
+      const tree = `${dir}/tree`, image = `${dir}/image`;
+      await Deno.mkdir(tree);
+      await fill(tree);
+      const root = openRoot(tree);
+      const abort = new AbortController();
+      try {
+        const plan = planExt4(select(await walk(root), WHOLE), { ...REQUEST })!;
+        await Deno.writeFile(image, new Uint8Array());
+        await Deno.truncate(image, plan.size);
+        const steps: number[] = [];
+        const making = makeExt4({ path: image, offset: 0, size: plan.size }, plan, root, {
+          signal: abort.signal,
+          onProgress(done) {
+            steps.push(done);
+            if (steps.length === 3) abort.abort(new BuildError("Interrupted"));
+          },
+        });
+        await assert.rejects(making, /Interrupted/);
+        assert.equal(steps.length, 3);
+        assert.ok(steps[0]! <= steps[1]! && steps[1]! <= steps[2]! && steps[2]! < plan.bytes);
+      } finally {
+        closeRoot(root);
+      }
+    });
+  },
+);
