@@ -4,10 +4,12 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { BuildError, quote } from "../core/error.ts";
 import { MiB } from "../core/units.ts";
 import * as posix from "../system/posix.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
+import { dataExtents } from "./extents.ts";
 import type { Target } from "./target.ts";
 import type { Image } from "./writer.ts";
 
@@ -52,7 +54,13 @@ export function readImage(path: string, offset: number, length: number): Uint8Ar
   return bytes;
 }
 
-/** Reads `length` bytes at `offset` in pieces of up to 1 MiB. Each piece is valid until the next one is requested. */
+const PIECE = MiB;
+const ZEROS = new Uint8Array(PIECE);
+
+/**
+ * Reads `length` bytes at `offset`, or up to the end, in pieces of up to 1 MiB. Each piece is valid until the next one is
+ * requested. Holes are not read: most of a new image is holes.
+ */
 export async function* readPieces(
   path: string,
   offset: number,
@@ -61,16 +69,23 @@ export async function* readPieces(
   const fd = posix.open(posix.cString(path), posix.OPEN.read);
   if (fd < 0) throw cannotRead(path, fd);
   try {
-    const buffer = new Uint8Array(MiB);
-    for (let done = 0; done < length;) {
-      const piece = buffer.subarray(0, Math.min(MiB, length - done));
-      const got = posix.pread(fd, piece, offset + done);
-      if (got < 0) throw cannotRead(path, got);
-      if (got === 0) break;
-      yield piece.subarray(0, got);
-      done += got;
-      await yieldToEventLoop();
-      throwIfInterrupted();
+    const end = Math.min(offset + length, posix.seek(fd, 0, "end"));
+    const buffer = new Uint8Array(PIECE);
+    let at = offset;
+    const data = dataExtents({ fd, path }, { start: offset, end });
+    for (let extent = data.next(); at < end; extent = data.next()) {
+      const next = extent.value ?? { start: end, end };
+      while (at < next.end) {
+        const isHole = at < next.start;
+        const piece = (isHole ? ZEROS : buffer).subarray(0, (isHole ? next.start : next.end) - at);
+        const got = isHole ? piece.length : posix.pread(fd, piece, at);
+        if (got < 0) throw cannotRead(path, got);
+        if (got === 0) return;
+        yield piece.subarray(0, got);
+        at += got;
+        await yieldToEventLoop();
+        throwIfInterrupted();
+      }
     }
   } finally {
     posix.close(fd);
@@ -88,7 +103,7 @@ export async function copyTarget({ path, offset, size }: Target, to: string): Pr
   await copy.truncate(size);
   let at = 0;
   for await (const piece of readPieces(path, offset, size)) {
-    if (piece.some((byte) => byte !== 0)) {
+    if (Buffer.compare(piece, ZEROS.subarray(0, piece.length)) !== 0) {
       await copy.seek(at, Deno.SeekMode.Start);
       for (let done = 0; done < piece.length;) done += await copy.write(piece.subarray(done));
     }

@@ -295,6 +295,12 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
     return offset === this.wrapped?.start ? this.wrapped : { path: this.disk, offset, start: offset, size };
   }
 
+  private hash: Promise<string> | undefined;
+
+  sha256(): Promise<string> {
+    return this.hash ??= hashImage(this.output.path);
+  }
+
   /** Removes or empties the files that belong to the image. */
   async clear(): Promise<void> {
     const { plan } = this.opened;
@@ -318,7 +324,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
     const { output: { path, isDevice }, opened: { plan: { format, settings: { compress } }, start } } = this;
     const size = imageSize(path);
     const onDisk = isDevice ? size : ((await Deno.stat(path)).blocks ?? 0) * STAT_BLOCK;
-    const sha256 = log.isJson() ? await hashImage(path) : undefined;
+    const sha256 = log.isJson() ? await this.sha256() : undefined;
     const seconds = (performance.now() - start) / 1000;
     log.step(
       `Done: ${path}, ${compress === "none" ? format : `${format}.${compress}`}, ${formatBytes(size)}, ${

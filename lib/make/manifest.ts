@@ -97,7 +97,7 @@ export async function writeSideFiles(plan: Plan, tree: OpenTree, image: ImageInP
     await writeBeside(incusMetadata, new Blob([...memberPieces(files, plan.time), ARCHIVE_END]).stream());
   }
   if (manifest === undefined && sbom === undefined) return;
-  const sha256 = await hashImage(image.output.path);
+  const sha256 = await image.sha256();
   if (manifest !== undefined) await writeJson(manifest, await statement(plan, image, sha256));
   if (sbom === undefined) return;
   const { packages, warnings } = findInstalled(tree);

@@ -52,6 +52,8 @@ export interface ImageInProgress {
   readonly name: string;
   /** Allocates the image, which then reads as zeros. */
   stage(plan: Plan): Promise<void>;
+  /** The SHA-256 of the finished output, in hex. */
+  sha256(): Promise<string>;
   /** Where to make a filesystem. */
   place(volume: Pick<PlacedVolume, "offset" | "size">): Target;
 }
