@@ -111,9 +111,8 @@ export function loaderAdvice({ osRelease }: Tree): string {
     : "Add a boot loader to the tree, for example /usr/lib/systemd/boot/efi/systemd-boot*.efi of systemd";
 }
 
-/** systemd-boot 257 and earlier read the partition table in units of 512 bytes, and then find no XBOOTLDR. */
 function rejectUnreadableSectors(answer: FoundLoader | string, sectorSize: number): FoundLoader | string {
-  return typeof answer !== "string" && answer.readsXbootldr && sectorSize !== SECTOR
-    ? `no systemd-boot that finds the boot entries on a disk with sectors of ${sectorSize} bytes (GRUB and UKIs work)`
+  return typeof answer !== "string" && answer.needsSmallSectors && sectorSize !== SECTOR
+    ? `no systemd-boot that finds the boot entries on a disk with sectors of ${sectorSize} bytes (GRUB, UKIs and systemd-boot 262 do)`
     : answer;
 }

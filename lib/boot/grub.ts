@@ -66,7 +66,7 @@ export function findGrub(tree: Tree): FoundLoader | string {
     },
     // dpkg makes hard links when it replaces a kernel, and FAT has none.
     boot: "ext4",
-    readsXbootldr: false,
+    needsSmallSectors: false,
     files: (context) => {
       const stub = grubStub(tree, context);
       const stubs = new Set([

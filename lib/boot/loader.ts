@@ -48,8 +48,8 @@ export interface FoundLoader {
   readonly verifiesKernels: boolean | { readonly problem: string; readonly hint: string };
   /** The filesystem that it needs on XBOOTLDR. */
   readonly boot: "vfat" | "ext4";
-  /** Whether systemd-boot must find its entries there. */
-  readonly readsXbootldr: boolean;
+  /** Whether it finds its menu only on a disk with sectors of 512 bytes. */
+  readonly needsSmallSectors: boolean;
   /** Findings about booting with it. */
   readonly findings?: readonly Finding[];
   readonly files: (context: BootContext) => BootFiles;

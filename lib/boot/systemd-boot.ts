@@ -8,6 +8,7 @@
  */
 
 import type { ExtraFile } from "../filesystem/entries.ts";
+import type { EfiProgram } from "../tree/efi-programs.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { comparableVersion } from "../tree/kernels.ts";
 import { firstFile } from "../tree/query.ts";
@@ -21,6 +22,7 @@ import {
   firmwareOf,
   type FoundLoader,
   optionsFor,
+  programAt,
   titleOf,
 } from "./loader.ts";
 import { findShim } from "./shim.ts";
@@ -42,7 +44,7 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
     signed: Boolean(shim),
     boot: "vfat",
     verifiesKernels: true,
-    readsXbootldr: true,
+    needsSmallSectors: readsOnlySmallSectors(programAt(tree, from)),
     files: (context) => ({
       esp: [
         ...shim ? shim.files(directory, first, from) : [copy(from, `${directory}/${first}`)],
@@ -54,6 +56,14 @@ export function findSystemdBoot(tree: Tree): FoundLoader | string {
       xbootldr: bootEntries(tree, context),
     }),
   };
+}
+
+/**
+ * Whether a systemd-boot reads the partition table in units of 512 bytes, and so finds no XBOOTLDR on a disk with larger
+ * sectors: 257 does, 262 does not.
+ */
+export function readsOnlySmallSectors(program: EfiProgram | undefined): boolean {
+  return (program?.release ?? 0) < 262;
 }
 
 /** UKIs that packages put beside their modules, with their names on the ESP. It finds other UKIs where they are. */

@@ -25,7 +25,7 @@ import {
   programAt,
   realPath,
 } from "./loader.ts";
-import { bootEntries, loaderConfiguration } from "./systemd-boot.ts";
+import { bootEntries, loaderConfiguration, readsOnlySmallSectors } from "./systemd-boot.ts";
 
 /** Where a tree may have its ESP. Also `/boot`, where kernels and loader share a partition. */
 const PLACES = [...ESP_DIRECTORIES, "/boot"] as const;
@@ -46,7 +46,7 @@ export function findExisting(tree: Tree): FoundLoader | string {
     espInTree: directory,
     verifiesKernels: true,
     boot: stubs.length ? "ext4" : "vfat",
-    readsXbootldr: stubs.length === 0,
+    needsSmallSectors: stubs.length === 0 && started.kind !== "uki" && readsOnlySmallSectors(started),
     files: (context) => {
       const isBoot = directory === "/boot";
       const esp = isBoot ? moved(tree) : [];

@@ -36,7 +36,7 @@ export function findUki(tree: Tree): FoundLoader | string {
       // The signature of a UKI covers its kernel.
       verifiesKernels: false,
       boot: "vfat",
-      readsXbootldr: false,
+      needsSmallSectors: false,
       files: (context) => ({ esp: [image(kernel, context, `/${names.path}`)], xbootldr: [] }),
     };
   }
@@ -48,7 +48,7 @@ export function findUki(tree: Tree): FoundLoader | string {
     reason: `the tree has ${has} and several kernels`,
     signed: false,
     verifiesKernels: false,
-    readsXbootldr: false,
+    needsSmallSectors: false,
     files: (context) => ({
       // On the ESP, since the mount at /boot/efi would hide /boot/EFI.
       esp: [

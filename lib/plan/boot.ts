@@ -105,11 +105,12 @@ interface Trees {
 
 /** Findings about a tree that lacks something to boot; `missing` is what the boot loaders need. */
 function bootFindings(
-  { bootloader, filesystem, firmware }: Settings,
+  settings: Settings,
   { whole, tree, bios }: Trees,
   { options, bareOptions = "", usrFormat }: BootContext,
   missing: readonly string[],
 ): Finding[] {
+  const { bootloader, filesystem, firmware, sectorSize } = settings;
   if (bootloader === "none" && !bios) return [];
   const left = whole.kernels.filter((kernel) => !tree.kernels.includes(kernel)).map(({ image, unified }) =>
     finding(
@@ -123,11 +124,15 @@ function bootFindings(
     )
   );
   if (bootloader === "none") return left;
+  const hasOther = missing.length > 0 && sectorSize !== SECTOR &&
+    !Array.isArray(chooseLoader({ bootloader, sectorSize: SECTOR }, tree));
   const lacks = [
     ...tree.kernels.length
       ? []
       : [whole.kernels.length ? `no kernel for ${firmware === "bios" ? "BIOS" : "UEFI"}` : NO_KERNEL],
-    ...missing.length ? ["no boot loader for UEFI"] : [],
+    ...missing.length
+      ? [`no boot loader for UEFI${hasOther ? ` that finds its menu on sectors of ${sectorSize} bytes` : ""}`]
+      : [],
   ];
   const known = { filesystem, usrFormat, options: `${options} ${bareOptions}` };
   if (lacks.length === 0) {
@@ -138,8 +143,11 @@ function bootFindings(
     : findInit(whole.nodes)
     ? "boot only as a container"
     : "not boot";
+  const advice = hasOther
+    ? "Add one that does (GRUB, systemd-boot 262, or systemd-boot's stub for a UKI), or set SECTOR_SIZE to 512"
+    : loaderAdvice(tree);
   const hint = missing.length
-    ? { hint: `${loaderAdvice(tree)}. If a container is all you want, set BOOTLOADER=none` }
+    ? { hint: `${advice}. If a container is all you want, set BOOTLOADER=none` }
     : {};
   return [
     ...left,

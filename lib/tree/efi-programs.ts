@@ -21,6 +21,8 @@ import type { TreeFiles } from "./root.ts";
 export interface EfiProgram {
   readonly architecture: ArchitectureName;
   readonly kind: "systemd-boot" | "grub" | "shim" | "uki" | "unknown";
+  /** The release of a systemd-boot: 257. */
+  readonly release?: number;
   /** Whether it has any signature. */
   readonly signed: boolean;
   /** The kernel options of a UKI. */
@@ -49,7 +51,7 @@ export type EfiPrograms = ReadonlyMap<string, EfiProgram>;
 const PLACES = [
   ...["/boot/efi", "/efi", "/usr/lib/shim", "/usr/share/efi", "/usr/lib64/efi", "/usr/lib/efi"],
   ...["/usr/lib/grub", "/usr/share/grub2", "/usr/lib/grub2", "/usr/lib64/grub", "/usr/lib64/grub2"],
-  ...["/usr/lib/bootupd/updates", "/usr/lib/ostree-boot/efi"],
+  ...["/usr/lib/bootupd/updates", "/usr/lib/ostree-boot/efi", "/usr/lib/systemd/boot/efi"],
 ];
 
 /** Names of programs, with those of Debian and Ubuntu for signed ones. */
@@ -103,7 +105,10 @@ export function readProgram(read: ReadAt): EfiProgram | undefined {
   const grub = mods && readGrub(read(mods.offset, Math.min(mods.size, LOADER)));
   if (grub) return { architecture, kind: "grub", signed, grub };
   const bytes = latin1(read(0, LOADER));
-  if (bytes.includes("#### LoaderInfo: systemd-boot ")) return { architecture, kind: "systemd-boot", signed };
+  const [, release] = /#### LoaderInfo: systemd-boot (\d*)/.exec(bytes) ?? [];
+  if (release !== undefined) {
+    return { architecture, kind: "systemd-boot", signed, ...release && { release: Number(release) } };
+  }
   if (/UEFI SHIM\n\$Version/.test(bytes)) {
     // SUSE's: https://github.com/rhboot/shim/blob/main/BUILDING (DEFAULT_LOADER)
     const starts = bytes.includes(wide("\\grub.efi")) ? "grub.efi" : undefined;

@@ -154,7 +154,7 @@ Deno.test("readProgram() knows real programs for what they are", { ignore }, () 
     const debian = await packages();
     const systemd = await tinyUnpacked("amd64");
     const common = { architecture: "x86-64", signed: false } as const;
-    assert.deepEqual(await look(systemd + SYSTEMD_BOOT), { ...common, kind: "systemd-boot" });
+    assert.deepEqual(await look(systemd + SYSTEMD_BOOT), { ...common, kind: "systemd-boot", release: 257 });
     assert.deepEqual(await look(debian + SHIM), { ...common, kind: "shim", signed: true });
     const grub = { prefix: "/EFI/debian", hasLinux: true, readsEntries: false };
     assert.deepEqual(await look(debian + SIGNED), { ...common, kind: "grub", signed: true, grub });

@@ -192,6 +192,7 @@ async function pathWithNewerSfdisk(dir: string): Promise<string> {
 const FOUR_K = {
   "grub": { files: [...SHIM, GRUB], boot: "ext4", format: "vmdk" },
   "uki": { files: [SYSTEMD_BOOT, STUB], boot: "vfat", format: "vpc" },
+  "systemd-boot": { files: [], boot: "vfat", format: "raw" },
 } as const;
 
 for (const [loader, { files, boot, format }] of Object.entries(FOUR_K)) {
@@ -201,7 +202,13 @@ for (const [loader, { files, boot, format }] of Object.entries(FOUR_K)) {
     await tempDir(async (dir) => {
       const image = `${dir}/disk.${format}`;
       const env = { ...SMALL, PATH: await pathWithNewerSfdisk(dir), SECTOR_SIZE: "4096", EFI_MB: "64" };
-      const { stderr } = await build("disk-image", await treeWith(dir, files), image, {
+      const tree = await treeWith(dir, files);
+      if (loader === "systemd-boot") {
+        const newer = await unpack("forky", "amd64", ["systemd-boot-efi"]);
+        await Deno.mkdir(`${tree}${dirname(SYSTEMD_BOOT)}`, { recursive: true });
+        await Deno.copyFile(`${newer}${SYSTEMD_BOOT}`, `${tree}${SYSTEMD_BOOT}`);
+      }
+      const { stderr } = await build("disk-image", tree, image, {
         ...env,
         OUTPUT_FORMAT: format,
       });
@@ -226,6 +233,11 @@ Deno.test(
       });
       assert.equal(loader.code, 2);
       assert.match(loader.stderr, /Cannot install BOOTLOADER=systemd-boot: .*4096 bytes/);
+      const auto = await runBuilder("disk-image", { args: [...args, "--dry-run"] });
+      assert.match(
+        auto.stderr,
+        /only as a container: the tree has no boot loader for UEFI that finds its menu on sectors of 4096 bytes/,
+      );
       await Deno.mkdir(`${dir}/old`);
       await stubProgram(`${dir}/old`, "sfdisk", "echo sfdisk from util-linux 2.39.3");
       const env = { PATH: `${dir}/old:${searchPath()}` };
