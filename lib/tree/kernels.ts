@@ -15,6 +15,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import type { ArchitectureName } from "../core/dps.ts";
 import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
@@ -304,8 +305,7 @@ function isSame({ nodes, read }: TreeFiles, a: number, b: number): boolean {
   const size = nodes.size[a]!;
   if (nodes.size[b] !== size || size > 512 * MiB) return false;
   for (let at = 0; at < size; at += PIECE) {
-    const [x, y] = [read(a, at, PIECE), read(b, at, PIECE)];
-    if (x.length !== y.length || !x.every((byte, i) => byte === y[i])) return false;
+    if (Buffer.compare(read(a, at, PIECE), read(b, at, PIECE)) !== 0) return false;
   }
   return true;
 }
