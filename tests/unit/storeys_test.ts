@@ -123,6 +123,9 @@ Deno.test("what takes long to load waits until it is used", () => {
     loaded.filter((name) => slow.some((one) => name === one || name.startsWith(`npm:${one}`))),
     [],
   );
+  // dax is loaded, but `defer` keeps it from running before it is used.
+  const text = Deno.readTextFileSync(new URL("../../lib/system/sh.ts", import.meta.url));
+  assert.match(text, /^import defer \* as dax from "dax";$/m);
 });
 
 /** The modules that run before the first line of these files does. */
