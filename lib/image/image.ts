@@ -69,15 +69,15 @@ export async function* readPieces(
   const fd = posix.open(posix.cString(path), posix.OPEN.read);
   if (fd < 0) throw cannotRead(path, fd);
   try {
-    const end = Math.min(offset + length, posix.seek(fd, 0, "end"));
+    const size = posix.seek(fd, 0, "end");
+    if (size < 0) throw cannotRead(path, size);
+    const end = Math.min(offset + length, size);
     const buffer = new Uint8Array(PIECE);
     let at = offset;
-    const data = dataExtents({ fd, path }, { start: offset, end });
-    for (let extent = data.next(); at < end; extent = data.next()) {
-      const next = extent.value ?? { start: end, end };
-      while (at < next.end) {
-        const isHole = at < next.start;
-        const piece = (isHole ? ZEROS : buffer).subarray(0, (isHole ? next.start : next.end) - at);
+    for (const data of [...dataExtents({ fd, path }, { start: offset, end }), { start: end, end }]) {
+      while (at < data.end) {
+        const isHole = at < data.start;
+        const piece = isHole ? ZEROS.subarray(0, data.start - at) : buffer.subarray(0, data.end - at);
         const got = isHole ? piece.length : posix.pread(fd, piece, at);
         if (got < 0) throw cannotRead(path, got);
         if (got === 0) return;
