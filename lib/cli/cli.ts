@@ -107,6 +107,10 @@ export async function run<P extends Plan>(
 ): Promise<number> {
   const outputs = [builder.output, ...outputsIn(args)];
   await dateEmptyOutputs(outputs);
+  // A question is no build: it keeps no log, nor removes one.
+  if (args.some((arg) => /^--(help|version)(=|$)/.test(arg))) {
+    return await report(() => answer(builder, args));
+  }
   log.startTranscript();
   const mounts: Mount[] = [];
   const code = await report(async () => {
@@ -189,6 +193,16 @@ export async function report(task: () => Promise<void>): Promise<number> {
   }
 }
 
+type Asked = Pick<Builder, "name" | "summary" | "output" | "settings">;
+
+/** Prints what `--help`, `--help=NAME` or `--version` asks for. */
+async function answer(builder: Asked, args: readonly string[]): Promise<void> {
+  const asked = askedSetting(args);
+  if (asked !== undefined) return await print(settingHelp(asked, builder.settings, builder.name));
+  const { help } = parseFlags(builder, args);
+  await print(help ? helpText(builder, FLAGS) : `${builder.name} ${VERSION}\n`);
+}
+
 async function runBuilder<P extends Plan>(
   builder: Builder<P>,
   args: readonly string[],
@@ -196,11 +210,7 @@ async function runBuilder<P extends Plan>(
   mounts: readonly Mount[],
   job?: JobContext,
 ): Promise<void> {
-  const asked = askedSetting(args);
-  if (asked !== undefined) return print(settingHelp(asked, builder.settings, builder.name));
   const flags = parseFlags(builder, args);
-  if (flags.help) return print(helpText(builder, FLAGS));
-  if (flags.version) return print(`${builder.name} ${VERSION}\n`);
   const given = flags.output as string | undefined ?? builder.output;
   refuseStream(given);
   // Absolute, since programs take "-x" for an option and qemu-img "nbd:x" for a network.

@@ -16,8 +16,6 @@
  * @module
  */
 
-// Evaluated with the first program: until then, it would take as long as all else before the first step.
-import defer * as dax from "dax";
 import { BuildError, quote } from "../core/error.ts";
 import { LineSplitter } from "../core/lines.ts";
 import * as log from "../core/log.ts";
@@ -131,7 +129,8 @@ export class Command implements PromiseLike<void> {
     stop.throwIfAborted();
     const output = new Output(program, options);
     let ended: Deno.CommandStatus | Error | undefined;
-    const command = parse(this.strings, this.words)
+    const dax = await loadDax();
+    const command = parse(dax, this.strings, this.words)
       .registerCommand("spawn", async ({ args: [program = "", ...args] }) => {
         const variables = { ...childEnvironment(), ...options.env };
         const streams = { ...output.sinks, stdin: options.stdin };
@@ -170,8 +169,25 @@ export function $(strings: TemplateStringsArray, ...words: readonly (Word | read
 /** Operators that would make dax start a second program or open a file, without logging or checks. */
 const SHELL_SYNTAX = /[;&|<>()`]/;
 
+type Dax = typeof import("dax");
+
+/**
+ * Loads dax with the first program: what runs none would wait as long for it as for all else.
+ *
+ * It is imported as the file that its name stands for, since Deno would compile what is imported later by a name of npm in each
+ * run, and write the result to its cache in vain. The name is for a Deno that may not read that file, and tells all of them to
+ * fetch the package.
+ */
+async function loadDax(): Promise<Dax> {
+  try {
+    return await import(import.meta.resolve("dax"));
+  } catch {
+    return await import("dax");
+  }
+}
+
 /** Prepends `spawn` to the template, so that dax passes the words to our own command. */
-function parse(strings: readonly string[], words: readonly (Word | readonly Word[])[]): dax.CommandBuilder {
+function parse(dax: Dax, strings: readonly string[], words: readonly (Word | readonly Word[])[]) {
   // In dax, a line break ends the command.
   const texts = strings.map((text) => text.replace(/\s*\n\s*/g, " "));
   const syntax = texts.find((text) => SHELL_SYNTAX.test(text));

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { BUILDERS } from "../../builders/mod.ts";
+import { partImage } from "../../builders/part-image/build.ts";
 import config from "../../deno.json" with { type: "json" };
-import { FLAGS } from "../../lib/cli/cli.ts";
+import { FLAGS, run as runInProcess } from "../../lib/cli/cli.ts";
 import { helpText, settingHelp } from "../../lib/cli/help.ts";
 import { MiB } from "../../lib/core/units.ts";
 import { formatNames, formatOf } from "../../lib/image/formats.ts";
@@ -48,6 +49,14 @@ function assertUsage({ code, stdout, stderr }: BuildResult, message: RegExp, hin
 /** Lets a stand-in for mke2fs answer the question for its version, which comes before the output is touched. */
 const VERSION_ONLY = 'case $* in -V) PATH=${PATH#*:} exec mke2fs "$@" ;; esac';
 
+Deno.test("a question is no build: the log of the last one stays", () =>
+  tempDir(async (cache) => {
+    const kept = `${cache}/image.log`;
+    await Deno.writeTextFile(kept, "why the last build failed");
+    assert.equal(await runInProcess(partImage, ["--output=/output/image", "--version"], {}, { cache }), 0);
+    assert.equal(await Deno.readTextFile(kept), "why the last build failed");
+  }));
+
 for (const name of NAMES) {
   const builder = BUILDERS[name];
   const run = (args: string[], options: BuildOptions = {}) => runBuilder(name, { ...options, args });
@@ -67,6 +76,15 @@ for (const name of NAMES) {
       stdout: `${name} ${config.version}\n`,
       stderr: "",
     });
+  });
+
+  Deno.test(`${name} answers a question without libc`, async () => {
+    const script = new URL(`../../builders/${name}/build.ts`, import.meta.url).pathname;
+    for (const question of ["--help", "--help=STRICT", "--version"]) {
+      const args = ["run", "--quiet", "--no-prompt", "--allow-read", "--allow-env", script, question];
+      const { code, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+      assert.deepEqual([code, new TextDecoder().decode(stderr)], [0, ""], question);
+    }
   });
 
   Deno.test(`${name} --dry-run shows the plan on stdout and makes nothing`, () =>
