@@ -82,6 +82,34 @@ Deno.test("The container explains itself", { ignore }, async () => {
   assert.equal(labels["org.opencontainers.image.licenses"], "GPL-3.0-or-later");
 });
 
+Deno.test(
+  "The container compiled its modules when it was made, and does not in each run",
+  { ignore },
+  async () => {
+    const image = await builderImage();
+    const [{ Config: { Entrypoint } }] = JSON.parse((await podman(["image", "inspect", image])).out);
+    // Large enough for the second thread that copies, and compressed by those that compress.
+    const args = ["part-image", "--input=/usr/bin", "--output=/tmp/part.img.zst"];
+    const script = `list() { find "$DENO_DIR" -type f -printf '%P %s\\n' | sort; }
+    list > /tmp/before && "$@" && list > /tmp/after && diff /tmp/before /tmp/after`;
+    const { code, out, err } = await podman(
+      [
+        "run",
+        "--rm",
+        "--network=none",
+        "--entrypoint=/bin/sh",
+        image,
+        "-c",
+        script,
+        "sh",
+        ...Entrypoint,
+        ...args,
+      ],
+    );
+    assert.equal(code, 0, out + err);
+  },
+);
+
 Deno.test("The container needs one capability, and makes the same image as its program outside", {
   ignore,
 }, async (t) => {
