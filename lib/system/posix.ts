@@ -12,7 +12,7 @@
  */
 
 import { BuildError } from "../core/error.ts";
-import { MiB } from "../core/units.ts";
+import { KiB, MiB } from "../core/units.ts";
 
 /** A file descriptor of this process. */
 export type Fd = number;
@@ -82,6 +82,10 @@ function load() {
       lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
       pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
       preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i32" },
+      // Addresses as numbers: nothing here is at them to be read.
+      mmap: { parameters: ["u64", "usize", "i32", "i32", "i32", "i64"], result: "u64" },
+      mincore: { parameters: ["u64", "usize", "buffer"], result: "i32" },
+      munmap: { parameters: ["u64", "usize"], result: "i32" },
       pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
       pwriteAside: {
         name: "pwrite",
@@ -280,14 +284,35 @@ const RWF_NOWAIT = 0x8;
 const PROBE = new Uint8Array(1), probe = new BigUint64Array(2);
 
 /**
- * Whether the byte at `offset` of a file is in memory. Filesystems that cannot tell, such as NFS, are taken for slow ones.
+ * Whether the byte at `offset` of a file is in memory. Filesystems that cannot tell at all are taken for slow ones.
  *
  * https://man7.org/linux/man-pages/man2/readv.2.html
  */
 export function isCached(fd: Fd, offset: number): boolean {
   probe[0] = Deno.UnsafePointer.value(Deno.UnsafePointer.of(PROBE));
   probe[1] = 1n;
-  return result(libc().preadv2(fd, new Uint8Array(probe.buffer), 1, BigInt(offset), RWF_NOWAIT)) >= 0;
+  const read = result(libc().preadv2(fd, new Uint8Array(probe.buffer), 1, BigInt(offset), RWF_NOWAIT));
+  return read === -EOPNOTSUPP ? isResident(fd, offset) : read >= 0;
+}
+
+const PROT_READ = 1, MAP_PRIVATE = 2, MAP_FAILED = 2n ** 64n - 1n;
+
+/** The largest page size of any machine that Deno runs on. */
+const MAX_PAGE = 64 * KiB;
+
+/**
+ * The same in three calls, for filesystems that do not know RWF_NOWAIT, of which overlayfs is one. To somebody who could not
+ * write to the file either, the kernel says that all of it is in memory.
+ *
+ * https://man7.org/linux/man-pages/man2/mincore.2.html
+ */
+function isResident(fd: Fd, offset: number): boolean {
+  const start = offset - offset % MAX_PAGE;
+  const address = libc().mmap(0n, 1n, PROT_READ, MAP_PRIVATE, fd, BigInt(start));
+  if (BigInt(address) === MAP_FAILED) return false;
+  const failed = libc().mincore(address, 1n, PROBE);
+  libc().munmap(address, 1n);
+  return failed === 0 && (PROBE[0]! & 1) === 1;
 }
 
 /** Writes up to `buffer.length` bytes at `offset`; fewer when the disk is nearly full. */
