@@ -17,7 +17,7 @@ import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { LineSplitter, MAX_LINE } from "../core/lines.ts";
 import { formatBytes } from "../core/units.ts";
 import { TAR_BLOCK } from "../filesystem/pax-header.ts";
-import { listxattr } from "../system/posix.ts";
+import { cString, listxattr, removexattr } from "../system/posix.ts";
 import { throwIfInterrupted } from "../system/process.ts";
 import { requirePrograms } from "../system/programs.ts";
 import type { Command } from "../system/sh.ts";
@@ -64,6 +64,8 @@ export interface Contents {
   readonly devices: readonly string[];
   /** Members with xattrs: the name as tar quotes it, and the names of its xattrs. */
   readonly xattrs: ReadonlyMap<string, readonly string[]>;
+  /** Whether ACLs are nothing but xattrs, as `tar --xattrs` writes them. */
+  readonly hasXattrAcls: boolean;
   readonly findings: readonly Finding[];
 }
 
@@ -88,6 +90,7 @@ export async function listArchive(path: string, options: readonly string[]): Pro
   const xattrs = new Map<string, string[]>();
   const counted = new Map<string, number>();
   const foreign = new Set<string>();
+  const acls = { text: new Set<string>(), xattr: new Set<string>() };
   let blocks = 0;
   let member = "";
   let [hasManifest, hasTree, hasEnded] = [false, false, false];
@@ -114,6 +117,7 @@ export async function listArchive(path: string, options: readonly string[]): Pro
     // Only files and directories have xattrs of their own; hard links repeat those of their file.
     for (const xattr of xattrsIn(text)) {
       counted.set(xattr, (counted.get(xattr) ?? 0) + 1);
+      if (ACL_XATTR.test(xattr)) acls[text.startsWith("  a:") ? "text" : "xattr"].add(`${xattr} ${member}`);
       if (!LINUX_XATTR.test(xattr)) foreign.add(xattr);
       else if (member) xattrs.set(member, [...xattrs.get(member) ?? [], xattr]);
     }
@@ -139,6 +143,15 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       );
     }
   }
+  const textOnly = acls.text.difference(acls.xattr);
+  if (textOnly.size && acls.xattr.difference(acls.text).size) {
+    throw new BuildError(
+      `Cannot unpack ${
+        quote(path)
+      }: it has some ACLs only as xattrs and others only as text, and tar reads one kind`,
+      { hint: "Pack it with one program, for example with GNU tar --acls --xattrs" },
+    );
+  }
   if (hasManifest && !hasTree) {
     throw new BuildError(`Cannot use the input ${quote(path)}: it is a container image, not a tree`, {
       kind: "usage",
@@ -156,8 +169,11 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       ),
     ]
     : [];
-  return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs, findings };
+  const hasXattrAcls = acls.xattr.size > 0 && textOnly.size === 0;
+  return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs, hasXattrAcls, findings };
 }
+
+const ACL_XATTR = /^system\.posix_acl_(access|default)$/;
 
 /** Names that Linux has: all others are those of macOS and the like. */
 const LINUX_XATTR = /^(user|trusted|security|system)\./;
@@ -206,12 +222,15 @@ function dataAfterEnd(path: string, cause?: BuildError): BuildError {
 export async function unpackArchive(
   path: string,
   options: readonly string[],
-  { devices, xattrs, findings }: Contents,
+  { devices, xattrs, hasXattrAcls, findings }: Contents,
   scratch: string,
 ): Promise<Finding[]> {
   const directory = join(scratch, "tree");
   await Deno.mkdir(directory);
-  // As the root directory of a tree, unless the archive has its own entry for it.
+  // As the root directory of a tree, unless the archive has its own entry for it. TMPDIR may hand down ACLs.
+  for (const kind of ["default", "access"]) {
+    removexattr(cString(directory), cString(`system.posix_acl_${kind}`));
+  }
   await Deno.chmod(directory, 0o755);
   const leftOut: string[] = [];
   const found = [...findings];
@@ -229,7 +248,7 @@ export async function unpackArchive(
     await Deno.writeFile(list, unescapeNames(devices));
     leftOut.push("--anchored", "--no-wildcards", `--exclude-from=${list}`);
   }
-  await run(path, commands.tarExtract(path, directory, options, leftOut));
+  await run(path, commands.tarExtract(path, directory, options, leftOut, hasXattrAcls));
   checkXattrs(path, directory, xattrs);
   return found;
 }

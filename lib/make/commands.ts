@@ -265,7 +265,7 @@ export const PROGRAM_OF = { zst: "zstd", xz: "xz", gz: "gzip" } as const satisfi
 // --- The tree
 
 /** Everything that a tree can hold is read from an archive and set. */
-const METADATA = ["--numeric-owner", "--acls", "--selinux", "--xattrs"];
+const METADATA = ["--numeric-owner", "--selinux", "--xattrs"];
 
 /** The xattrs that Linux has; whatever others an archive names could not be set. */
 const XATTRS = ["user", "trusted", "security", "system"].map((space) => `--xattrs-include=${space}.*`);
@@ -281,7 +281,7 @@ function archive(path: string): string[] {
  * https://www.gnu.org/software/tar/manual/html_node/list.html
  */
 export function tarList(path: string, decompress: readonly string[]): Command {
-  return $`tar --list --verbose --verbose --block-number --ignore-zeros ${decompress} ${METADATA} --xattrs-include=* ${
+  return $`tar --list --verbose --verbose --block-number --ignore-zeros ${decompress} ${METADATA} --acls --xattrs-include=* ${
     archive(path)
   }`;
 }
@@ -291,15 +291,20 @@ export function tarNames(path: string, decompress: readonly string[]): Command {
   return $`tar --list ${decompress} ${archive(path)}`;
 }
 
-/** Unpacks an archive. https://www.gnu.org/software/tar/manual/html_node/extract-options.html */
+/**
+ * Unpacks an archive. https://www.gnu.org/software/tar/manual/html_node/extract-options.html
+ *
+ * @param hasXattrAcls With `--acls`, tar removes ACLs that are only xattrs.
+ */
 export function tarExtract(
   path: string,
   directory: string,
   decompress: readonly string[],
   exclude: readonly string[],
+  hasXattrAcls: boolean,
 ): Command {
   return $`tar --extract ${`--directory=${directory}`} --same-owner --same-permissions --delay-directory-restore
-    ${exclude} ${decompress} ${METADATA} ${XATTRS} ${archive(path)}`;
+    ${exclude} ${decompress} ${METADATA} ${hasXattrAcls ? [] : ["--acls"]} ${XATTRS} ${archive(path)}`;
 }
 
 /** Makes a device node, as a test. */

@@ -79,6 +79,7 @@ function load() {
       fchdir: { parameters: ["i32"], result: "i32" },
       llistxattr: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
       lgetxattr: { parameters: ["buffer", "buffer", "buffer", "usize"], result: "i32" },
+      lremovexattr: { parameters: ["buffer", "buffer"], result: "i32" },
       lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
       pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
       preadv2: { parameters: ["i32", "buffer", "i32", "i64", "i32"], result: "i32" },
@@ -262,6 +263,11 @@ export function getxattr(
   out: Uint8Array<ArrayBuffer>,
 ): number {
   return result(libc().lgetxattr(path, name, out, BigInt(out.length)));
+}
+
+/** Removes one xattr. Symlinks are not followed. */
+export function removexattr(path: Uint8Array<ArrayBuffer>, name: Uint8Array<ArrayBuffer>): number {
+  return result(libc().lremovexattr(path, name));
 }
 
 /** `whence` of `lseek`: `offset` from the end, or the next data or hole at or after `offset`. */

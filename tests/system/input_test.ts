@@ -324,6 +324,57 @@ Deno.test("openInput() loses no ACL and no context where TMPDIR cannot have them
   });
 });
 
+/** The ACLs below a directory as getfacl shows them, with its own. */
+async function aclsIn(tree: string): Promise<string> {
+  return await $`getfacl --recursive --numeric --omit-header --absolute-names ${tree}`.quiet().text();
+}
+
+Deno.test("openInput() keeps ACLs, however they were packed, and adds none", {
+  ignore: noTools || missing("bsdtar"),
+}, async (t) => {
+  await tempDir(async (dir) => {
+    const tree = `${dir}/tree`;
+    await Deno.mkdir(`${tree}/journal/below`, { recursive: true });
+    await Deno.writeTextFile(`${tree}/journal/file`, "");
+    await Deno.writeTextFile(`${tree}/secret`, "", { mode: 0o600 });
+    await $`setfacl -m g:4:rX ${tree}/journal ${tree}/secret`;
+    await $`setfacl -d -m g:4:rX ${tree}/journal`;
+    await Deno.chmod(tree, 0o755);
+    const wanted = await aclsIn(tree);
+    // What is made in such a directory gets an ACL.
+    await Deno.mkdir(`${dir}/scratch`);
+    await $`setfacl -d -m u:7:rwX ${dir}/scratch`;
+    const packers = {
+      "tar --xattrs": ["tar", "--xattrs"],
+      "tar --xattrs --xattrs-include=*": ["tar", "--xattrs", "--xattrs-include=*"],
+      "tar --acls": ["tar", "--acls"],
+      "tar --acls --xattrs": ["tar", "--acls", "--xattrs"],
+      "bsdtar": ["bsdtar", "--acls"],
+    };
+    for (const [name, packer] of Object.entries(packers)) {
+      await t.step(name, async () => {
+        await $`${packer} -c -f ${dir}/archive -C ${tree} .`;
+        await using input = await openInput(`${dir}/archive`, `${dir}/scratch`);
+        assert.equal(await aclsIn(input.directory), wanted);
+      });
+    }
+    await t.step("with no entry for the root directory", async () => {
+      await $`tar --create --xattrs --file=${dir}/archive --directory=${tree} journal secret`;
+      await using input = await openInput(`${dir}/archive`, `${dir}/scratch`);
+      assert.equal(await aclsIn(input.directory), wanted);
+    });
+    await t.step("but not in two ways, of which tar reads one", async () => {
+      await $`tar --create --xattrs --file=${dir}/archive --directory=${tree} secret`;
+      await $`tar --create --acls --file=${dir}/more --directory=${tree} journal`;
+      await $`tar --concatenate --file=${dir}/archive ${dir}/more`;
+      await assert.rejects(
+        openInput(`${dir}/archive`, `${dir}/scratch`),
+        /^BuildError: Cannot unpack .*: it has some ACLs only as xattrs and others only as text/,
+      );
+    });
+  });
+});
+
 Deno.test("openInput() says which capability is missing, and loses nothing without a word", {
   ignore: noTools || missing("setpriv"),
 }, async (t) => {
