@@ -5,7 +5,7 @@
  */
 
 import { mounted } from "./ext4_image.ts";
-import { quiet } from "./helpers.ts";
+import { quiet, tempDir } from "./helpers.ts";
 import type { RandomTreeOptions } from "./random_tree.ts";
 
 export interface LoopFilesystemRow {
@@ -52,4 +52,19 @@ export async function onFilesystem<T>(
   } finally {
     await Deno.remove(image);
   }
+}
+
+/** Gives `fn` these directories as one, read-only, the first above the others: as Raptor mounts a tree. Needs root. */
+export async function onOverlay<T>(
+  layers: readonly string[],
+  fn: (directory: string) => T | Promise<T>,
+): Promise<T> {
+  return await tempDir(async (at) => {
+    await quiet`mount -t overlay overlay -o ${`ro,lowerdir=${layers.join(":")}`} ${at}`;
+    try {
+      return await fn(at);
+    } finally {
+      await quiet`umount ${at}`;
+    }
+  });
 }
