@@ -114,13 +114,16 @@ export function fsckVfat(path: string): Command {
  * -no-tailends: without it, as -tar has it, a file can get the contents of another one. If a file is the end of a larger
  * one, all versions up to 4.7.5 may take a third file for it; before 4.7 threads race for the place in the image, too.
  *
+ * -mem: it fills a quarter of the machine's memory with what it has read and not compressed yet, whatever limit its container
+ * has. The size changes neither the time it takes nor its output.
+ *
  * https://manpages.debian.org/trixie/squashfs-tools/mksquashfs.1.en.html
  */
 export function mksquashfs(path: string, { compression, root, time }: StreamPlan, stream: Chunks): Command {
   // Pseudo files of the form "/ x NAME=VALUE", the value in base64: 4.6.1 writes beyond its buffer with hexadecimal ones.
   const xattrs = root.xattrs.flatMap(({ name, value }) => ["-p", `/ x ${name}=0s${value.toBase64()}`]);
   return $`mksquashfs - ${path} -tar -no-tailends -noappend -exit-on-error -quiet -no-progress -reproducible
-    ${compression} -root-mode ${root.mode.toString(8)} -root-uid ${root.uid} -root-gid ${root.gid}
+    -mem 256M ${compression} -root-mode ${root.mode.toString(8)} -root-uid ${root.uid} -root-gid ${root.gid}
     -root-time ${root.time} ${xattrs}`
     .env({ SOURCE_DATE_EPOCH: String(time) }).stdin(stream);
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { builderImage, IMAGE, importTree, podman, rootless } from "../lab/containers.ts";
 import { missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
+import { newRandom } from "../lab/random_tree.ts";
 import { copyTree, tinyTree } from "../lab/trees.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -28,6 +29,18 @@ async function privateTree(dir: string): Promise<string> {
   await Deno.chmod(`${tree}/var/lib/private`, 0o700);
   await quiet`setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 ${tree}/usr/bin/busybox`;
   return tree;
+}
+
+/** 300 MB that cannot be compressed, in files that take long to compare with each other. */
+function makeLargeTree(tree: string): void {
+  const random = newRandom(7);
+  const pool = random.bytes(2 ** 20);
+  for (let i = 0; i < 15_000; i++) {
+    const directory = `${tree}/${Math.floor(i / 500)}`;
+    if (i % 500 === 0) Deno.mkdirSync(directory, { recursive: true });
+    const at = random.below(pool.length - 20_000);
+    Deno.writeFileSync(`${directory}/${i}`, pool.subarray(at, at + 20_000));
+  }
 }
 
 /** Runs the container on an output file, which it has as a bind mount, as in Raptor. */
@@ -199,6 +212,22 @@ Deno.test("The container takes the tree as a directory, an overlay, an image or 
       assert.equal(code, 2, err);
       assert.match(err, /^\[E\] Cannot unpack "\/input" with its owners/m);
     });
+  });
+});
+
+Deno.test("The container makes images of a tree larger than its memory", { ignore }, async (t) => {
+  await builderImage();
+  await tempDir(async (dir) => {
+    makeLargeTree(`${dir}/tree`);
+    for (const args of [["--filesystem=squashfs"], ["--filesystem=ext4"], ["--output-format=tar"]]) {
+      await t.step(args.join(" "), async () => {
+        const { code, err } = await podman([
+          ...["run", "--rm", "--network=none", "--memory=256m", "--memory-swap=256m"],
+          ...[`--volume=${dir}/tree:/input:ro`, `--volume=${dir}:/output`, IMAGE, "part-image", ...args],
+        ]);
+        assert.equal(code, 0, err);
+      });
+    }
   });
 });
 
