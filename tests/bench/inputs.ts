@@ -16,6 +16,8 @@ export interface Input {
   readonly make: (place: string) => Promise<string>;
   /** The tree and the images are in a place of their own, on such a filesystem. */
   readonly on?: LoopFilesystem;
+  /** The tree is read through an overlay of two layers, as Raptor mounts it. */
+  readonly overlay?: true;
 }
 
 /** Must change with the makers below: trees of another version are not used. */
@@ -24,6 +26,11 @@ const VERSION = 1;
 export const INPUTS = {
   "debian": {
     summary: "a small Debian 13 with kernel and initrd",
+    make: () => debianTree({ suite: "trixie" }),
+  },
+  "overlay": {
+    summary: "the small Debian 13 on an overlay, as Raptor mounts it",
+    overlay: true,
     make: () => debianTree({ suite: "trixie" }),
   },
   "large": {
