@@ -115,7 +115,8 @@ export function fsckVfat(path: string): Command {
  * one, all versions up to 4.7.5 may take a third file for it; before 4.7 threads race for the place in the image, too.
  *
  * -mem: it fills a quarter of the machine's memory with what it has read and not compressed yet, whatever limit its container
- * has. The size changes neither the time it takes nor its output.
+ * has. The size changes neither the time it takes nor its output. -processors: it would start threads for all of the machine's,
+ * of which a container may only use some of the time.
  *
  * https://manpages.debian.org/trixie/squashfs-tools/mksquashfs.1.en.html
  */
@@ -123,7 +124,9 @@ export function mksquashfs(path: string, { compression, root, time }: StreamPlan
   // Pseudo files of the form "/ x NAME=VALUE", the value in base64: 4.6.1 writes beyond its buffer with hexadecimal ones.
   const xattrs = root.xattrs.flatMap(({ name, value }) => ["-p", `/ x ${name}=0s${value.toBase64()}`]);
   return $`mksquashfs - ${path} -tar -no-tailends -noappend -exit-on-error -quiet -no-progress -reproducible
-    -mem 256M ${compression} -root-mode ${root.mode.toString(8)} -root-uid ${root.uid} -root-gid ${root.gid}
+    -mem 256M -processors ${navigator.hardwareConcurrency} ${compression} -root-mode ${
+    root.mode.toString(8)
+  } -root-uid ${root.uid} -root-gid ${root.gid}
     -root-time ${root.time} ${xattrs}`
     .env({ SOURCE_DATE_EPOCH: String(time) }).stdin(stream);
 }
