@@ -375,6 +375,9 @@ export function filesystemType(fd: Fd): number {
   return failed < 0 ? failed : Number(statfs[0]! & 0xffffffffn);
 }
 
+/** The type of a filesystem in memory. */
+export const TMPFS = 0x01021994;
+
 /**
  * `FS_IOC_GETFLAGS`: _IOR('f', 1, long), whose number has the size of a long (8) in it, though an int is written. MIPS,
  * PowerPC and SPARC have another number, and are no machines that Deno runs on.

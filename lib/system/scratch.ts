@@ -21,6 +21,18 @@ export function scratchParent(): string {
   return Deno.env.get("TMPDIR") || "/var/tmp";
 }
 
+/** What to do when memory ran out: scratch files may be in it, as in a container with a read-only root. */
+export function memoryHint(parent: string = scratchParent()): string {
+  const hint = "The system may have run out of memory";
+  const fd = posix.open(posix.cString(parent), posix.OPEN.place);
+  if (fd < 0) return hint;
+  const type = posix.filesystemType(fd);
+  posix.close(fd);
+  return type === posix.TMPFS
+    ? `${hint}, which ${quote(parent)} is part of: set TMPDIR to a directory on a disk`
+    : hint;
+}
+
 /**
  * Makes a scratch directory. Should this process be killed, the guard removes it, and empties or removes `output`.
  *

@@ -21,6 +21,7 @@ import { LineSplitter } from "../core/lines.ts";
 import * as log from "../core/log.ts";
 import { runProcess, type Stdin, stopSignal } from "./process.ts";
 import { chatterOf, childEnvironment, packageHint, patienceWith } from "./programs.ts";
+import { memoryHint } from "./scratch.ts";
 
 /** How many lines of stderr to quote in the error message of a failed program. */
 const TAIL_LINES = 8;
@@ -151,7 +152,7 @@ export class Command implements PromiseLike<void> {
     if (ended instanceof Error) throw cannotStart(program, ended);
     if (ended.signal) {
       throw new BuildError(`${program} was killed by ${ended.signal}${output.stderrTail}\n${line}`, {
-        hint: ended.signal === "SIGKILL" ? "The system may have run out of memory" : undefined,
+        hint: ended.signal === "SIGKILL" ? memoryHint() : undefined,
       });
     }
     if (!options.accepted.includes(ended.code)) {

@@ -30,7 +30,7 @@ const OTHER_NAMES = [
     "PROGRAMS",
   ],
   ...["FINDINGS", "SELINUXTYPE", "PACKERS"],
-  "KEYS",
+  ...["KEYS", "TMPDIR"],
 ];
 
 /** The docs by their paths. */

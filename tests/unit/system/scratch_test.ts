@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import {
   freeSpace,
+  memoryHint,
   openScratch,
   requireSpace,
   scratchParent,
@@ -87,4 +88,13 @@ Deno.test("withFiles() gives files that are gone afterwards, one alone without a
   });
   assert.match(found[0]!, /^\/proc\/self\/fd\/\d+$/);
   assert.match(found[1]!, /raptor-builders-/);
+});
+
+Deno.test("memoryHint() says that scratch files are in memory, if they are", () => {
+  assert.equal(memoryHint("/proc"), "The system may have run out of memory");
+  assert.equal(memoryHint("/nowhere"), "The system may have run out of memory");
+  assert.equal(
+    memoryHint("/dev/shm"),
+    'The system may have run out of memory, which "/dev/shm" is part of: set TMPDIR to a directory on a disk',
+  );
 });
