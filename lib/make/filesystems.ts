@@ -193,8 +193,10 @@ export async function makeVolumes(
   { root, nodes }: Pick<OpenTree, "root" | "nodes">,
   { place, scratch, oneByOne }: Place,
 ): Promise<void> {
-  const names = volumes.map(({ name, filesystem }) => `${name} (${filesystem.type})`);
-  log.step(`Making and filling ${names.join(", ")}`);
+  // What was made where it stays is done.
+  const pending = volumes.filter((volume) => volume.filesystem.made !== place(volume).path);
+  const names = pending.flatMap(({ name, filesystem: { type, made } }) => made ? [] : [`${name} (${type})`]);
+  if (names.length) log.step(`Making and filling ${names.join(", ")}`);
   const failure = new AbortController();
   const signal = AbortSignal.any([interrupted, failure.signal]);
   const make = async (volume: PlacedVolume) => {
@@ -220,10 +222,10 @@ export async function makeVolumes(
     }
   };
   if (oneByOne) {
-    for (const volume of volumes) await make(volume);
+    for (const volume of pending) await make(volume);
     return;
   }
-  const results = await Promise.allSettled(volumes.map(make));
+  const results = await Promise.allSettled(pending.map(make));
   // The first failure is the cause; the others may just have been stopped.
   if (failure.signal.aborted) throw failure.signal.reason;
   const failed = results.find((result) => result.status === "rejected");

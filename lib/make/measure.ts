@@ -17,8 +17,8 @@ import { makeVerity } from "./verity.ts";
 import type { ImageInProgress } from "./types.ts";
 
 /**
- * Returns the final plan. If the plan is preliminary, what has no known size is made in scratch files, hashed if
- * requested, and `planner` plans again with the results.
+ * Returns the final plan. If the plan is preliminary, what has no known size is made, hashed if requested, and `planner` plans
+ * again with the results: in scratch files, or in the output, if it is alone there.
  */
 export async function measure<P extends Plan>(
   plan: P,
@@ -29,17 +29,25 @@ export async function measure<P extends Plan>(
   const volumes = plan.partitions.filter(({ filesystem }) => filesystem.estimate);
   // An archive is made in the output, and nothing follows it.
   if (volumes.length === 0 || formatOf(plan.format).strategy === "archive") return plan;
+  const isAlone = plan.builder === "part-image" && formatOf(plan.format).strategy === "direct" &&
+    image.disk === image.output.path && !image.isDevice;
   const measured: Record<string, Measured> = {};
   for (const volume of volumes) {
     const scratch = await Deno.makeTempDir({ dir: image.scratch, prefix: "measured-" });
-    measured[volume.name] = await measureOne(volume, tree, scratch);
+    const path = isAlone ? image.disk : join(scratch, "filesystem");
+    if (!isAlone) await Deno.writeFile(path, new Uint8Array(), { createNew: true });
+    measured[volume.name] = await measureOne(volume, tree, path, scratch);
   }
   return planner(plan.settings, tree, measured);
 }
 
-async function measureOne(volume: PlacedVolume, tree: OpenTree, scratch: string): Promise<Measured> {
-  const path = join(scratch, "filesystem");
-  await Deno.writeFile(path, new Uint8Array(), { createNew: true });
+/** Makes a volume in an empty file. */
+async function measureOne(
+  volume: PlacedVolume,
+  tree: OpenTree,
+  path: string,
+  scratch: string,
+): Promise<Measured> {
   await makeVolumes([volume], tree, {
     place: ({ size }) => ({ path, offset: 0, size }),
     scratch,

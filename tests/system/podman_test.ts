@@ -222,10 +222,15 @@ Deno.test(
     await builderImage();
     await tempDir(async (dir) => {
       makeLargeTree(`${dir}/tree`);
-      for (const args of [["--filesystem=squashfs"], ["--filesystem=ext4"], ["--output-format=tar"]]) {
+      for (
+        const args of [["--filesystem=squashfs"], ["--filesystem=erofs"], ["--filesystem=ext4"], [
+          "--output-format=tar",
+        ]]
+      ) {
         await t.step(args.join(" "), async () => {
           const { code, err } = await podman([
-            ...["run", "--rm", "--network=none", "--memory=256m", "--memory-swap=256m", "--cpus=1"],
+            // Read-only, so that scratch files are in memory, too.
+            ...["run", "--rm", ...LEAST, "--memory=256m", "--memory-swap=256m", "--cpus=1"],
             ...[
               `--volume=${dir}/tree:/input:ro`,
               `--volume=${dir}:/output`,
