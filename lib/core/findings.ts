@@ -128,6 +128,11 @@ export const FINDINGS = {
     hint: "Nothing needs to be done, unless access depends on them",
     notice: true,
   },
+  "acl-names": {
+    what: "ACLs in an archive that name users or groups, as `tar --acls` packs them",
+    means: "the image gets the IDs that these names have where it is built",
+    hint: "Pack it with GNU tar --xattrs, which stores the IDs",
+  },
   "devices": {
     what: "device nodes in an archive that this process may not make",
     means: "they are left out; a system makes those that it needs on boot",

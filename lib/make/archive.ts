@@ -66,6 +66,8 @@ export interface Contents {
   readonly xattrs: ReadonlyMap<string, readonly string[]>;
   /** Whether ACLs are nothing but xattrs, as `tar --xattrs` writes them. */
   readonly hasXattrAcls: boolean;
+  /** Names of users and groups in the ACLs, which tar looks up on this machine. */
+  readonly aclNames: readonly string[];
   readonly findings: readonly Finding[];
 }
 
@@ -91,6 +93,7 @@ export async function listArchive(path: string, options: readonly string[]): Pro
   const counted = new Map<string, number>();
   const foreign = new Set<string>();
   const acls = { text: new Set<string>(), xattr: new Set<string>() };
+  const names = new Set<string>();
   let blocks = 0;
   let member = "";
   let [hasManifest, hasTree, hasEnded] = [false, false, false];
@@ -114,6 +117,7 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       if (type === "b" || type === "c") devices.push(name);
       member = type === "-" || type === "d" ? name : "";
     }
+    aclNamesIn(text).forEach((name) => names.add(name));
     // Only files and directories have xattrs of their own; hard links repeat those of their file.
     for (const xattr of xattrsIn(text)) {
       counted.set(xattr, (counted.get(xattr) ?? 0) + 1);
@@ -159,18 +163,25 @@ export async function listArchive(path: string, options: readonly string[]): Pro
         'Use the output of "podman export", or mount the image with --mount type=image,destination=/input',
     });
   }
-  const findings = foreign.size
-    ? [
+  const hasXattrAcls = acls.xattr.size > 0 && textOnly.size === 0;
+  const aclNames = hasXattrAcls ? [] : [...names].sort();
+  const findings: Finding[] = [];
+  if (foreign.size) {
+    const list = listPaths([...foreign].sort());
+    findings.push(
       finding(
         "xattrs-foreign",
-        `Leaving out the extended attributes ${
-          listPaths([...foreign].sort())
-        } of the archive: Linux has no such names`,
+        `Leaving out the extended attributes ${list} of the archive: Linux has no such names`,
       ),
-    ]
-    : [];
-  const hasXattrAcls = acls.xattr.size > 0 && textOnly.size === 0;
-  return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs, hasXattrAcls, findings };
+    );
+  }
+  if (aclNames.length) {
+    const list = listPaths(aclNames);
+    findings.push(
+      finding("acl-names", `The ACLs of the archive name ${list}: taking those with these names here`),
+    );
+  }
+  return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs, hasXattrAcls, aclNames, findings };
 }
 
 const ACL_XATTR = /^system\.posix_acl_(access|default)$/;
@@ -205,6 +216,14 @@ function xattrsIn(line: string): string[] {
   ];
 }
 
+/** The names of users and groups in the ACL that a line of the listing shows: `a: user:1000:r--,default:group:adm:r-x`. */
+function aclNamesIn(line: string): string[] {
+  const [, text = ""] = /^ {2}a: (.*)$/s.exec(line) ?? [];
+  return [...text.matchAll(/(?:^|,)(?:default:)?(?:user|group):([^:,]*[^:,\d][^:,]*):/g)].map(([, name]) =>
+    name!
+  );
+}
+
 function unusable(path: string, reason: string): BuildError {
   return new BuildError(`Cannot unpack ${quote(path)}: ${reason}`, {
     hint: "The archive is damaged, or was made to do harm",
@@ -222,7 +241,7 @@ function dataAfterEnd(path: string, cause?: BuildError): BuildError {
 export async function unpackArchive(
   path: string,
   options: readonly string[],
-  { devices, xattrs, hasXattrAcls, findings }: Contents,
+  { devices, xattrs, hasXattrAcls, aclNames, findings }: Contents,
   scratch: string,
 ): Promise<Finding[]> {
   const directory = join(scratch, "tree");
@@ -249,7 +268,7 @@ export async function unpackArchive(
     leftOut.push("--anchored", "--no-wildcards", `--exclude-from=${list}`);
   }
   await run(path, commands.tarExtract(path, directory, options, leftOut, hasXattrAcls));
-  checkXattrs(path, directory, xattrs);
+  checkXattrs(path, directory, xattrs, aclNames);
   return found;
 }
 
@@ -266,7 +285,12 @@ async function canMakeDevices(scratch: string): Promise<boolean> {
 }
 
 /** tar only warns about an xattr that it cannot set, so a file capability could get lost. */
-function checkXattrs(path: string, directory: string, xattrs: Contents["xattrs"]): void {
+function checkXattrs(
+  path: string,
+  directory: string,
+  xattrs: Contents["xattrs"],
+  aclNames: readonly string[],
+): void {
   const buffer = new Uint8Array(64 * 1024);
   for (const [member, wanted] of xattrs) {
     const file = unescapeNames([`${directory}/${member}`]);
@@ -275,12 +299,15 @@ function checkXattrs(path: string, directory: string, xattrs: Contents["xattrs"]
     const names = new TextDecoder().decode(buffer.subarray(0, Math.max(0, length))).split("\0");
     const lost = wanted.find((name) => !names.includes(name));
     if (!lost) continue;
+    const unknown = ACL_XATTR.test(lost) && aclNames.length
+      ? `. If nobody here is named ${listPaths(aclNames)}, pack it with GNU tar --xattrs`
+      : "";
     throw new BuildError(
       `Cannot unpack ${quote(path)}: the xattr ${quote(lost)} of ${quote(member)} is lost`,
       {
         hint: lost === "security.capability"
           ? "Run with CAP_SETFCAP, in a container with --cap-add=SETFCAP"
-          : "Run as root, with a TMPDIR on a filesystem that has xattrs and ACLs",
+          : `Run as root, with a TMPDIR on a filesystem that has xattrs and ACLs${unknown}`,
       },
     );
   }

@@ -358,6 +358,24 @@ Deno.test("openInput() keeps ACLs, however they were packed, and adds none", {
         assert.equal(await aclsIn(input.directory), wanted);
       });
     }
+    await t.step("and says that names are looked up here", async () => {
+      await $`tar --create --acls --file=${dir}/archive --directory=${tree} .`;
+      {
+        await using input = await openInput(`${dir}/archive`, `${dir}/scratch`);
+        assert.deepEqual(input.findings.map(({ name, message }) => `${name}: ${message}`), [
+          'acl-names: The ACLs of the archive name "adm": taking those with these names here',
+        ]);
+      }
+      await $`sed -i s/group:adm:/group:mad:/g ${dir}/archive`;
+      await assert.rejects(openInput(`${dir}/archive`, `${dir}/scratch`), {
+        message: /^Cannot unpack .*: the xattr "system.posix_acl_(access|default)" of ".*" is lost$/,
+        hint: "Run as root, with a TMPDIR on a filesystem that has xattrs and ACLs" +
+          '. If nobody here is named "mad", pack it with GNU tar --xattrs',
+      });
+      await $`tar --create --acls --xattrs --file=${dir}/archive --directory=${tree} .`;
+      await using input = await openInput(`${dir}/archive`, `${dir}/scratch`);
+      assert.deepEqual(input.findings, []);
+    });
     await t.step("with no entry for the root directory", async () => {
       await $`tar --create --xattrs --file=${dir}/archive --directory=${tree} journal secret`;
       await using input = await openInput(`${dir}/archive`, `${dir}/scratch`);
