@@ -124,10 +124,8 @@ export function mksquashfs(path: string, { compression, root, time }: StreamPlan
   // Pseudo files of the form "/ x NAME=VALUE", the value in base64: 4.6.1 writes beyond its buffer with hexadecimal ones.
   const xattrs = root.xattrs.flatMap(({ name, value }) => ["-p", `/ x ${name}=0s${value.toBase64()}`]);
   return $`mksquashfs - ${path} -tar -no-tailends -noappend -exit-on-error -quiet -no-progress -reproducible
-    -mem 256M -processors ${navigator.hardwareConcurrency} ${compression} -root-mode ${
-    root.mode.toString(8)
-  } -root-uid ${root.uid} -root-gid ${root.gid}
-    -root-time ${root.time} ${xattrs}`
+    -mem 256M -processors ${navigator.hardwareConcurrency} ${compression} -root-mode ${root.mode.toString(8)}
+    -root-uid ${root.uid} -root-gid ${root.gid} -root-time ${root.time} ${xattrs}`
     .env({ SOURCE_DATE_EPOCH: String(time) }).stdin(stream);
 }
 

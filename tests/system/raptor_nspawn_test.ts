@@ -31,11 +31,18 @@ async function baseLayer(): Promise<string> {
   });
 }
 
-/** The layer of the builder itself, which only makes directories and copies files. */
+/** The layer of the builder itself, made above that of the base, as in Raptor's sandbox. */
 async function ownLayer(program: Program, dir: string): Promise<string> {
   const base = (await loadRapt(`${ROOT}builders/base.rapt`)).steps.length;
-  await Deno.mkdir(dir);
-  await buildRapt({ ...program, steps: program.steps.slice(base) }, dir, {});
+  const [root, work] = [`${dir}-root`, `${dir}-work`];
+  for (const directory of [dir, root, work]) await Deno.mkdir(directory);
+  const options = `lowerdir=${await baseLayer()},upperdir=${dir},workdir=${work}`;
+  await quiet`mount -t overlay overlay -o ${options} ${root}`;
+  try {
+    await buildRapt({ ...program, steps: program.steps.slice(base) }, root, {});
+  } finally {
+    await quiet`umount ${root}`;
+  }
   return dir;
 }
 
