@@ -111,7 +111,7 @@ async function sources(): Promise<string> {
     "# Copied again, although the base layer has them: Raptor compares an image's date only with this layer's files.",
     ...["deno.json", "deno.lock"].map((file) => copy(`../${file}`, file)),
     ...files.map((file) => copy(relative("builders", file), file)),
-    "# Compiled here, once, and not in each run. A layer that cannot make an image does not come into being.",
+    "# Compiled once, here, instead of in each run. If the builders cannot make an image, the layer fails to build.",
     run(`deno cache ${HOME}/lib/image/worker.ts ${HOME}/lib/filesystem/ext4/copy-worker.ts`),
     run(
       `deno run --cached-only --no-prompt --frozen --allow-all ${HOME}/builders/mod.ts part-image --input=${HOME}/lib --output=/tmp/first.img`,

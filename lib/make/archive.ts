@@ -16,7 +16,7 @@ import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { LineSplitter, MAX_LINE } from "../core/lines.ts";
 import { formatBytes } from "../core/units.ts";
-import { TAR_BLOCK } from "../filesystem/pax-header.ts";
+import { ACL, TAR_BLOCK } from "../filesystem/pax-header.ts";
 import { cString, listxattr, removexattr } from "../system/posix.ts";
 import { throwIfInterrupted } from "../system/process.ts";
 import { requirePrograms } from "../system/programs.ts";
@@ -247,9 +247,7 @@ export async function unpackArchive(
   const directory = join(scratch, "tree");
   await Deno.mkdir(directory);
   // As the root directory of a tree, unless the archive has its own entry for it. TMPDIR may hand down ACLs.
-  for (const kind of ["default", "access"]) {
-    removexattr(cString(directory), cString(`system.posix_acl_${kind}`));
-  }
+  for (const kind of ["default", "access"]) removexattr(cString(directory), cString(ACL + kind));
   await Deno.chmod(directory, 0o755);
   const leftOut: string[] = [];
   const found = [...findings];

@@ -96,7 +96,7 @@ async function makeTree(tree: string, fill: (tree: string) => void): Promise<voi
 }
 
 /** Files with the sizes of `sizes` in turn, `perDirectory` in each directory, with incompressible contents. */
-function files(tree: string, count: number, sizes: readonly number[], perDirectory = 200): void {
+export function files(tree: string, count: number, sizes: readonly number[], perDirectory = 200): void {
   const random = newRandom(1);
   const pool = random.bytes(MiB);
   for (let i = 0; i < count; i++) {

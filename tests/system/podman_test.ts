@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
+import { files } from "../bench/inputs.ts";
 import { builderImage, IMAGE, importTree, podman, rootless } from "../lab/containers.ts";
 import { missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
-import { newRandom } from "../lab/random_tree.ts";
 import { copyTree, tinyTree } from "../lab/trees.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
@@ -29,18 +29,6 @@ async function privateTree(dir: string): Promise<string> {
   await Deno.chmod(`${tree}/var/lib/private`, 0o700);
   await quiet`setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 ${tree}/usr/bin/busybox`;
   return tree;
-}
-
-/** 300 MB that cannot be compressed, in files that take long to compare with each other. */
-function makeLargeTree(tree: string): void {
-  const random = newRandom(7);
-  const pool = random.bytes(2 ** 20);
-  for (let i = 0; i < 15_000; i++) {
-    const directory = `${tree}/${Math.floor(i / 500)}`;
-    if (i % 500 === 0) Deno.mkdirSync(directory, { recursive: true });
-    const at = random.below(pool.length - 20_000);
-    Deno.writeFileSync(`${directory}/${i}`, pool.subarray(at, at + 20_000));
-  }
 }
 
 /** Runs the container on an output file, which it has as a bind mount, as in Raptor. */
@@ -221,7 +209,8 @@ Deno.test(
   async (t) => {
     await builderImage();
     await tempDir(async (dir) => {
-      makeLargeTree(`${dir}/tree`);
+      // 300 MB that cannot be compressed, in files that take long to compare with each other.
+      files(`${dir}/tree`, 15_000, [20_000]);
       for (
         const args of [["--filesystem=squashfs"], ["--filesystem=erofs"], ["--filesystem=ext4"], [
           "--output-format=tar",

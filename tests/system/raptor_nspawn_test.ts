@@ -31,7 +31,7 @@ async function baseLayer(): Promise<string> {
   });
 }
 
-/** The layer of the builder itself, made above that of the base, as in Raptor's sandbox. */
+/** Builds the builder's own layer on top of the base layer, as Raptor does. */
 async function ownLayer(program: Program, dir: string): Promise<string> {
   const base = (await loadRapt(`${ROOT}builders/base.rapt`)).steps.length;
   const [root, work] = [`${dir}-root`, `${dir}-work`];
