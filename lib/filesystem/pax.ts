@@ -26,6 +26,7 @@ import {
   sizeOf,
   targetOf,
 } from "./contents.ts";
+import { inOrder, lookingAhead } from "./look-ahead.ts";
 import {
   append,
   HARD_LINK,
@@ -70,14 +71,15 @@ export function* paxStream(
   onProgress: (done: number) => void = () => {},
 ): Pieces {
   const { nodes } = selection;
-  const reader = newReader(root, nodes);
+  const reader = newReader(root, nodes, true);
   const output = newOutput(CHUNK + 2 * SMALL_FILE);
   const paths = newPaths(selection, options);
   const linked = linkedRows(selection);
   const firstNames = new Map<number, Uint8Array<ArrayBuffer>>();
   let done = 0;
   try {
-    for (const entry of options.reader === "tar" ? archiveOrder(selection) : selectionOrder(selection)) {
+    const order = options.reader === "tar" ? archiveOrder(selection) : inOrder(selection);
+    for (const entry of lookingAhead(selection, order, reader)) {
       if (entry === 0 && !options.root) continue;
       const type = modeOf(selection, entry) & TYPE_MASK;
       const name = archivePath(paths, entry);
@@ -121,11 +123,6 @@ export function* paxStream(
   } finally {
     closeReader(reader);
   }
-}
-
-/** The order of the selection, in which a directory's entries come long after it. */
-function* selectionOrder({ count }: Selection): Generator<number, void> {
-  for (let entry = 0; entry < count; entry++) yield entry;
 }
 
 /**

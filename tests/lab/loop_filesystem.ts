@@ -68,3 +68,8 @@ export async function onOverlay<T>(
     }
   });
 }
+
+/** Has the kernel write a file to disk and drop it from memory, see dd(1). Filesystems in memory keep it. */
+export async function dropFromMemory(path: string): Promise<void> {
+  await quiet`dd of=${path} oflag=nocache conv=notrunc,fdatasync count=0`;
+}

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import * as posix from "../../lib/system/posix.ts";
 import { failingCalls, missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
-import { onFilesystem, onOverlay } from "../lab/loop_filesystem.ts";
+import { dropFromMemory, onFilesystem, onOverlay } from "../lab/loop_filesystem.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 
@@ -80,8 +80,7 @@ for (const kind of ["ext4", "overlayfs"]) {
           const fd = posix.open(posix.cString(`${at}/file`), posix.OPEN.file);
           try {
             for (const offset of [0, 199_999]) assert.equal(posix.isCached(fd, offset), true);
-            // See dd(1): this flushes the file and drops it.
-            await quiet`dd of=${tree}/file oflag=nocache conv=notrunc,fdatasync count=0`;
+            await dropFromMemory(`${tree}/file`);
             for (const offset of [0, 199_999]) assert.equal(posix.isCached(fd, offset), false);
             assert.equal(posix.pread(fd, new Uint8Array(200_000), 0), 200_000);
             for (const offset of [0, 199_999]) assert.equal(posix.isCached(fd, offset), true);

@@ -12,7 +12,7 @@ import { MiB } from "../../core/units.ts";
 import { makeRecipe } from "../../efi/make-recipe.ts";
 import { flush, type Image, newWriter, readAt, room, writeAt, type Writer } from "../../image/writer.ts";
 import { EXT4_FLAGS } from "../../tree/flags.ts";
-import { closeReader, isSlow, newReader, readAhead, type Reader } from "../../tree/reader.ts";
+import { closeReader, newReader } from "../../tree/reader.ts";
 import type { Root } from "../../tree/root.ts";
 import { addedOf, attributesOf, contentsOf, modeOf, type Selection, sizeOf, targetOf } from "../contents.ts";
 import { xattrKey, xattrsIn } from "../labels.ts";
@@ -37,8 +37,6 @@ import { BLOCK_SIZE, INODE_SIZE } from "./layout.ts";
 import type { Ext4Plan } from "./plan.ts";
 import { planXattrs, writeInodeXattrs, xattrBlock, type XattrPlan } from "./xattr.ts";
 
-/** Bytes to read ahead. */
-const LOOK_AHEAD = 32 * MiB;
 const INODE_BUFFER = MiB / 4;
 
 /** The state of one fill. */
@@ -48,11 +46,6 @@ export interface Fill extends Copier {
   readonly seed: number;
   readonly space: Space;
   readonly inodes: Writer;
-  /** A reader of its own for files that are read ahead. */
-  readonly readAheadReader: Reader;
-  /** The first entry that was not read ahead, and how many bytes were read ahead but not used yet. */
-  ahead: number;
-  aheadBytes: number;
   readonly time: Time;
   /** By their {@link xattrKey}. */
   readonly xattrPlans: Map<number, XattrPlan>;
@@ -75,9 +68,6 @@ export function newFill(
     data: newWriter(image, DATA_BUFFER),
     inodes: newWriter(image, INODE_BUFFER),
     reader: newReader(root, plan.selection.nodes, true),
-    readAheadReader: newReader(root, plan.selection.nodes),
-    ahead: 0,
-    aheadBytes: 0,
     time: { seconds: plan.request.time, nanoseconds: 0 },
     can: newAbilities(),
     xattrPlans: new Map(),
@@ -101,7 +91,6 @@ export function writtenBytes({ data, helper }: Fill): number {
 export async function closeFill(fill: Fill): Promise<void> {
   await fill.helper?.[Symbol.asyncDispose]();
   closeReader(fill.reader);
-  closeReader(fill.readAheadReader);
 }
 
 /**
@@ -227,7 +216,6 @@ function* fillFile(fill: Fill, entry: number, { extents }: Placement): Generator
     fillBytes(fill, addedBytes(fill, entry) ?? targetOf(selection, entry), extents);
     return 0;
   }
-  if (isSlow(fill.reader)) lookAhead(fill, entry);
   let flags = 0;
   for (const part of partsOf(extents)) {
     if (!fill.helper?.take(entry, node, part)) flags |= yield* copyFile(fill, node, part);
@@ -283,19 +271,4 @@ function addFlags(
   view.setUint32(I_FLAGS, view.getUint32(I_FLAGS, true) | flags & EXT4_FLAGS, true);
   sealInode(inode, inodeSeed(seed, number));
   writeAt(image, inode, position);
-}
-
-/** Keeps the disk busy with the next files while this one is written. */
-function lookAhead(fill: Fill, entry: number): void {
-  const { allocation, selection } = fill.plan;
-  if (fill.ahead <= entry) {
-    fill.ahead = entry + 1;
-    fill.aheadBytes = 0;
-  } else fill.aheadBytes -= allocation.blocks[entry]! * BLOCK_SIZE;
-  for (; fill.aheadBytes < LOOK_AHEAD && fill.ahead < selection.count; fill.ahead++) {
-    const node = contentsOf(selection, fill.ahead);
-    if (node === undefined || allocation.blocks[fill.ahead] === 0 || !isFile(selection, fill.ahead)) continue;
-    readAhead(fill.readAheadReader, node);
-    fill.aheadBytes += allocation.blocks[fill.ahead]! * BLOCK_SIZE;
-  }
 }
