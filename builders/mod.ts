@@ -9,6 +9,7 @@ import { report } from "../lib/cli/cli.ts";
 import { type Builders, runSuite } from "../lib/cli/suite.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
 import { dateEmptyOutputs } from "../lib/image/output.ts";
+import { reasonOf } from "../lib/system/failure.ts";
 import { diskImage } from "./disk-image/build.ts";
 import { partImage } from "./part-image/build.ts";
 
@@ -44,7 +45,11 @@ function changeDirectory(directory: string): void {
   try {
     Deno.chdir(directory);
   } catch (cause) {
-    throw new BuildError(`Cannot run in the directory ${quote(directory)}`, { kind: "usage", cause });
+    throw new BuildError(`Cannot run in the directory ${quote(directory)}: ${reasonOf(cause)}`, {
+      kind: "usage",
+      hint: "Name a directory that you may enter after -C",
+      cause,
+    });
   }
 }
 

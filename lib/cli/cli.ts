@@ -26,6 +26,7 @@ import { plainPlan, renderPlan } from "../plan/describe.ts";
 import type { Plan } from "../plan/plan.ts";
 import { ignoredSettings, keyFiles, misspelledSettings, readSettings } from "../plan/read-settings.ts";
 import { flagOf, type SettingName, SETTINGS, type Settings } from "../plan/settings.ts";
+import { reasonOf, remedyFor } from "../system/failure.ts";
 import { inspectFile } from "../system/files.ts";
 import { isVolatile, type Mount, mountAt, nameOutside, readMounts } from "../system/mounts.ts";
 import {
@@ -147,13 +148,10 @@ async function keepLog(path: string, failed: boolean): Promise<void> {
     else await Deno.remove(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) {
-      log.warn(`Cannot keep the log as ${quote(path)}: ${(error as Error).message}`);
+      log.warn(`Cannot keep the log as ${quote(path)}: ${reasonOf(error)}`);
     }
   }
 }
-
-/** Errors that are the machine's fault, not a bug: it is out of some resource, or broken. */
-const ENVIRONMENT = ["EDQUOT", "EFBIG", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC"];
 
 /** Runs `task` under the signal handlers, logs its error, and returns the exit code. */
 export async function report(task: () => Promise<void>): Promise<number> {
@@ -181,8 +179,10 @@ export async function report(task: () => Promise<void>): Promise<number> {
       log.fail("Cannot write to stdout: nobody reads it any more");
       return 1;
     }
-    if (error instanceof Error && "code" in error && ENVIRONMENT.includes(String(error.code))) {
-      log.fail(error.message);
+    const remedy = error instanceof Error ? remedyFor(error) : undefined;
+    if (remedy) {
+      log.fail((error as Error).message);
+      log.fail(remedy);
       return 1;
     }
     log.fail(error instanceof Error ? error.stack ?? error.message : String(error));

@@ -11,6 +11,7 @@ import * as log from "../core/log.ts";
 import { nearest } from "../core/suggest.ts";
 import { findNewer } from "../make/commands.ts";
 import { flagOf, type SettingName, SETTINGS } from "../plan/settings.ts";
+import { reasonOf } from "../system/failure.ts";
 import { CACHE, type JobContext } from "./cli.ts";
 import { type Job, moduleName, type Project } from "./raptor.ts";
 
@@ -156,7 +157,7 @@ async function makeCache(job: string, path: string): Promise<void> {
   } catch (cause) {
     if (cause instanceof Deno.errors.AlreadyExists) return;
     throw new BuildError(
-      `Cannot make the cache ${quote(path)} of the job ${job}: ${(cause as Error).message}`,
+      `Cannot make the cache ${quote(path)} of the job ${job}: ${reasonOf(cause)}`,
       {
         kind: "usage",
         cause,

@@ -14,6 +14,7 @@ import { viewOf } from "../core/bytes.ts";
 import { BuildError } from "../core/error.ts";
 import { node } from "../core/node.ts";
 import { alignUp, MiB } from "../core/units.ts";
+import { setSize } from "../system/failure.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
 import { CHUNK, compressChunk, fillChunk } from "./chunks.ts";
 import type { Compressor } from "./formats.ts";
@@ -66,7 +67,7 @@ export async function copyStream(
     await yieldToEventLoop();
     throwIfInterrupted();
   }
-  await Deno.truncate(image.path, at);
+  setSize(image.path, at);
 }
 
 /** Writes the stream, compressed, to the empty file `image`. @throws {BuildError} when it cannot be read or written. */

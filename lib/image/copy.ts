@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BuildError, quote } from "../core/error.ts";
+import { cannot } from "../system/failure.ts";
 import * as posix from "../system/posix.ts";
 import { readPieces } from "./image.ts";
 import type { Target } from "./target.ts";
@@ -21,7 +21,7 @@ export async function copyInto(
 ): Promise<void> {
   const fd = posix.open(posix.cString(image), posix.OPEN.readWrite);
   const check = (result: number) => {
-    if (result < 0) throw new BuildError(`Cannot write ${quote(image)}: ${posix.errorText(result)}`);
+    if (result < 0) throw cannot("write", image, result);
     return result;
   };
   check(fd);

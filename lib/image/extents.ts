@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BuildError, quote } from "../core/error.ts";
+import { cannot } from "../system/failure.ts";
 import * as posix from "../system/posix.ts";
 import type { Image } from "./writer.ts";
 
@@ -23,7 +23,7 @@ export function* dataExtents(
     const data = posix.seek(fd, at, "data");
     if (data === -posix.ENXIO || data >= end) return;
     const hole = data < 0 ? data : posix.seek(fd, data, "hole");
-    if (hole < 0) throw new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(hole)}`);
+    if (hole < 0) throw cannot("read", path, hole);
     at = Math.min(end, hole);
     yield { start: data, end: at };
   }

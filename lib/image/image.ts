@@ -5,8 +5,8 @@
  */
 
 import { Buffer } from "node:buffer";
-import { BuildError, quote } from "../core/error.ts";
 import { MiB } from "../core/units.ts";
+import { cannot, setSize } from "../system/failure.ts";
 import * as posix from "../system/posix.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
 import { dataExtents } from "./extents.ts";
@@ -16,7 +16,7 @@ import type { Image } from "./writer.ts";
 /** Runs `fn` on an open image. @throws {BuildError} when it cannot be opened. */
 function withImage<T>(path: string, fn: (fd: posix.Fd) => T): T {
   const fd = posix.open(posix.cString(path), posix.OPEN.read);
-  if (fd < 0) throw cannotRead(path, fd);
+  if (fd < 0) throw cannot("read", path, fd);
   try {
     return fn(fd);
   } finally {
@@ -24,14 +24,10 @@ function withImage<T>(path: string, fn: (fd: posix.Fd) => T): T {
   }
 }
 
-function cannotRead(path: string, errno: number): BuildError {
-  return new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(errno)}`);
-}
-
 /** Opens an image for reading and writing; `using` closes it. @throws {BuildError} when it cannot be opened. */
 export function openImageFile(path: string): Image & Disposable {
   const fd = posix.open(posix.cString(path), posix.OPEN.readWrite);
-  if (fd < 0) throw new BuildError(`Cannot open ${quote(path)}: ${posix.errorText(fd)}`);
+  if (fd < 0) throw cannot("open", path, fd);
   return { fd, path, offset: 0, [Symbol.dispose]: () => posix.close(fd) };
 }
 
@@ -46,7 +42,7 @@ export function readImage(path: string, offset: number, length: number): Uint8Ar
   withImage(path, (fd) => {
     for (let done = 0; done < length;) {
       const got = posix.pread(fd, bytes.subarray(done), offset + done);
-      if (got < 0) throw cannotRead(path, got);
+      if (got < 0) throw cannot("read", path, got);
       if (got === 0) break;
       done += got;
     }
@@ -67,10 +63,10 @@ export async function* readPieces(
   length: number,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const fd = posix.open(posix.cString(path), posix.OPEN.read);
-  if (fd < 0) throw cannotRead(path, fd);
+  if (fd < 0) throw cannot("read", path, fd);
   try {
     const size = posix.seek(fd, 0, "end");
-    if (size < 0) throw cannotRead(path, size);
+    if (size < 0) throw cannot("read", path, size);
     const end = Math.min(offset + length, size);
     const buffer = new Uint8Array(PIECE);
     let at = offset;
@@ -79,7 +75,7 @@ export async function* readPieces(
         const isHole = at < data.start;
         const piece = isHole ? ZEROS.subarray(0, data.start - at) : buffer.subarray(0, data.end - at);
         const got = isHole ? piece.length : posix.pread(fd, piece, at);
-        if (got < 0) throw cannotRead(path, got);
+        if (got < 0) throw cannot("read", path, got);
         if (got === 0) return;
         yield piece.subarray(0, got);
         at += got;
@@ -100,7 +96,7 @@ export function readTarget({ path, offset }: Target, at: number, length: number)
 /** Copies a target to a new sparse file. */
 export async function copyTarget({ path, offset, size }: Target, to: string): Promise<void> {
   using copy = await Deno.open(to, { write: true, createNew: true });
-  await copy.truncate(size);
+  setSize(to, size);
   let at = 0;
   for await (const piece of readPieces(path, offset, size)) {
     if (Buffer.compare(piece, ZEROS.subarray(0, piece.length)) !== 0) {

@@ -11,6 +11,7 @@ import * as log from "../core/log.ts";
 import { FILE_TYPES } from "../core/mode.ts";
 import { formatBytes, MiB } from "../core/units.ts";
 import { followLinks, inspectFile } from "../system/files.ts";
+import { cannot, reasonOf, remedyFor, setSize } from "../system/failure.ts";
 import * as posix from "../system/posix.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../system/process.ts";
 import type { Compress, FormatName } from "./formats.ts";
@@ -87,7 +88,7 @@ export async function followOutput(path: string): Promise<string> {
  */
 export function lockOutput({ path }: Pick<Output, "path">): Disposable {
   const fd = posix.open(posix.cString(path), posix.OPEN.readWrite);
-  if (fd < 0) throw new BuildError(`Cannot open ${quote(path)}: ${posix.errorText(fd)}`);
+  if (fd < 0) throw cannot("open", path, fd);
   const locked = posix.lock(fd, Deno.pid);
   if (locked > 0) {
     posix.close(fd);
@@ -147,8 +148,8 @@ function cannotWrite(path: string, cause: unknown): BuildError {
     ? "Create the directory, or name another file with --output"
     : denied
     ? "In a container, the file must belong to the container's user, or add --cap-add=DAC_OVERRIDE"
-    : undefined;
-  const reason = missing ? `there is no directory ${quote(dirname(path))}` : (cause as Error).message;
+    : remedyFor(cause as Error) ?? "Name a file in a writable directory with --output";
+  const reason = missing ? `there is no directory ${quote(dirname(path))}` : reasonOf(cause);
   return new BuildError(`Cannot write the image to ${quote(path)}: ${reason}`, {
     kind: "usage",
     hint,
@@ -219,7 +220,7 @@ export async function allocateOutput(
   { path, isDevice, size }: Output,
   onProgress: (done: number) => void,
 ): Promise<void> {
-  if (!isDevice) return await Deno.truncate(path, size);
+  if (!isDevice) return setSize(path, size);
   for (let offset = 0; offset < size; offset += ZERO_BYTES) {
     zero(path, offset, Math.min(ZERO_BYTES, size - offset));
     onProgress(offset);
@@ -233,7 +234,7 @@ function zero(path: string, offset: number, length: number): void {
   const fd = posix.open(posix.cString(path), posix.OPEN.readWrite);
   const result = fd < 0 ? fd : posix.zeroRange(fd, offset, length);
   if (fd >= 0) posix.close(fd);
-  if (result < 0) throw new BuildError(`Cannot write ${quote(path)}: ${posix.errorText(result)}`);
+  if (result < 0) throw cannot("write", path, result);
 }
 
 /**

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BuildError, quote } from "../core/error.ts";
+import { cannot } from "../system/failure.ts";
 import * as posix from "../system/posix.ts";
 
 /** The place of a filesystem in an open image. */
@@ -82,7 +82,7 @@ export function share(
 export function writeAt({ fd, path, offset }: Image, bytes: Uint8Array<ArrayBuffer>, position: number): void {
   for (let done = 0; done < bytes.length;) {
     const count = posix.pwrite(fd, bytes.subarray(done), offset + position + done);
-    if (count <= 0) throw new BuildError(`Cannot write ${quote(path)}: ${posix.errorText(count)}`);
+    if (count <= 0) throw cannot("write", path, count);
     done += count;
   }
 }
@@ -107,7 +107,7 @@ export function readAt(
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length;) {
     const count = posix.pread(fd, bytes.subarray(done), offset + position + done);
-    if (count <= 0) throw new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(count)}`);
+    if (count <= 0) throw cannot("read", path, count);
     done += count;
   }
   return bytes;

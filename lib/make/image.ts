@@ -28,6 +28,7 @@ import { prepareToCompress } from "../image/workers.ts";
 import { CLUSTER } from "../image/qcow2/header.ts";
 import type { Target } from "../image/target.ts";
 import type { PlacedVolume, Plan } from "../plan/plan.ts";
+import { setSize } from "../system/failure.ts";
 import * as posix from "../system/posix.ts";
 import { throwIfInterrupted } from "../system/process.ts";
 import type { ProgramName } from "../system/programs.ts";
@@ -272,7 +273,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
       if (method === "zst" || method === "gz") prepareToCompress();
     }
     if (strategy === "direct") {
-      if (method) return await Deno.truncate(this.made, size);
+      if (method) return setSize(this.made, size);
       const total = this.isDevice ? size : 0;
       return await withProgress("zeros", total, (update) => allocateOutput(this.output, update));
     }
@@ -280,14 +281,14 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
     if (strategy === "archive") return;
     this.disk = this.raw = join(this.scratch, "disk.raw");
     await Deno.writeFile(this.disk, new Uint8Array(), { createNew: true });
-    await Deno.truncate(this.disk, size);
+    setSize(this.disk, size);
     if (strategy === "converted") {
       if (formatOf(format).own) prepareToCompress();
       return;
     }
     const { offset: start, size: length } = largest(partitions);
     this.wrapped = { path: this.made, offset: CLUSTER, start, size: length };
-    await Deno.truncate(this.made, CLUSTER + length);
+    setSize(this.made, CLUSTER + length);
   }
 
   /** Where to make a filesystem. */

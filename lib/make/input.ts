@@ -9,6 +9,7 @@ import { BuildError, quote } from "../core/error.ts";
 import type { Finding } from "../core/findings.ts";
 import * as log from "../core/log.ts";
 import { formatBytes } from "../core/units.ts";
+import { reasonOf } from "../system/failure.ts";
 import { openScratch, requireSpace, scratchParent } from "../system/scratch.ts";
 import { archiveOptions, listArchive, unpackArchive } from "./archive.ts";
 
@@ -34,7 +35,7 @@ export async function openInput(
     info = await Deno.stat(path);
   } catch (cause) {
     const missing = cause instanceof Deno.errors.NotFound;
-    const reason = missing ? "" : `: ${(cause as Error).message}`;
+    const reason = missing ? "" : `: ${reasonOf(cause)}`;
     throw new BuildError(`Cannot find the input ${quote(path)}${reason}`, {
       kind: "usage",
       hint: "Give a directory or a tar archive with --input",

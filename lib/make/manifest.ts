@@ -25,6 +25,7 @@ import { incusFiles } from "../plan/incus.ts";
 import type { Plan } from "../plan/plan.ts";
 import { parametersOf } from "../plan/read-settings.ts";
 import { SETTINGS, type Settings } from "../plan/settings.ts";
+import { reasonOf } from "../system/failure.ts";
 import { inspectFile } from "../system/files.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import { findInstalled, spdxDocument } from "./sbom.ts";
@@ -73,7 +74,7 @@ export function checkSideFiles(files: SideFiles): void {
       Deno.openSync(path, options).close();
       if (options.createNew) Deno.removeSync(path);
     } catch (cause) {
-      throw refuse((cause as Error).message, cause);
+      throw refuse(reasonOf(cause), cause);
     }
   }
 }

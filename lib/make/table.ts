@@ -14,6 +14,7 @@ import { GRAIN, parseTable, sfdiskScript, type Table, type TableEntry } from "..
 import { imageSize, openImageFile, readImage } from "../image/image.ts";
 import { writeAt } from "../image/writer.ts";
 import type { DiskPlan } from "../plan/plan.ts";
+import { setSize } from "../system/failure.ts";
 import * as commands from "./commands.ts";
 import type { ImageInProgress } from "./types.ts";
 
@@ -54,7 +55,7 @@ async function insertTable(
   { size, sector, scratch }: { readonly size: number; readonly sector: number; readonly scratch: string },
 ): Promise<void> {
   await Deno.writeFile(scratch, new Uint8Array(), { createNew: true });
-  await Deno.truncate(scratch, size);
+  setSize(scratch, size);
   const places = [[BOOT_CODE, TABLE_ROOM - BOOT_CODE], [size - TABLE_ROOM, TABLE_ROOM]] as const;
   {
     // sfdisk does not report a full disk.

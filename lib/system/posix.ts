@@ -56,14 +56,21 @@ export const OPEN = {
 } as const;
 
 export const ENOENT = 2,
-  EAGAIN = 11,
+  EIO = 5,
   ENXIO = 6,
+  EAGAIN = 11,
+  ENOMEM = 12,
   EACCES = 13,
   EINVAL = 22,
+  ENFILE = 23,
+  EMFILE = 24,
+  EFBIG = 27,
+  ENOSPC = 28,
+  ERANGE = 34,
   ELOOP = 40,
   ENODATA = 61,
   EOPNOTSUPP = 95,
-  ERANGE = 34;
+  EDQUOT = 122;
 
 function load() {
   try {
@@ -96,6 +103,7 @@ function load() {
       },
       posix_fadvise: { parameters: ["i32", "i64", "i64", "i32"], result: "i32" },
       fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+      truncate: { parameters: ["buffer", "i64"], result: "i32" },
       // The third argument of a variadic function is passed like any other on all of Deno's Linux targets.
       memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
       fcntl: { parameters: ["i32", "i32", "buffer"], result: "i32" },
@@ -357,6 +365,11 @@ export function enlargeStdin(pid: number): void {
 /** Asks the kernel to start reading a file that will be needed soon. A hint: failures do not matter. */
 export function readAhead(fd: Fd, length: number): void {
   libc().posix_fadvise(fd, 0n, BigInt(length), POSIX_FADV_WILLNEED);
+}
+
+/** Gives a file another size; what is new reads as zeros. */
+export function truncate(path: Uint8Array<ArrayBuffer>, size: number): number {
+  return result(libc().truncate(path, BigInt(size)));
 }
 
 const FALLOC_FL_KEEP_SIZE = 0x01, FALLOC_FL_ZERO_RANGE = 0x10;

@@ -7,6 +7,7 @@
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { formatBytes, MiB } from "../core/units.ts";
+import { reasonOf } from "./failure.ts";
 import { type GuardedOutput, startGuard } from "./guard.ts";
 import * as posix from "./posix.ts";
 import { readProc } from "./proc.ts";
@@ -52,16 +53,18 @@ export async function openScratch(parent: string, output?: GuardedOutput): Promi
       try {
         await Deno.remove(path, { recursive: true });
       } catch (error) {
-        log.warn(`Cannot remove the scratch directory ${quote(path)}: ${(error as Error).message}`);
+        log.warn(`Cannot remove the scratch directory ${quote(path)}: ${reasonOf(error)}`);
       }
       await guard[Symbol.asyncDispose]();
     },
   };
 }
 
+const SET_TMPDIR = "Set TMPDIR to a writable directory";
+
 function cannotWrite(parent: string, cause: unknown): BuildError {
-  return new BuildError(`Cannot write to the scratch directory ${quote(parent)}`, {
-    hint: "Set TMPDIR to a writable directory",
+  return new BuildError(`Cannot write to the scratch directory ${quote(parent)}: ${reasonOf(cause)}`, {
+    hint: SET_TMPDIR,
     cause,
   });
 }
@@ -105,7 +108,9 @@ export function withFiles<T>(
 export function freeSpace(path: string): number {
   const free = posix.freeBytes(posix.cString(path));
   if (free >= 0) return free;
-  throw new BuildError(`Cannot determine the free space in ${quote(path)}: ${posix.errorText(free)}`);
+  throw new BuildError(`Cannot determine the free space in ${quote(path)}: ${posix.errorText(free)}`, {
+    hint: path === scratchParent() ? SET_TMPDIR : undefined,
+  });
 }
 
 /**

@@ -9,6 +9,7 @@
  */
 
 import { BuildError, quote } from "../core/error.ts";
+import { cannot } from "../system/failure.ts";
 import * as posix from "../system/posix.ts";
 import { nameBytes, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
 
@@ -51,9 +52,8 @@ function closePlaces(root: Root): void {
 /** The error for a system call that failed for a path. */
 export function cannotRead(path: string, errno: number): BuildError {
   const denied = Math.abs(errno) === posix.EACCES;
-  return new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(errno)}`, {
-    hint: denied ? "Run as root, in a container with --cap-add=DAC_READ_SEARCH" : undefined,
-  });
+  const hint = denied ? "Run as root, in a container with --cap-add=DAC_READ_SEARCH" : undefined;
+  return cannot("read", path, errno, hint);
 }
 
 /** The error for a file that changed during the build. */

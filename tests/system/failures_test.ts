@@ -25,6 +25,7 @@ import {
   waitFor,
 } from "../lab/faults.ts";
 import { missing, quiet, sha256, tempDir, unprivileged } from "../lab/helpers.ts";
+import { onFilesystem } from "../lab/loop_filesystem.ts";
 import { newRandom, seedFrom } from "../lab/random_tree.ts";
 import { cached, tinyTree } from "../lab/trees.ts";
 
@@ -403,6 +404,32 @@ Deno.test("an image that is larger than files may be here is refused before anyt
       await assert.rejects(Deno.stat(output), Deno.errors.NotFound);
     });
   }
+});
+
+Deno.test("an image that is larger than its filesystem can hold files is refused", {
+  ignore: ignore || missing("mount"),
+}, async () => {
+  const tree = await tinyTree();
+  // The most with these blocks is 4 TiB.
+  await tempDir((dir) =>
+    onFilesystem("ext4 with 1 KiB blocks", dir, async (own) => {
+      for (const { builder, format, env } of BUILDS) {
+        await tempDir(async (elsewhere) => {
+          const place = { ...await makePlace(elsewhere), output: `${own}/image`, scratch: `${own}/scratch` };
+          await Deno.mkdir(place.scratch, { recursive: true });
+          const large = { ...env, FREE_MB: "", SIZE_MB: "5000000" };
+          const { code, stderr } = await end(await start(place, builder, tree, large), place, false);
+          assert.equal(code, 1, `${builder} ${format}\n${stderr}`);
+          assert.match(
+            stderr,
+            /^\[E\] Cannot make .* 4\.8 TiB large: File too large\n\[E\] Use a filesystem/m,
+          );
+          await assertNothingLeft(place);
+          await assert.rejects(Deno.stat(place.output), Deno.errors.NotFound);
+        });
+      }
+    })
+  );
 });
 
 Deno.test("an output that held an older, larger image is the same image as in a new file, and sparse", {

@@ -98,7 +98,7 @@ Deno.test.each([
     message: 'Cannot use "--bootloader": there is no such flag',
     hint: "Leave it out: part-image does not support this setting",
   },
-  { args: ["-C", "/nowhere"], message: 'Cannot run in the directory "/nowhere"' },
+  { args: ["-C", "/nowhere"], message: 'Cannot run in the directory "/nowhere": No such file or directory' },
   { args: ["part-image", "--nonsense"], message: /--nonsense/ },
 ])("mod.ts $args is a usage error of a line and a hint", async ({ args, message, hint }) => {
   await tempDir(async (cwd) => {

@@ -3,6 +3,7 @@ import { BuildError } from "../../lib/core/error.ts";
 import { MiB } from "../../lib/core/units.ts";
 import { allocateOutput, checkOutput, finishOutput } from "../../lib/image/output.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
+import { onOverlay } from "../lab/loop_filesystem.ts";
 
 /** Checks an output for a raw image of 8 MiB. */
 async function check(path: string, more: Partial<Parameters<typeof checkOutput>[1]> = {}) {
@@ -33,6 +34,22 @@ Deno.test("checkOutput() refuses what no image can be written to, and says why",
       assert(message.startsWith(`Cannot write the image to "${path}": ${reason}`), message);
       assert(hint);
     }
+  }));
+
+Deno.test("checkOutput() refuses a filesystem that is read-only, and says what to do", {
+  ignore: missing("mount") || unprivileged(),
+}, () =>
+  tempDir(async (dir) => {
+    await Deno.writeTextFile(`${dir}/image`, "");
+    await tempDir((at) =>
+      onOverlay([dir, at], async (readOnly) => {
+        for (const name of ["image", "new"]) {
+          const { message, hint } = await refused(check(`${readOnly}/${name}`));
+          assert.equal(message, `Cannot write the image to "${readOnly}/${name}": Read-only file system`);
+          assert.equal(hint, "Name a file in a writable directory with --output");
+        }
+      })
+    );
   }));
 
 Deno.test("checkOutput() takes a block device that is large enough, for a raw image", {

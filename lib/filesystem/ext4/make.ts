@@ -9,10 +9,11 @@
  */
 
 import { crc32c } from "../../core/crc32c.ts";
-import { BuildError, quote } from "../../core/error.ts";
+import { BuildError } from "../../core/error.ts";
 import { isDirectoryMode } from "../../core/mode.ts";
 import type { Target } from "../../image/target.ts";
 import { type Image, readAt, writeAt } from "../../image/writer.ts";
+import { cannot } from "../../system/failure.ts";
 import * as posix from "../../system/posix.ts";
 import { yieldToEventLoop } from "../../system/process.ts";
 import type { Root } from "../../tree/root.ts";
@@ -53,7 +54,7 @@ export async function fillExt4(
   options: Ext4Options = {},
 ): Promise<void> {
   const fd = posix.open(posix.cString(target.path), posix.OPEN.readWrite);
-  if (fd < 0) throw new BuildError(`Cannot open ${quote(target.path)}: ${posix.errorText(fd)}`);
+  if (fd < 0) throw cannot("open", target.path, fd);
   try {
     await fill({ fd, path: target.path, offset: target.offset }, plan, root, options);
   } finally {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { BuildError, quote } from "../../core/error.ts";
 import { KiB } from "../../core/units.ts";
+import { cannot } from "../../system/failure.ts";
 import * as posix from "../../system/posix.ts";
 import { throwIfInterrupted, yieldToEventLoop } from "../../system/process.ts";
 import { dataExtents } from "../extents.ts";
@@ -53,7 +53,7 @@ function isZero({ fd, path }: Image, at: number, length: number): boolean {
   for (let done = 0; done < length;) {
     const wanted = Math.min(done === 0 ? FIRST_LOOK : CLUSTER, length - done);
     const count = posix.pread(fd, buffer.subarray(0, wanted), at + done);
-    if (count <= 0) throw new BuildError(`Cannot read ${quote(path)}: ${posix.errorText(count)}`);
+    if (count <= 0) throw cannot("read", path, count);
     const whole = count >> 2;
     for (let i = 0; i < whole; i++) if (words[i] !== 0) return false;
     for (let i = whole * 4; i < count; i++) if (buffer[i] !== 0) return false;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { setSize } from "../../system/failure.ts";
 import * as posix from "../../system/posix.ts";
 import { openImageFile } from "../image.ts";
 import { type Image, readAt, writeAt } from "../writer.ts";
@@ -68,7 +69,7 @@ export async function copyPieces(pieces: readonly Piece[], path: string, size: n
       writeAt(raw, readCluster({ image, host: at }), guest + at - host);
     }
   }
-  await Deno.truncate(path, size);
+  setSize(path, size);
 }
 
 /** Reads a cluster, padded with zeros: the last one of a file may be incomplete. */

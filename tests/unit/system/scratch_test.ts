@@ -38,7 +38,7 @@ Deno.test("openScratch() removes the directory even after an error", () =>
 Deno.test("openScratch() says which directory is not writable, and what to do", () =>
   assert.rejects(openScratch("/proc/none"), {
     name: "BuildError",
-    message: 'Cannot write to the scratch directory "/proc/none"',
+    message: 'Cannot write to the scratch directory "/proc/none": No such file or directory',
     hint: "Set TMPDIR to a writable directory",
   }));
 
