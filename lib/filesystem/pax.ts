@@ -10,7 +10,7 @@
  */
 
 import { FILE_TYPES, isDirectoryMode, TYPE_MASK } from "../core/mode.ts";
-import { alignUp, KiB, MiB } from "../core/units.ts";
+import { alignUp, KiB } from "../core/units.ts";
 import { makeRecipe } from "../efi/make-recipe.ts";
 import * as posix from "../system/posix.ts";
 import { assertUnchanged, closeReader, newReader, openFile, type Reader, readInto } from "../tree/reader.ts";
@@ -50,8 +50,12 @@ const TYPE_FLAGS: Readonly<Record<number, string>> = {
 
 const encoder = new TextEncoder();
 
-/** Bytes per chunk of the stream, apart from the last one. */
-const CHUNK = MiB;
+/**
+ * Bytes per chunk of the stream, apart from the last one. No power of two, so that few chunks of an archive start at a multiple
+ * of their size: for those, the kernel caches the file in pages as large, which the host of a virtual machine often has to find
+ * first.
+ */
+const CHUNK = 772 * KiB;
 
 /** Files up to this size are read in one piece, behind what the buffer has, and may reach into the next chunk. */
 const SMALL_FILE = 64 * KiB;
