@@ -104,7 +104,7 @@ export const FORMATS = {
     check: true,
   },
   "vmdk": {
-    summary: "VMware, stream-optimized as in an OVA; takes 11 times as long as raw",
+    summary: "VMware, stream-optimized as in an OVA; takes more than ten times as long as raw",
     builders: BOTH,
     strategy: "converted",
     driver: "vmdk",
@@ -133,7 +133,7 @@ export const FORMATS = {
     multiple: GiB,
   },
   "ova": {
-    summary: "VMware, VirtualBox: a machine with the disk; takes 11 times as long as raw",
+    summary: "VMware, VirtualBox: a machine with the disk; takes more than ten times as long as raw",
     builders: ["disk-image"],
     strategy: "converted",
     driver: "vmdk",

@@ -88,6 +88,10 @@ export const TARGETS: readonly Target[] = [
   { what: "ext4, one directory", input: "directory", of: "our ext4 alone", to: REFERENCE, most: 0.02 },
   { what: "ext4, sparse files", input: "sparse", of: "our ext4 alone", to: REFERENCE, most: 0.5 },
   { what: "ext4, shared blocks", input: "shared", of: "part-image ext4", to: REFERENCE, most: 0.1 },
+  { what: "tar to GNU tar", input: "debian", of: "part-image tar", to: "tar --create", most: 1.1 },
+  { what: "tar, cold", input: "debian", cache: "cold", of: "part-image tar", to: "tar --create", most: 1.1 },
+  { what: "tar, 2 GB", input: "large", of: "part-image tar", to: "tar --create", most: 1.1 },
+  { what: "tar, tiny files", input: "tiny", of: "part-image tar", to: "tar --create", most: 1.1 },
   { what: "ext4, 300 files, s", input: "files-300", of: "part-image ext4", most: 0.12 },
 ];
 
