@@ -179,7 +179,7 @@ export async function report(task: () => Promise<void>): Promise<number> {
       log.fail("Cannot write to stdout: nobody reads it any more");
       return 1;
     }
-    const remedy = error instanceof Error ? remedyFor(error) : undefined;
+    const remedy = remedyFor(error);
     if (remedy) {
       log.fail((error as Error).message);
       log.fail(remedy);

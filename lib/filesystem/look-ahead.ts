@@ -59,6 +59,6 @@ function request(selection: Selection, entry: number, requests: Reader): void {
 }
 
 /** All entries in the order of the selection. */
-export function* inOrder({ count }: Selection): Generator<number, void> {
+export function* selectionOrder({ count }: Selection): Generator<number, void> {
   for (let entry = 0; entry < count; entry++) yield entry;
 }

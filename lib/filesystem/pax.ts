@@ -26,7 +26,7 @@ import {
   sizeOf,
   targetOf,
 } from "./contents.ts";
-import { inOrder, lookingAhead } from "./look-ahead.ts";
+import { lookingAhead, selectionOrder } from "./look-ahead.ts";
 import {
   append,
   HARD_LINK,
@@ -82,7 +82,7 @@ export function* paxStream(
   const firstNames = new Map<number, Uint8Array<ArrayBuffer>>();
   let done = 0;
   try {
-    const order = options.reader === "tar" ? archiveOrder(selection) : inOrder(selection);
+    const order = options.reader === "tar" ? archiveOrder(selection) : selectionOrder(selection);
     for (const entry of lookingAhead(selection, order, reader)) {
       if (entry === 0 && !options.root) continue;
       const type = modeOf(selection, entry) & TYPE_MASK;

@@ -148,7 +148,7 @@ function cannotWrite(path: string, cause: unknown): BuildError {
     ? "Create the directory, or name another file with --output"
     : denied
     ? "In a container, the file must belong to the container's user, or add --cap-add=DAC_OVERRIDE"
-    : remedyFor(cause as Error) ?? "Name a file in a writable directory with --output";
+    : remedyFor(cause) ?? "Name a file in a writable directory with --output";
   const reason = missing ? `there is no directory ${quote(dirname(path))}` : reasonOf(cause);
   return new BuildError(`Cannot write the image to ${quote(path)}: ${reason}`, {
     kind: "usage",

@@ -28,7 +28,7 @@ import { prepareToCompress } from "../image/workers.ts";
 import { CLUSTER } from "../image/qcow2/header.ts";
 import type { Target } from "../image/target.ts";
 import type { PlacedVolume, Plan } from "../plan/plan.ts";
-import { setSize } from "../system/failure.ts";
+import { reasonOf, setSize } from "../system/failure.ts";
 import * as posix from "../system/posix.ts";
 import { throwIfInterrupted } from "../system/process.ts";
 import type { ProgramName } from "../system/programs.ts";
@@ -366,7 +366,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
       await abandonOutput(this.output);
       await this.clear();
     } catch (error) {
-      log.fail(`Cannot empty the unfinished output: ${(error as Error).message}`);
+      log.fail(`Cannot empty the unfinished output: ${reasonOf(error)}`);
     }
   }
 }

@@ -26,8 +26,8 @@ const REMEDIES: Readonly<Record<number, string>> = {
  *
  * Its message has the errno; its `code` has only some of them.
  */
-export function remedyFor({ message }: Error): string | undefined {
-  return REMEDIES[Number(SYSTEM_ERROR.exec(message)?.[2])];
+export function remedyFor(error: unknown): string | undefined {
+  return error instanceof Error ? REMEDIES[Number(SYSTEM_ERROR.exec(error.message)?.[2])] : undefined;
 }
 
 /** Why a call of Deno failed, in the words of the system: without the errno, and the path that Deno adds. */

@@ -18,7 +18,7 @@ import * as posix from "../../system/posix.ts";
 import { yieldToEventLoop } from "../../system/process.ts";
 import type { Root } from "../../tree/root.ts";
 import { modeOf } from "../contents.ts";
-import { inOrder, lookingAhead } from "../look-ahead.ts";
+import { lookingAhead, selectionOrder } from "../look-ahead.ts";
 import { placeSystem } from "./allocation.ts";
 import { remaining } from "./extents.ts";
 import type { CopyHelper } from "./copy-helper.ts";
@@ -82,7 +82,7 @@ async function fill(
   try {
     const system = placeSystem(space, journalBlocks);
     const journal = writeSystemInodes(image, layout, system, journalBlocks, uuid, time);
-    for (const entry of lookingAhead(selection, inOrder(selection), state.reader)) {
+    for (const entry of lookingAhead(selection, selectionOrder(selection), state.reader)) {
       for (const _ of fillEntry(state, entry)) if (isTime()) await pause();
       if ((entry & 15) === 0 && isTime()) await pause();
       if (isDirectoryMode(modeOf(selection, entry))) {

@@ -52,7 +52,7 @@ export async function wrapQcow2(image: Image, size: number, pieces: readonly Pie
     writeAt(image, readCluster(cluster), gap * CLUSTER);
     cluster.host = gap * CLUSTER;
   }
-  await Deno.truncate(image.path, end);
+  setSize(image.path, end);
   writeTables(image, size, end, {
     guests: stored.map(({ guest }) => guest),
     hosts: stored.map(({ host }) => host),

@@ -8,7 +8,7 @@ import { walk } from "../../../lib/tree/walk.ts";
 import { tempDir } from "../../lab/helpers.ts";
 import { newRandom } from "../../lab/random_tree.ts";
 
-/** Gives `fn` a function that yields all entries of a tree, and one that tells how many of them were taken. */
+/** Gives `fn` the entries of a tree with files of these sizes, how many of them were taken, and a switch for slow files. */
 async function looking(
   sizes: readonly number[],
   fn: (entries: Iterable<number>, taken: () => number, setSlow: (slow: boolean) => void) => void,
@@ -24,7 +24,7 @@ async function looking(
       const reader = newReader(root, selection.nodes, true);
       let taken = 0;
       const order = function* () {
-        for (; taken < selection.count;) yield taken++;
+        while (taken < selection.count) yield taken++;
       };
       const setSlow = (slow: boolean) => reader.readAheadCredit = slow ? 64 : 0;
       fn(lookingAhead(selection, order(), reader), () => taken, setSlow);

@@ -8,8 +8,13 @@ import { walk } from "../../../lib/tree/walk.ts";
 import { missing, quiet, tempDir } from "../../lab/helpers.ts";
 import { newRandom } from "../../lab/random_tree.ts";
 
+const CHUNK = 772 * KiB;
+
 /** Below and above what is read in one piece, up to several chunks. */
-const SIZES = [0, 1, 511, 512, 513, 64 * KiB - 1, 64 * KiB, 64 * KiB + 1, MiB - 512, MiB, 3 * MiB + 7];
+const SIZES = [
+  ...[0, 1, 511, 512, 513, 64 * KiB - 1, 64 * KiB, 64 * KiB + 1],
+  ...[CHUNK - 512, CHUNK, MiB - 512, MiB, 3 * MiB + 7],
+];
 
 Deno.test(
   "paxStream() yields whole chunks that stay while the next one is made",
@@ -46,7 +51,7 @@ Deno.test(
         }
         await write();
         assert(lengths.length > 10);
-        assert(lengths.slice(0, -1).every((length) => length === lengths[0]), lengths.join(" "));
+        assert(lengths.slice(0, -1).every((length) => length === CHUNK), lengths.join(" "));
       } finally {
         closeRoot(root);
       }
