@@ -1,9 +1,8 @@
 /**
- * Replaces the random numbers and times that qemu-img puts into an image with values derived from the seed, so
- * that the same disk gives the same file.
+ * Replaces the random numbers that qemu-img puts into an image with values derived from the seed, so that the same disk gives
+ * the same file.
  *
  * - VDI: https://forums.virtualbox.org/viewtopic.php?t=8046
- * - VHD: https://learn.microsoft.com/windows/win32/vstor/about-vhd
  * - VHDX: https://learn.microsoft.com/openspecs/windows_protocols/ms-vhdx
  * - VMDK: https://www.vmware.com/support/developer/vddk/vmdk_50_technote.pdf
  *
@@ -16,11 +15,9 @@ import { BuildError, quote } from "../core/error.ts";
 import { deriveSerial, deriveUuid } from "../core/identity.ts";
 import { KiB, SECTOR } from "../core/units.ts";
 
-/** Where identity and time come from. */
+/** Where the identity of an image comes from. */
 export interface Identity {
   readonly seed: string;
-  /** Seconds since 1970. */
-  readonly time: number;
   /** The image's final file name. */
   readonly name: string;
 }
@@ -79,23 +76,6 @@ export const identifyVmdk: Identify = async (path, { seed, name }) => {
   }
   bytes.fill(0).set(text);
   await writeAt(file, offset, bytes);
-};
-
-/** Seconds from 1970 to 2000, the epoch of VHD. */
-const VHD_EPOCH = 946_684_800;
-
-/** The footer, the last sector, has a creation time, a UUID and a checksum. */
-export const identifyVpc: Identify = async (path, { seed, time }) => {
-  using file = await open(path);
-  const at = (await file.stat()).size - SECTOR;
-  const footer = await readAt(file, at, SECTOR);
-  const view = new DataView(footer.buffer);
-  view.setUint32(24, Math.max(0, time - VHD_EPOCH));
-  footer.set(fromHex(deriveUuid(seed, "vpc")), 68);
-  view.setUint32(64, 0);
-  // The one's complement of the sum of all bytes.
-  view.setUint32(64, ~footer.reduce((sum, byte) => sum + byte, 0));
-  await writeAt(file, at, footer);
 };
 
 /** GUID of the metadata item `Page83Data`, in VHDX's byte order. */

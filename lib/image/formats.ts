@@ -7,11 +7,11 @@
 import { GiB } from "../core/units.ts";
 
 /**
- * How an image is made. `direct`: the output is the disk. `wrapped`: the largest filesystem is made in the output,
+ * How an image is made. `direct`: the output is the disk. `footer`: so it is, with a footer behind it. `wrapped`: the largest filesystem is made in the output,
  * and the format is written around it. `converted`: a raw disk in a scratch file is converted. `archive`: there is no
  * disk, but an archive of the tree.
  */
-type Strategy = "direct" | "wrapped" | "converted" | "archive";
+type Strategy = "direct" | "footer" | "wrapped" | "converted" | "archive";
 
 /** How a whole image can be compressed, by the suffix of its file. */
 export const COMPRESSORS = ["zst", "xz", "gz"] as const;
@@ -53,6 +53,8 @@ interface Format {
   readonly archive?: { readonly compress: Compress; readonly member: string };
   /** The size of the disk is a multiple of this, in bytes. */
   readonly multiple?: number;
+  /** The size of the largest disk, in bytes. */
+  readonly largest?: number;
 }
 
 /**
@@ -102,6 +104,7 @@ export const FORMATS = {
     driver: "vhdx",
     suffixes: ["vhdx"],
     check: true,
+    largest: 64 * 1024 * GiB,
   },
   "vmdk": {
     summary: "VMware, stream-optimized as in an OVA; takes more than ten times as long as raw",
@@ -114,12 +117,12 @@ export const FORMATS = {
   "vpc": {
     summary: "Azure, Hyper-V: a fixed VHD",
     builders: BOTH,
-    strategy: "converted",
+    strategy: "footer",
     driver: "vpc",
     suffixes: ["vhd"],
-    // Without force_size, the size is rounded up to a CHS geometry, which Azure rejects.
-    options: "subformat=fixed,force_size=on",
     aliases: ["vhd"],
+    own: true,
+    largest: 2040 * GiB,
     compressible: true,
   },
   "gce": {
@@ -193,6 +196,11 @@ export function driverOf(format: FormatName): string {
   const { driver } = formatOf(format);
   if (driver === undefined) throw new TypeError(`Format ${format} is no disk`);
   return driver;
+}
+
+/** Whether the disk is made in the output, at the positions where it stays. */
+export function isInPlace(format: FormatName): boolean {
+  return ["direct", "footer"].includes(formatOf(format).strategy);
 }
 
 /** Whether the output is a disk or filesystem, and not an archive of the tree. */

@@ -14,23 +14,23 @@ import {
   identifyVdi,
   identifyVhdx,
   identifyVmdk,
-  identifyVpc,
   type Identity,
 } from "../image/format-identity.ts";
 import { driverOf, type FormatName, formatOf } from "../image/formats.ts";
 import { openImageFile } from "../image/image.ts";
 import { compressQcow2 } from "../image/qcow2/compress.ts";
 import { copyPieces, wrapQcow2 } from "../image/qcow2/wrap.ts";
+import { vhdFooter } from "../image/vhd.ts";
+import { writeAt } from "../image/writer.ts";
 import type { Plan } from "../plan/plan.ts";
 import * as commands from "./commands.ts";
 import type { ImageInProgress } from "./types.ts";
 
-/** The functions that replace random numbers and times from qemu-img, by its driver; the other formats have none. */
+/** The functions that replace random numbers from qemu-img, by its driver; the other formats have none. */
 const IDENTIFY: Readonly<Record<string, Identify>> = {
   "vdi": identifyVdi,
   "vhdx": identifyVhdx,
   "vmdk": identifyVmdk,
-  "vpc": identifyVpc,
 };
 
 /**
@@ -46,6 +46,11 @@ export async function convert(plan: Plan, image: ImageInProgress): Promise<void>
     case "direct":
     case "archive":
       return;
+    case "footer": {
+      using file = openImageFile(output);
+      writeAt(file, vhdFooter(size, seed, time), size);
+      return await verifyFormat(output, format, size);
+    }
     case "wrapped": {
       const inside = image.wrapped!;
       using file = openImageFile(output), rest = openImageFile(image.disk);
@@ -63,7 +68,7 @@ export async function convert(plan: Plan, image: ImageInProgress): Promise<void>
     }
     case "converted": {
       log.step(`Converting to ${format}`);
-      const identity = { seed, time, name: formatOf(format).archive?.member ?? image.name };
+      const identity = { seed, name: formatOf(format).archive?.member ?? image.name };
       await withProgress(
         format,
         size,

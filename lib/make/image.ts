@@ -12,7 +12,7 @@ import { quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { timeStep, withProgress } from "../core/progress.ts";
 import { formatBytes, STAT_BLOCK } from "../core/units.ts";
-import { formatOf, packingOf } from "../image/formats.ts";
+import { formatOf, isInPlace, packingOf } from "../image/formats.ts";
 import { BLOCK_SIZE, LEAST_SHARED } from "../filesystem/ext4/layout.ts";
 import { imageSize, openImageFile } from "../image/image.ts";
 import {
@@ -113,7 +113,7 @@ function programsFor({ builder, partitions, format, settings }: Plan): ProgramNa
       ...makesGrub ? ["grub-mkimage"] as const : [],
       ...partitions.some(({ verity }) => verity) ? ["veritysetup"] as const : [],
       ...partitions.some(({ verity }) => verity?.signer) ? ["openssl"] as const : [],
-      ...["wrapped", "converted"].includes(formatOf(format).strategy) ? ["qemu-img"] as const : [],
+      ...["footer", "wrapped", "converted"].includes(formatOf(format).strategy) ? ["qemu-img"] as const : [],
       ...packPrograms(format, settings),
     ]),
   ];
@@ -148,7 +148,7 @@ function checkSpace(
   }
   // The largest filesystem is made in the output.
   const wrapped = total - certainBytes(largest(partitions));
-  const scratch = packing ? total : { direct: 0, archive: 0, wrapped, converted: total }[strategy];
+  const scratch = packing ? total : { direct: 0, footer: 0, archive: 0, wrapped, converted: total }[strategy];
   const what = compress === "none" ? `make a ${format} image` : `compress a ${format} image`;
   requireSpace(scratchParent(), scratch, what, "Set TMPDIR to a directory with more space");
   if (output.isDevice) return;
@@ -272,7 +272,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
       await Deno.writeFile(this.made, new Uint8Array(), { createNew: true });
       if (method === "zst" || method === "gz") prepareToCompress();
     }
-    if (strategy === "direct") {
+    if (isInPlace(format)) {
       if (method) return setSize(this.made, size);
       const total = this.isDevice ? size : 0;
       return await withProgress("zeros", total, (update) => allocateOutput(this.output, update));

@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import * as log from "../core/log.ts";
 import { formatBytes } from "../core/units.ts";
-import { formatOf } from "../image/formats.ts";
+import { formatOf, isInPlace } from "../image/formats.ts";
 import type { PlacedVolume, Plan } from "../plan/plan.ts";
 import type { Measured, Measurements } from "../plan/root.ts";
 import type { Settings } from "../plan/settings.ts";
@@ -29,7 +29,7 @@ export async function measure<P extends Plan>(
   const volumes = plan.partitions.filter(({ filesystem }) => filesystem.estimate);
   // An archive is made in the output, and nothing follows it.
   if (volumes.length === 0 || formatOf(plan.format).strategy === "archive") return plan;
-  const isAlone = plan.builder === "part-image" && formatOf(plan.format).strategy === "direct" &&
+  const isAlone = plan.builder === "part-image" && isInPlace(plan.format) &&
     image.disk === image.output.path && !image.isDevice;
   const measured: Record<string, Measured> = {};
   for (const volume of volumes) {

@@ -29,6 +29,18 @@ export function checkPacking({ outputFormat, compress, bmap }: Settings, builder
   }
 }
 
+/** @throws {BuildError} (usage) for an image of more bytes than its format can have. */
+export function checkSize({ outputFormat }: Settings, size: number): void {
+  const { largest = Infinity } = formatOf(outputFormat);
+  if (size <= largest) return;
+  throw new BuildError(
+    `Cannot make an image of ${size / MiB} MiB with OUTPUT_FORMAT=${outputFormat}: the largest has ${
+      largest / MiB
+    }`,
+    { kind: "usage", hint: "Make it smaller, or set OUTPUT_FORMAT to raw or qcow2" },
+  );
+}
+
 /**
  * Plans a disk whose size some formats want to be a multiple of something. What can be written to gets the additional space;
  * behind a root of a fixed size, and in a layout, it stays free.

@@ -40,7 +40,7 @@ import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts
 import { planContents } from "./contents.ts";
 import { checkIncus } from "./incus.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
-import { checkPacking, planWhole } from "./packing.ts";
+import { checkPacking, checkSize, planWhole } from "./packing.ts";
 import { planMountPoints } from "./mount-points.ts";
 import { type Mountable, planMounts } from "./mounts.ts";
 import { describePortable, planPortable } from "./portable.ts";
@@ -260,6 +260,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
         : layoutVolumes({ ...context, settings }),
   );
   const { size, placed } = volumes;
+  if (!placed.some(({ volume }) => volume.filesystem.estimate)) checkSize(settings, size);
   const split = planSplit(settings, tree, files?.esp ?? [], kernelOptions);
   return {
     builder: "disk-image",
@@ -411,7 +412,8 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
       measured,
     );
   const verity = planVerity(settings, seed);
-  const { size, label } = volume.filesystem;
+  const { size, label, estimate } = volume.filesystem;
+  if (!estimate) checkSize(settings, size);
   return {
     builder: "part-image",
     partitions: [{

@@ -327,14 +327,16 @@ Deno.test("a full disk is found before the build, and nothing is left when it fi
 }, async (t) => {
   const tree = await tinyTree();
   const outcomes: string[] = [];
-  const converted = BUILDERS.map((builder) => ({ builder, format: "vdi", env: settings(builder, "vdi") }));
+  const more = BUILDERS.flatMap((builder) =>
+    ["vdi", "vpc"].map((format) => ({ builder, format, env: settings(builder, format) }))
+  );
   // How large it becomes is known when it was made, so room for it is looked for then.
   const readOnly = BUILDERS.map((builder) => ({
     builder,
     format: "qcow2 of squashfs",
     env: { ...settings(builder, "qcow2"), FILESYSTEM: "squashfs" },
   }));
-  for (const { builder, format, env } of [...BUILDS, ...converted, ...readOnly]) {
+  for (const { builder, format, env } of [...BUILDS, ...more, ...readOnly]) {
     for (const what of ["output", "scratch"] as const) {
       for (const when of ["before", "during"] as const) {
         const name = `${builder} ${format}: no space for ${what}, ${when} the build`;

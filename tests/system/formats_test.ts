@@ -1,8 +1,13 @@
 import assert from "node:assert/strict";
+import { toHex } from "../../lib/core/bytes.ts";
 import { MiB } from "../../lib/core/units.ts";
 import { type FormatName, formatNames, formatOf, FORMATS, isDisk } from "../../lib/image/formats.ts";
+import { readImage } from "../../lib/image/image.ts";
 import { convertRaw } from "../../lib/make/convert.ts";
-import { evaluate, missing, quiet, sha256, stubProgram, tempDir } from "../lab/helpers.ts";
+import { $ } from "../../lib/system/sh.ts";
+import { build } from "../lab/builds.ts";
+import { evaluate, missing, quiet, sha256, stubProgram, tempDir, unprivileged } from "../lab/helpers.ts";
+import { tinyTree } from "../lab/trees.ts";
 
 const isConverted = (format: FormatName) => formatOf(format).strategy === "converted";
 const qemu = { ignore: missing("qemu-img") };
@@ -35,7 +40,7 @@ Deno.test("FORMATS has no name or alias twice, and what is made in the output ne
   const inPlace = formatNames().filter((name) =>
     !isConverted(name) && isDisk(name) && !formatOf(name).archive
   );
-  assert.deepEqual(inPlace, ["raw", "qcow2"]);
+  assert.deepEqual(inPlace, ["raw", "qcow2", "vpc"]);
 });
 
 for (const format of CONVERTED) {
@@ -49,11 +54,9 @@ for (const format of CONVERTED) {
         const shares: number[] = [];
         await convertRaw(raw, output, format, (share) => shares.push(share));
         const driver = (FORMATS[format] as { driver: string }).driver;
-        // The format is also what qemu-img finds by itself, except for a fixed VHD, whose mark is at its end.
-        if (format !== "vpc") {
-          const found = JSON.parse(await quiet`qemu-img info --output=json ${output}`);
-          assert.equal(found.format, driver);
-        }
+        // The format is also what qemu-img finds by itself.
+        const found = JSON.parse(await quiet`qemu-img info --output=json ${output}`);
+        assert.equal(found.format, driver);
         const info = JSON.parse(await quiet`qemu-img info --output=json -f ${driver} ${output}`);
         assert.equal(info["virtual-size"], SIZE);
         await quiet`qemu-img compare -f raw -F ${driver} ${raw} ${output}`;
@@ -65,24 +68,62 @@ for (const format of CONVERTED) {
   );
 }
 
-Deno.test(
-  "FORMATS.vmdk is stream-optimized and in one file, FORMATS.vpc fixed and of the exact size",
-  qemu,
-  () =>
+Deno.test("FORMATS.vmdk is stream-optimized and in one file", qemu, () =>
+  tempDir(async (dir) => {
+    const { raw, output } = await images(dir);
+    await convertRaw(raw, output, "vmdk", () => {});
+    const info = JSON.parse(await quiet`qemu-img info --output=json ${output}`);
+    assert.equal(info["format-specific"].data["create-type"], "streamOptimized");
+    assert.deepEqual((await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name).sort(), [
+      "output",
+      "raw",
+    ]);
+  }));
+
+for (const format of formatNames().filter((name) => formatOf(name).largest)) {
+  Deno.test(`FORMATS.${format} has the largest size that qemu-img takes`, qemu, () =>
     tempDir(async (dir) => {
-      const { raw, output } = await images(dir);
-      await convertRaw(raw, output, "vmdk", () => {});
-      const info = JSON.parse(await quiet`qemu-img info --output=json ${output}`);
-      assert.equal(info["format-specific"].data["create-type"], "streamOptimized");
-      await convertRaw(raw, output, "vpc", () => {});
-      // Azure wants whole MiB and a footer of 512 bytes.
-      assert.equal((await Deno.stat(output)).size, SIZE + 512);
-      assert.deepEqual((await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name).sort(), [
-        "output",
-        "raw",
-      ]);
-    }),
-);
+      const { driver, largest } = formatOf(format);
+      const create = (size: number) =>
+        $`qemu-img create -q -f ${driver!} ${dir}/image ${size}`.noThrow(1).text("combined");
+      assert.equal((await create(largest!)).trim(), "");
+      assert.match(await create(largest! + MiB), /too large/);
+    }));
+}
+
+/** Where qemu-img writes the time, the checksum and the UUID into the footer of a VHD. */
+const OWN = [[24, 28], [64, 68], [68, 84]] as const;
+
+for (const builder of ["disk-image", "part-image"] as const) {
+  Deno.test(`${builder}: FORMATS.vpc is the raw image and the footer that qemu-img writes behind it`, {
+    ignore: missing("qemu-img", "sfdisk", "mke2fs", "mkfs.vfat", "mmdebstrap") || unprivileged(),
+  }, () =>
+    tempDir(async (dir) => {
+      const tree = await tinyTree();
+      const raw = `${dir}/image.raw`, vhd = `${dir}/image.vhd`, golden = `${dir}/golden.vhd`;
+      const sizes = { FREE_MB: "16", ...builder === "disk-image" && { EFI_MB: "33", BOOT_MB: "64" } };
+      const env = { ...sizes, SOURCE_DATE_EPOCH: "1700000000" };
+      await build(builder, tree, raw, env);
+      await build(builder, tree, vhd, env);
+      await quiet`qemu-img convert -f raw -O vpc -o subformat=fixed,force_size=on ${raw} ${golden}`;
+      const footers = await Promise.all([vhd, golden].map(async (path) => {
+        const { size } = await Deno.stat(path);
+        return readImage(path, size - 512, 512);
+      }));
+      const { size } = await Deno.stat(raw);
+      for (const path of [vhd, golden]) assert.equal((await Deno.stat(path)).size, size + 512);
+      // 1,700,000,000 seconds after 1970 are so many after 2000.
+      assert.equal(new DataView(footers[0]!.buffer).getUint32(24), 753_315_200);
+      const [, , uuid] = OWN.map(([from, to]) => toHex(footers[0]!.subarray(from, to)));
+      assert.match(uuid!, /^.{12}5.{3}[89ab]/, "a UUIDv5");
+      for (const footer of footers) OWN.forEach(([from, to]) => footer.fill(0, from, to));
+      assert.deepEqual(footers[0], footers[1]);
+      // It would complain about a wrong checksum before it prints JSON.
+      const info = await $`qemu-img info --output=json -f vpc ${vhd}`.quiet().text("combined");
+      assert.equal(JSON.parse(info)["virtual-size"], size);
+      await quiet`cmp --bytes=${size} ${raw} ${vhd}`;
+    }));
+}
 
 Deno.test(
   "convertRaw() finds out when qemu-img did not write the image that was asked for",
@@ -127,7 +168,7 @@ for (const format of CONVERTED) {
         for (const [i, seed] of seeds.entries()) {
           await Deno.mkdir(`${dir}/${i}`);
           const output = `${dir}/${i}/image`;
-          await convertRaw(raw, output, format, () => {}, { seed, time: 1_700_000_000, name: "disk.img" });
+          await convertRaw(raw, output, format, () => {}, { seed, name: "disk.img" });
           digests.push(await sha256(output));
         }
         assert.equal(new Set(digests.slice(0, -1)).size, 1);

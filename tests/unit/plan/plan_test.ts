@@ -114,6 +114,19 @@ for (const [name, plan] of [["planDisk", disk], ["planPart", part]] as const) {
     }
   });
 
+  Deno.test(
+    `${name}() makes the largest image that a format can have, and refuses one more MiB`,
+    pure,
+    () => {
+      assert.equal(plan({ OUTPUT_FORMAT: "vpc", SIZE_MB: "2088960" }).size, 2_088_960 * MiB);
+      const error = usage(() => plan({ OUTPUT_FORMAT: "vpc", SIZE_MB: "2088961" }));
+      assert.equal(
+        error.message,
+        "Cannot make an image of 2088961 MiB with OUTPUT_FORMAT=vpc: the largest has 2088960",
+      );
+    },
+  );
+
   Deno.test(`${name}() says so when a file is larger than the filesystem can have`, pure, () => {
     const tree = factsOf([...DEBIAN, { path: "/sparse", size: 2 ** 50, data: [] }]);
     assert.throws(() => plan({}, tree), (error) => {
