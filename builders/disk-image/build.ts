@@ -16,7 +16,7 @@ import { writeSideFiles } from "../../lib/make/manifest.ts";
 import { measure } from "../../lib/make/measure.ts";
 import { pack } from "../../lib/make/pack.ts";
 import { split } from "../../lib/make/split.ts";
-import { partition } from "../../lib/make/table.ts";
+import { draftTable, partition } from "../../lib/make/table.ts";
 import { type DiskPlan, planDisk } from "../../lib/plan/plan.ts";
 
 export const diskImage: Builder<DiskPlan> = {
@@ -63,9 +63,9 @@ export const diskImage: Builder<DiskPlan> = {
     await using image = await openImage(output, preliminary, tree);
     // mksquashfs, mkfs.erofs: the size is not known in advance, so make it first and plan again.
     const plan = await measure(preliminary, planDisk, tree, image);
-    // mke2fs, mkfs.vfat: format, then write the files.
-    await makeFilesystems(plan, tree, image);
-    // sfdisk, last: half an image must have no partition table.
+    // mke2fs, mkfs.vfat: format, then write the files. sfdisk, meanwhile: write the partition table into a file of its own.
+    await makeFilesystems(plan, tree, image, () => draftTable(plan, image));
+    // The table goes in last: half an image must have none.
     await partition(plan, image);
     await verify(plan, tree, image);
     // The partitions as files of their own, while they are still where they were made.

@@ -167,17 +167,23 @@ export function programsOf(types: readonly FilesystemType[], full: boolean): Pro
 }
 
 /**
- * Makes the filesystems of an image in parallel: programs make the small ones while our own code fills the large one.
- * If one fails, the others are stopped before the error is thrown.
+ * Makes the filesystems of an image in parallel: programs make the small ones while our own code fills the large one, and
+ * `beside` does what else need not wait for them. If one fails, the others are stopped before the error is thrown.
  */
-export async function makeFilesystems(plan: Plan, tree: OpenTree, image: ImageInProgress): Promise<void> {
+export async function makeFilesystems(
+  plan: Plan,
+  tree: OpenTree,
+  image: ImageInProgress,
+  beside: () => Promise<void> = () => Promise.resolve(),
+): Promise<void> {
   await image.stage(plan);
-  await makeVolumes(plan.partitions, tree, {
-    place: (volume) => image.place(volume),
+  const place = {
+    place: (volume: PlacedVolume) => image.place(volume),
     scratch: image.scratch,
     // Programs want exclusive access to a device.
     oneByOne: image.isDevice,
-  });
+  };
+  await makeVolumes(plan.partitions, tree, place, beside);
 }
 
 /** Where to make volumes. */
@@ -187,11 +193,12 @@ export interface Place {
   readonly oneByOne: boolean;
 }
 
-/** Makes volumes. */
+/** Makes volumes, and does something beside that. */
 export async function makeVolumes(
   volumes: readonly PlacedVolume[],
   { root, nodes }: Pick<OpenTree, "root" | "nodes">,
   { place, scratch, oneByOne }: Place,
+  beside: () => Promise<void> = () => Promise.resolve(),
 ): Promise<void> {
   // What was made where it stays is done.
   const pending = volumes.filter((volume) => volume.filesystem.made !== place(volume).path);
@@ -199,6 +206,14 @@ export async function makeVolumes(
   if (names.length) log.step(`Making and filling ${names.join(", ")}`);
   const failure = new AbortController();
   const signal = AbortSignal.any([interrupted, failure.signal]);
+  const run = async (job: () => Promise<void>) => {
+    try {
+      await stoppedBy(signal, job);
+    } catch (error) {
+      failure.abort(error);
+      throw error;
+    }
+  };
   const make = async (volume: PlacedVolume) => {
     const { name, filesystem: { type, writer, made, bytes } } = volume;
     const own = join(scratch, name);
@@ -207,25 +222,22 @@ export async function makeVolumes(
     try {
       const context = { root, nodes, scratch: own, onProgress: progress.update, signal };
       const target = place(volume);
-      await stoppedBy(
-        signal,
-        () =>
-          made === undefined
-            ? makerOf(type).make(target, writer, context)
-            : copyInto(made, target, progress.update),
+      await run(() =>
+        made === undefined
+          ? makerOf(type).make(target, writer, context)
+          : copyInto(made, target, progress.update)
       );
       progress.end();
     } catch (error) {
       progress.fail();
-      failure.abort(error);
       throw error;
     }
   };
   if (oneByOne) {
     for (const volume of pending) await make(volume);
-    return;
+    return await run(beside);
   }
-  const results = await Promise.allSettled(pending.map(make));
+  const results = await Promise.allSettled([...pending.map(make), run(beside)]);
   // The first failure is the cause; the others may just have been stopped.
   if (failure.signal.aborted) throw failure.signal.reason;
   const failed = results.find((result) => result.status === "rejected");

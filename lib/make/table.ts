@@ -18,20 +18,50 @@ import { setSize } from "../system/failure.ts";
 import * as commands from "./commands.ts";
 import type { ImageInProgress } from "./types.ts";
 
-/** Writes and checks the partition table. This comes last: without a table, nothing mistakes half an image for a disk. */
-export async function partition(plan: DiskPlan, image: ImageInProgress): Promise<void> {
-  const { id, partitions, sectorSize, size } = plan;
-  log.step("Writing and checking the partition table");
-  const table = { id, entries: partitions };
+/**
+ * Writes the table into an empty file as large as the image, and checks it. sfdisk syncs its file, which would write a whole
+ * image to disk first; and this need not wait for the filesystems. A device gets its table later, since the backup goes to its
+ * very end.
+ */
+export async function draftTable(plan: DiskPlan, image: ImageInProgress): Promise<void> {
+  if (image.isDevice) return;
+  const { sectorSize, size } = plan;
+  const draft = draftOf(image);
   await timeStep("table", async () => {
-    // The backup goes to the very end of the device, which may be larger than the image.
-    if (image.isDevice) await writeTable(image.disk, table, sectorSize);
-    else {
-      const scratch = join(image.scratch, "table.raw");
-      await insertTable(image.disk, table, { size, sector: sectorSize, scratch });
+    await Deno.writeFile(draft, new Uint8Array(), { createNew: true });
+    setSize(draft, size);
+    {
+      // sfdisk does not report a full disk.
+      using file = openImageFile(draft);
+      for (const [start, length] of tablePlaces(size)) writeAt(file, new Uint8Array(length), start);
     }
-    await verifyTable(image.disk, table, sectorSize);
+    await writeTable(draft, tableOf(plan), sectorSize);
+    await verifyTable(draft, tableOf(plan), sectorSize);
   });
+}
+
+/** Puts the table into the image. This comes last: without a table, nothing mistakes half an image for a disk. */
+export async function partition(plan: DiskPlan, image: ImageInProgress): Promise<void> {
+  const { sectorSize, size, settings: { verify } } = plan;
+  log.step("Writing and checking the partition table");
+  if (image.isDevice) await writeTable(image.disk, tableOf(plan), sectorSize);
+  else {
+    const draft = draftOf(image);
+    using target = openImageFile(image.disk);
+    for (const [start, length] of tablePlaces(size)) {
+      writeAt(target, readImage(draft, start, length), start);
+    }
+  }
+  if (image.isDevice || verify === "full") await verifyTable(image.disk, tableOf(plan), sectorSize);
+  else verifyHeaders(image.disk, sectorSize);
+}
+
+function tableOf({ id, partitions }: DiskPlan): Table {
+  return { id, entries: partitions };
+}
+
+function draftOf({ scratch }: ImageInProgress): string {
+  return join(scratch, "table.raw");
 }
 
 /** Writes the table into an image that has its full size: the backup goes to the very end. */
@@ -45,26 +75,9 @@ const BOOT_CODE = 440;
 /** More than enough for the headers and 128 entries, with any sector size. */
 const TABLE_ROOM = 64 * KiB;
 
-/**
- * Writes the table into a filled image of `size` bytes. sfdisk syncs its file, which would write the whole image to
- * disk first. So it works on an empty file, `scratch`, from which the table is copied.
- */
-async function insertTable(
-  image: string,
-  table: Table,
-  { size, sector, scratch }: { readonly size: number; readonly sector: number; readonly scratch: string },
-): Promise<void> {
-  await Deno.writeFile(scratch, new Uint8Array(), { createNew: true });
-  setSize(scratch, size);
-  const places = [[BOOT_CODE, TABLE_ROOM - BOOT_CODE], [size - TABLE_ROOM, TABLE_ROOM]] as const;
-  {
-    // sfdisk does not report a full disk.
-    using file = openImageFile(scratch);
-    for (const [start, length] of places) writeAt(file, new Uint8Array(length), start);
-  }
-  await writeTable(scratch, table, sector);
-  using target = openImageFile(image);
-  for (const [start, length] of places) writeAt(target, readImage(scratch, start, length), start);
+/** Where the table and its backup are in an image of `size` bytes: start and length. */
+function tablePlaces(size: number): readonly (readonly [number, number])[] {
+  return [[BOOT_CODE, TABLE_ROOM - BOOT_CODE], [size - TABLE_ROOM, TABLE_ROOM]];
 }
 
 /** @throws {BuildError} when this version of sfdisk cannot write a table for this sector size. */
