@@ -102,6 +102,7 @@ async function sources(): Promise<string> {
   const files = (modules as { specifier: string }[]).map(({ specifier }) => specifier)
     .filter((specifier) => /^file:.*\.ts$/.test(specifier))
     .map((specifier) => relative(ROOT, new URL(specifier).pathname)).sort();
+  const workers = files.filter((file) => file.endsWith("worker.ts"));
   const folders = [...new Set(files.map((file) => file.slice(0, file.lastIndexOf("/"))))].sort();
   const copy = (from: string, to: string) => `COPY --chmod 0644 ${from} ${HOME}/${to}`;
   const run = (command: string) => `RUN /usr/bin/env "DENO_DIR=${HOME}/modules" ${command}`;
@@ -112,7 +113,7 @@ async function sources(): Promise<string> {
     ...["deno.json", "deno.lock"].map((file) => copy(`../${file}`, file)),
     ...files.map((file) => copy(relative("builders", file), file)),
     "# Compiled once, here, instead of in each run. If the builders cannot make an image, the layer fails to build.",
-    run(`deno cache ${HOME}/lib/image/worker.ts ${HOME}/lib/filesystem/ext4/copy-worker.ts`),
+    run(`deno cache ${workers.map((file) => `${HOME}/${file}`).join(" ")}`),
     run(
       `deno run --cached-only --no-prompt --frozen --allow-all ${HOME}/builders/mod.ts part-image --input=${HOME}/lib --output=/tmp/first.img`,
     ),

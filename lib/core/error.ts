@@ -32,6 +32,27 @@ export class BuildError extends Error {
   }
 }
 
+/** What another thread reports of an error: errors themselves lose their class on the way. */
+export interface Reported {
+  readonly message: string;
+  readonly hint: string | undefined;
+  /** Whether it is a {@link BuildError}. */
+  readonly isExpected: boolean;
+}
+
+/** Makes a report of an error, for {@link thrown}. */
+export function reported(error: unknown): Reported {
+  const { message, stack } = error as Error;
+  const isExpected = error instanceof BuildError;
+  const hint = isExpected ? error.hint : undefined;
+  return { message: isExpected ? message : stack ?? message, hint, isExpected };
+}
+
+/** Makes an error of a report. */
+export function thrown({ message, hint, isExpected }: Reported): Error {
+  return isExpected ? new BuildError(message, { hint }) : new Error(message);
+}
+
 /** Quotes an untrusted value on one line, so that no control characters reach a log or script. */
 export function quote(value: string): string {
   return JSON.stringify(value).replace(

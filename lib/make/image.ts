@@ -14,6 +14,7 @@ import { timeStep, withProgress } from "../core/progress.ts";
 import { formatBytes, STAT_BLOCK } from "../core/units.ts";
 import { formatOf, isInPlace, packingOf } from "../image/formats.ts";
 import { BLOCK_SIZE, LEAST_SHARED } from "../filesystem/ext4/layout.ts";
+import { hashImage } from "../image/hash.ts";
 import { imageSize, openImageFile } from "../image/image.ts";
 import {
   abandonOutput,
@@ -45,7 +46,7 @@ import type { OpenTree } from "../tree/inspect.ts";
 import { typeOf } from "../tree/nodes.ts";
 import { closeReader, newReader, openFile } from "../tree/reader.ts";
 import { programsOf } from "./filesystems.ts";
-import { checkSideFiles, clearSideFiles, hashImage } from "./manifest.ts";
+import { checkSideFiles, clearSideFiles } from "./manifest.ts";
 import { checkNeeds, checkPrograms } from "./programs.ts";
 import { type OpenSplit, openSplit } from "./split.ts";
 import { checkSectors } from "./table.ts";

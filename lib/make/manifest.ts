@@ -15,9 +15,9 @@ import config from "../../deno.json" with { type: "json" };
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { FILE_TYPES } from "../core/mode.ts";
-import { node } from "../core/node.ts";
 import { blockMap } from "../image/bmap.ts";
-import { imageSize, readPieces } from "../image/image.ts";
+import { hashImage } from "../image/hash.ts";
+import { imageSize } from "../image/image.ts";
 import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
 import { ARCHIVE_END } from "../filesystem/tar-member.ts";
 import { plainPlan } from "../plan/describe.ts";
@@ -33,17 +33,6 @@ import { memberPieces } from "./tar.ts";
 import type { ImageInProgress } from "./types.ts";
 
 const NAME = "raptor-builders";
-
-/** The SHA-256 of `length` bytes at `offset` in an image, in hex. Default: the whole image. */
-export async function hashImage(
-  path: string,
-  offset = 0,
-  length = imageSize(path) - offset,
-): Promise<string> {
-  const hash = node.crypto.createHash("sha256");
-  for await (const piece of readPieces(path, offset, length)) hash.update(piece);
-  return hash.digest("hex");
-}
 
 /** The paths of the requested side files. */
 type SideFiles = Pick<Settings, "manifest" | "sbom" | "bmap" | "incusMetadata">;
@@ -97,10 +86,9 @@ export async function writeSideFiles(plan: Plan, tree: OpenTree, image: ImageInP
     const files = incusFiles({ tree, time: plan.time }, plan.builder === "disk-image");
     await writeBeside(incusMetadata, new Blob([...memberPieces(files, plan.time), ARCHIVE_END]).stream());
   }
-  if (manifest === undefined && sbom === undefined) return;
-  const sha256 = await image.sha256();
-  if (manifest !== undefined) await writeJson(manifest, await statement(plan, image, sha256));
+  if (manifest !== undefined) await writeJson(manifest, await statement(plan, image));
   if (sbom === undefined) return;
+  const sha256 = await image.sha256();
   const { packages, warnings } = findInstalled(tree);
   warnings.forEach((warning) => log.warn(warning));
   const origin = { time: plan.time, creator: `${NAME}-${config.version}` };
@@ -111,32 +99,28 @@ async function writeJson(path: string, value: unknown): Promise<void> {
   await writeBeside(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
-async function statement(
-  plan: Plan,
-  { output, name, raw, versions, split }: ImageInProgress,
-  sha256: string,
-) {
-  const subject: Record<string, unknown>[] = [
-    { name, digest: { sha256 }, annotations: { format: plan.format, size: imageSize(output.path) } },
-  ];
-  for (
-    const { name: part, offset, size, uuid, filesystem } of plan.builder === "disk-image"
-      ? plan.partitions
-      : []
-  ) {
-    subject.push({
-      name: `${name}#${part}`,
-      digest: { sha256: await hashImage(raw, offset, size) },
-      annotations: { offset, size, uuid, filesystem: filesystem.type, filesystemUuid: filesystem.uuid },
-    });
-  }
-  for (const path of [plan.settings.bmap, plan.settings.incusMetadata]) {
-    if (path !== undefined) subject.push({ name: basename(path), digest: { sha256: await hashImage(path) } });
-  }
-  for (const [name, sha256] of split?.sums ?? []) subject.push({ name, digest: { sha256 } });
+async function statement(plan: Plan, image: ImageInProgress) {
+  const { output, name, raw, versions, split } = image;
+  const { format, settings: { bmap, incusMetadata } } = plan;
+  const subject = async (name: string, sum: Promise<string>, annotations?: Record<string, unknown>) => ({
+    name,
+    digest: { sha256: await sum },
+    ...annotations && { annotations },
+  });
+  const partitions = plan.builder === "disk-image" ? plan.partitions : [];
+  const files = [bmap, incusMetadata].filter((path) => path !== undefined);
   return {
     _type: "https://in-toto.io/Statement/v1",
-    subject,
+    subject: await Promise.all([
+      subject(name, image.sha256(), { format, size: imageSize(output.path) }),
+      ...partitions.map(({ name: part, offset, size, uuid, filesystem: { type, uuid: filesystemUuid } }) =>
+        subject(`${name}#${part}`, hashImage(raw, offset, size), {
+          ...{ offset, size, uuid, filesystem: type, filesystemUuid },
+        })
+      ),
+      ...files.map((path) => subject(basename(path), hashImage(path))),
+      ...[...split?.sums ?? []].map(([name, sum]) => subject(name, Promise.resolve(sum))),
+    ]),
     predicateType: "https://slsa.dev/provenance/v1",
     predicate: {
       buildDefinition: {

@@ -11,6 +11,7 @@ import { node } from "../core/node.ts";
 import { withProgress } from "../core/progress.ts";
 import { compressStream, copyStream } from "../image/compress.ts";
 import { type Compress, type Compressor, type FormatName, formatOf, packingOf } from "../image/formats.ts";
+import { hashImage } from "../image/hash.ts";
 import { openImageFile } from "../image/image.ts";
 import { type Part, streamSize } from "../image/parts.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -19,7 +20,6 @@ import type { ProgramName } from "../system/programs.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import * as commands from "./commands.ts";
 import { archiveParts, wholeFile } from "./archive-parts.ts";
-import { hashImage } from "./manifest.ts";
 import type { ImageInProgress } from "./types.ts";
 
 /** The programs that pack an image, and with `VERIFY=full` those that read it again. */

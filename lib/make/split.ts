@@ -11,12 +11,13 @@ import { BuildError, quote } from "../core/error.ts";
 import { listPaths } from "../core/findings.ts";
 import * as log from "../core/log.ts";
 import { makeRecipe } from "../efi/make-recipe.ts";
+import { hashImage } from "../image/hash.ts";
 import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
 import type { DiskPlan, PartitionPlan, Plan } from "../plan/plan.ts";
 import type { SplitPlan } from "../plan/split.ts";
 import { openScratch } from "../system/scratch.ts";
 import type { OpenTree } from "../tree/inspect.ts";
-import { hashImage, SIDE_FILES } from "./manifest.ts";
+import { SIDE_FILES } from "./manifest.ts";
 import { writePacked } from "./pack.ts";
 import type { ImageInProgress, SplitInProgress } from "./types.ts";
 
@@ -191,19 +192,20 @@ export async function split(
   if (plan.settings.compress === "zst") {
     log.warn("systemd-sysupdate up to version 257 does not unpack .zst: set COMPRESS to xz or gz for it");
   }
-  for (const [partition, name] of namesOf(plan)) {
+  const names = namesOf(plan);
+  for (const [partition, name] of names) {
     const { path, offset, size } = image.place(partition);
     const to = await create(staging, name);
     await writePacked(plan.settings.compress, [{ path, offset, length: size }], to, partition.label);
-    sums.set(name, await hashImage(to));
   }
   for (const artefact of boot) {
-    const name = `${prefix}.${artefact.suffix}`;
-    const to = await create(staging, name);
+    const to = await create(staging, `${prefix}.${artefact.suffix}`);
     const bytes = "text" in artefact ? encodeText(artefact.text) : makeRecipe(root, nodes, artefact.recipe);
     await Deno.writeFile(to, bytes);
-    sums.set(name, await hashImage(to));
   }
+  const made = [...names.values(), ...boot.map(({ suffix }) => `${prefix}.${suffix}`)];
+  const found = await Promise.all(made.map((name) => hashImage(join(staging, name))));
+  made.forEach((name, i) => sums.set(name, found[i]!));
 }
 
 /** Makes an empty file, readable only by its owner: it holds what only root may read in the tree. */

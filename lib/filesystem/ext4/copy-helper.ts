@@ -5,7 +5,7 @@
  * @module
  */
 
-import { BuildError } from "../../core/error.ts";
+import { thrown } from "../../core/error.ts";
 import { MiB } from "../../core/units.ts";
 import type { Image } from "../../image/writer.ts";
 import { addBytes, addRow, newNodes, type NodesBuilder } from "../../tree/builder.ts";
@@ -58,10 +58,7 @@ export function startCopyHelper(bytes: number): CopyHelper | undefined {
   };
   worker.onmessage = ({ data: report }: MessageEvent<Report>) => {
     flags.push(...report.flags ?? []);
-    if (report.error) {
-      const { message, hint, isExpected } = report.error;
-      fail(isExpected ? new BuildError(message, { hint }) : new Error(message));
-    }
+    if (report.error) fail(thrown(report.error));
     if (report.ended) ended.resolve();
   };
   // The thread itself broke: it will not answer any more.

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BuildError } from "../../core/error.ts";
+import { type Reported, reported } from "../../core/error.ts";
 import { flush, type Image, newWriter, type Writer } from "../../image/writer.ts";
 import * as posix from "../../system/posix.ts";
 import type { Nodes } from "../../tree/nodes.ts";
@@ -30,11 +30,7 @@ export interface Piece {
 /** What the worker reports: flags of files, by entry. */
 export interface Report {
   readonly flags?: readonly (readonly [entry: number, flags: number])[];
-  readonly error?: {
-    readonly message: string;
-    readonly hint: string | undefined;
-    readonly isExpected: boolean;
-  };
+  readonly error?: Reported;
   /** There is nothing more to come. */
   readonly ended?: true;
 }
@@ -66,10 +62,7 @@ scope.onmessage = ({ data: message }) => {
     else if (work && !work.hasFailed) copyPiece(work, message);
   } catch (error) {
     if (work) work.hasFailed = true;
-    const { message, stack } = error as Error;
-    const isExpected = error instanceof BuildError;
-    const hint = isExpected ? error.hint : undefined;
-    scope.postMessage({ error: { message: isExpected ? message : stack ?? message, hint, isExpected } });
+    scope.postMessage({ error: reported(error) });
   }
 };
 

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { MiB } from "../../../lib/core/units.ts";
+import { hashImage } from "../../../lib/image/hash.ts";
 import { copyTarget, readPieces } from "../../../lib/image/image.ts";
-import { hashImage } from "../../../lib/make/manifest.ts";
+import { $ } from "../../../lib/system/sh.ts";
 import { tempDir } from "../../lab/helpers.ts";
 import { writeSparse } from "../../lab/libc.ts";
 import { newRandom } from "../../lab/random_tree.ts";
@@ -45,6 +46,29 @@ Deno.test("readPieces() and hashImage() read every range of a file with holes as
         );
       }
     }
+  }));
+
+Deno.test("hashImage() computes many checksums at once, each the one of sha256sum, and says what it cannot read", () =>
+  tempDir(async (dir) => {
+    const path = `${dir}/image`, { bytes } = newRandom(6), size = 170 * MiB;
+    writeSparse(path, size, [[0, bytes(5000)], [60 * MiB - 7, bytes(20_000)], [size - 9, bytes(9)]]);
+    const whole = hashImage(path);
+    // The first thread is busy, so another one tries.
+    const none = hashImage(`${dir}/none`, 0, 60 * MiB);
+    const ranges = [[60 * MiB, 55 * MiB], [5, 70 * MiB], [size - 9, 9], [110 * MiB, 60 * MiB], [0, 0], [
+      0,
+      size,
+    ]];
+    const sums = ranges.map(([offset, length]) => hashImage(path, offset, length));
+    await assert.rejects(none, { name: "BuildError", message: /^Cannot read ".*none": No such file/ });
+    for (const [i, [offset, length]] of ranges.entries()) {
+      const line = await $`sh -c ${`tail -c +${offset! + 1} "$0" | head -c ${length!} | sha256sum`} ${path}`
+        .quiet()
+        .text();
+      assert.equal(await sums[i], line.split(" ")[0], `${length} bytes at ${offset}`);
+    }
+    assert.equal(await whole, await sums.at(-1));
+    assert.equal(await hashImage(path), await whole);
   }));
 
 Deno.test("copyTarget() makes a sparse copy, also of zeros that were written", () =>
