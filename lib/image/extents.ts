@@ -14,7 +14,11 @@ export interface Extent {
   readonly end: number;
 }
 
-/** The data of a file from `start` to `end`, ascending. @throws {BuildError} when the file cannot be read. */
+/**
+ * The data of a file from `start` to `end`, ascending. A block device has no holes.
+ *
+ * @throws {BuildError} when the file cannot be read.
+ */
 export function* dataExtents(
   { fd, path }: Pick<Image, "fd" | "path">,
   { start, end }: Extent,
@@ -22,6 +26,7 @@ export function* dataExtents(
   for (let at = start; at < end;) {
     const data = posix.seek(fd, at, "data");
     if (data === -posix.ENXIO || data >= end) return;
+    if (data === -posix.EINVAL) return yield { start, end };
     const hole = data < 0 ? data : posix.seek(fd, data, "hole");
     if (hole < 0) throw cannot("read", path, hole);
     at = Math.min(end, hole);

@@ -494,6 +494,17 @@ Deno.test("a block device gets the same image as a file, and nothing on it is fo
         await quiet`cmp ${image} ${device}`;
         assert.equal((await Deno.stat(file)).size, size);
 
+        // What reads the whole image reads a device, too.
+        const files = { MANIFEST: `${dir}/manifest`, SBOM: `${dir}/sbom`, BMAP: `${dir}/bmap` };
+        const { code: again, stderr: said } = await runBuilder(builder, {
+          args: ["--input", tree, "--output", device],
+          env: { ...env, ...files, VERIFY: "full" },
+        });
+        assert.equal(again, 0, said);
+        await quiet`cmp ${image} ${device}`;
+        const [whole] = JSON.parse(await Deno.readTextFile(files.MANIFEST)).subject;
+        assert.equal(whole.digest.sha256, await sha256(file));
+
         const place = { ...await makePlace(dir), output: device };
         const last = builder === "disk-image" ? "sfdisk" : "mke2fs";
         await addStub(place, last, FAULTS["fails after its work"]);
