@@ -18,9 +18,10 @@ export function choose<T extends string>(flag: string, value: string, choices: r
   });
 }
 
-/** Writes requested output to stdout. */
+/** Writes requested output to stdout. A pipe to `Deno.stdout.writable` would not say that the last piece was not written. */
 export async function print(text: string): Promise<void> {
-  await new Blob([text]).stream().pipeTo(Deno.stdout.writable, { preventClose: true });
+  const bytes = new TextEncoder().encode(text);
+  for (let done = 0; done < bytes.length;) done += await Deno.stdout.write(bytes.subarray(done));
 }
 
 /** Runs a script. An expected failure ends it with a message and exit code 1, or 2 for a usage error. */

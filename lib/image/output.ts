@@ -193,14 +193,28 @@ export async function discardOutput({ path, isDevice, size, room = 0 }: Output):
   await Deno.utime(path, EPOCH, EPOCH);
 }
 
-/** Writes a file beside the image. A new one is readable only by its owner; an existing one keeps its mode. */
+/**
+ * Writes a file beside the image. A new one is readable only by its owner; an existing one keeps its mode.
+ *
+ * @throws {BuildError} when not all of it can be written.
+ */
 export async function writeBeside(
   path: string,
   contents: string | ReadableStream<Uint8Array>,
 ): Promise<void> {
-  const file = await Deno.open(path, { create: true, write: true, truncate: true, mode: OUTPUT_MODE });
+  using file = await Deno.open(path, { create: true, write: true, truncate: true, mode: OUTPUT_MODE });
   const stream = typeof contents === "string" ? new Blob([contents]).stream() : contents;
-  await stream.pipeTo(file.writable);
+  // `file.writable` would not say that the last piece, often the only one, was not written.
+  for await (const piece of stream) {
+    try {
+      for (let done = 0; done < piece.length;) done += await file.write(piece.subarray(done));
+    } catch (cause) {
+      throw new BuildError(`Cannot write ${quote(path)}: ${reasonOf(cause)}`, {
+        hint: remedyFor(cause),
+        cause,
+      });
+    }
+  }
 }
 
 /** Cleans up the output of a failed build: one that did not exist before is removed, others are emptied. */

@@ -14,6 +14,7 @@ import * as log from "../core/log.ts";
 import { writeBeside } from "../image/output.ts";
 import type { PartPlan } from "../plan/plan.ts";
 import type { Made, Measured } from "../plan/root.ts";
+import { reasonOf } from "../system/failure.ts";
 import type { VerityPlan } from "../plan/verity.ts";
 import * as commands from "./commands.ts";
 import type { ImageInProgress } from "./types.ts";
@@ -87,7 +88,8 @@ export async function writeVerity(
     await writeBeside(`${path}.roothash`, `${made.rootHash}\n`);
     if (made.pkcs7) await writeBeside(`${path}.roothash.p7s`, (await Deno.open(made.pkcs7.path)).readable);
   } catch (cause) {
-    throw new BuildError(`Cannot write the dm-verity hashes to ${quote(directory)}`, {
+    if (cause instanceof BuildError) throw cause;
+    throw new BuildError(`Cannot write the dm-verity hashes to ${quote(directory)}: ${reasonOf(cause)}`, {
       hint: "Set VERITY_DIR to a writable directory; in Raptor, give the job a cache mount",
       cause,
     });

@@ -460,6 +460,36 @@ Deno.test("an output that held an older, larger image is the same image as in a 
   }
 });
 
+Deno.test("a side file that does not fit on its disk fails the build, and empties the image", {
+  ignore: ignore || missing("mount"),
+}, async () => {
+  const tree = await tinyTree();
+  const files = { MANIFEST: "m.json", SBOM: "s.json", BMAP: "b.bmap", INCUS_METADATA: "i.tar" };
+  await withTmpfs(MiB, async (full) => {
+    // It says so, too.
+    await quiet`sh -c ${`head -c 2M /dev/zero >${full}/filler 2>&1; exit 0`}`;
+    for (const [name, file] of Object.entries(files)) {
+      await tempDir(async (dir) => {
+        const output = `${dir}/image`;
+        const { code, stderr } = await runBuilder("part-image", {
+          args: ["--input", tree, "--output", output],
+          env: {
+            ...name === "INCUS_METADATA" ? { FILESYSTEM: "squashfs" } : { FREE_MB: "1" },
+            [name]: `${full}/${file}`,
+          },
+        });
+        assert.equal(code, 1, `${name}\n${stderr}`);
+        assert.match(
+          stderr,
+          new RegExp(`^\\[E\\] Cannot write "${full}/${file}": No space left on device$`, "m"),
+        );
+        await assert.rejects(Deno.stat(output), Deno.errors.NotFound);
+        assert.equal((await Deno.stat(`${full}/${file}`)).size, 0);
+      });
+    }
+  });
+});
+
 /** Makes a loop device of that size over a file full of old bytes. */
 async function withLoop(bytes: number, fn: (device: string, file: string) => Promise<void>): Promise<void> {
   await tempDir(async (dir) => {
