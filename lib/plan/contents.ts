@@ -7,7 +7,7 @@
  */
 
 import { grubDefaults } from "../boot/grub.ts";
-import { type BootFiles, ESP_DIRECTORIES } from "../boot/loader.ts";
+import { type BootFiles, ESP_DIRECTORIES, realPath } from "../boot/loader.ts";
 import { defaultEntry } from "../boot/systemd-boot.ts";
 import { foreignEntries } from "../boot/tree-esp.ts";
 import { BuildError, quote } from "../core/error.ts";
@@ -15,7 +15,7 @@ import { type Finding, finding } from "../core/findings.ts";
 import type { Contents, ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { children, lookup, type Nodes, typeOf } from "../tree/nodes.ts";
-import { countIn, directoryAt, entriesIn, exists, namesIn } from "../tree/query.ts";
+import { countIn, directoryAt, entriesIn, exists } from "../tree/query.ts";
 import { type FstabLine, planFstab } from "./fstab.ts";
 import { growFiles } from "./grow.ts";
 import type { Leftovers } from "./leftovers.ts";
@@ -203,21 +203,22 @@ function bootContents(tree: Tree, { requests, files, boot }: Decided) {
   const contents = new Map<PartitionRequest, Contents>();
   if (!esp && !xbootldr) return { has: () => false, get: () => undefined, findings: [] };
   const { from } = esp ? espSource(tree) : {};
-  const entries = files && countIn(nodes, "/boot/loader/entries") ? ["/loader/entries/"] : [];
+  const entries = files && countIn(nodes, "/boot/loader/entries") ? entriesBelowBoot(tree) : [];
   const foreign = files && from ? foreignEntries(tree, from) : [];
   const bootFrom = directoryAt(nodes, "/boot") === undefined ? undefined : "/boot";
-  // Without XBOOTLDR, what is in /boot is on the ESP, too.
-  const isJoined = esp?.mountPoint === "/boot";
+  // Without XBOOTLDR, what is in /boot is on the ESP, too, wherever that is mounted.
+  const isJoined = esp && (esp.mountPoint === "/boot" || !xbootldr && files !== undefined);
   if (esp && isJoined) {
+    const without = rowsOf(nodes, ESP_DIRECTORIES);
     contents.set(esp, {
       ...bootFrom && { from: bootFrom },
       copies: from ? [{ from, path: "/" }] : [],
-      omit: [...entries, ...foreign],
-      without: rowsOf(nodes, ESP_DIRECTORIES),
+      omit: [...entries, ...foreign, ...linksAbove(nodes, files?.xbootldr ?? [])],
+      without,
       add: asSpelled(nodes, ["/boot", ...from ? [from] : []], [
         ...files?.esp ?? [],
         ...files?.xbootldr ?? [],
-      ]),
+      ], without),
     });
   } else if (esp) {
     contents.set(esp, {
@@ -230,7 +231,12 @@ function bootContents(tree: Tree, { requests, files, boot }: Decided) {
     const hasEfi = boot === "vfat" && hasOwnEfi(tree);
     contents.set(xbootldr, {
       ...bootFrom && { from: bootFrom },
-      omit: [hasEfi ? "/efi" : "/efi/", ...entries, ...files?.moved ?? []],
+      omit: [
+        hasEfi ? "/efi" : "/efi/",
+        ...entries,
+        ...boot === "vfat" ? linksAbove(nodes, files?.xbootldr ?? []) : [],
+        ...files?.moved ?? [],
+      ],
       add: [
         // The mount point of the ESP. On FAT, a directory EFI is the same.
         ...hasEfi ? [] : [{ path: "/efi", type: "directory" } as const],
@@ -256,11 +262,33 @@ function bootContents(tree: Tree, { requests, files, boot }: Decided) {
   };
 }
 
-/** Files for FAT under the names that are already there, since two names cannot differ only in case. */
+/** Where the boot entries of the tree are, below `/boot`: ostree has a link to them at `/boot/loader`. */
+function entriesBelowBoot(tree: Tree): string[] {
+  const path = realPath(tree, "/boot/loader/entries");
+  return path.startsWith("/boot/") ? [`${path.slice("/boot".length)}/`] : [];
+}
+
+/** Links in `/boot` where a file for FAT needs a directory: FAT has no links, and what is behind them has another name. */
+function linksAbove(nodes: Nodes, files: readonly ExtraFile[]): string[] {
+  const directories = files.flatMap(({ path }) => {
+    const names = path.split("/").slice(1, -1);
+    return names.map((_, i) => `/${names.slice(0, i + 1).join("/")}`);
+  });
+  return [...new Set(directories)].filter((path) => {
+    const node = lookup(nodes, `/boot${path}`, { follow: false });
+    return node !== undefined && typeOf(nodes, node) === "symlink";
+  });
+}
+
+/**
+ * Files for FAT under the names that are already there, since two names cannot differ only in case. The rows `without` are not
+ * there.
+ */
 function asSpelled(
   nodes: Nodes,
   from: readonly string[],
   files: readonly ExtraFile[],
+  without: ReadonlySet<number> = new Set(),
 ): readonly ExtraFile[] {
   const spellings = new Map<string, string>();
   const spell = (path: string): string => {
@@ -269,7 +297,8 @@ function asSpelled(
     const above = spell(path.slice(0, slash));
     const name = path.slice(slash + 1);
     const key = `${above}/${name}`.toLowerCase();
-    const names = from.flatMap((directory) => namesIn(nodes, directory + above));
+    const names = from.flatMap((directory) => entriesIn(nodes, directory + above))
+      .flatMap(({ name, node }) => without.has(node) ? [] : [name]);
     const known = spellings.get(key) ??
       `${above}/${
         names.includes(name)

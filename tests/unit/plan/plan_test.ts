@@ -9,6 +9,7 @@ import { type DiskPlan, type PartPlan, planDisk, planPart } from "../../../lib/p
 import type { NodeInput } from "../../../lib/tree/builder.ts";
 import { DEBIAN, factsOf, kernel, LOADER, NEWEST, settingsOf } from "../../lab/facts.ts";
 import { growth } from "../../lab/helpers.ts";
+import { planLayout } from "../../lab/layouts.ts";
 
 const pure = { permissions: "none" } as const;
 
@@ -221,6 +222,43 @@ Deno.test("planDisk() takes a directory of unified kernels on XBOOTLDR for the m
   assert(found.includes("/EFI/Linux/a.efi"));
   assert(!found.includes("/efi"));
 });
+
+Deno.test.each([{ place: "/boot" }, { place: "/efi" }, { place: "/boot/efi" }])(
+  "planDisk() puts menu and kernels on an ESP at $place if there is no XBOOTLDR",
+  pure,
+  ({ place }) => {
+    const { partitions: [esp, root] } = planLayout({
+      a: `Type=esp;MountPoint=${place}`,
+      b: "Type=root",
+    });
+    const found = paths(esp!.selection);
+    for (
+      const path of [
+        "/EFI/BOOT/BOOTX64.EFI",
+        "/loader/entries/debian-6.12.48.conf",
+        "/vmlinuz-6.12.48",
+        "/initrd.img-6.12.48",
+      ]
+    ) assert(found.includes(path), `${path} is not in ${found}`);
+    // Where the ESP is no mount point for it, the tree's /boot stays where it is.
+    assert.equal(paths(root!.selection).includes("/boot/vmlinuz-6.12.48"), place !== "/boot");
+  },
+);
+
+Deno.test(
+  "planDisk() makes a directory of a link at /boot/loader, and leaves out what is behind it",
+  pure,
+  () => {
+    const list: NodeInput[] = [
+      ...DEBIAN,
+      { path: "/boot/loader", target: "loader.1" },
+      { path: "/boot/loader.1/entries/ostree-1.conf", size: 5 },
+    ];
+    const found = paths(disk({}, factsOf(list, { kernels: [kernel("6.12.48")] })).partitions[1]!.selection);
+    assert(found.includes("/loader/entries/debian-6.12.48.conf"), String(found));
+    assert(!found.includes("/loader.1/entries/ostree-1.conf"));
+  },
+);
 
 Deno.test("planDisk() refuses two directories that could both be the ESP", pure, () => {
   const two = [...DEBIAN, { path: "/boot/efi/EFI/a.efi" }, { path: "/efi/EFI/b.efi" }];
