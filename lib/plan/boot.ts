@@ -112,13 +112,16 @@ function bootFindings(
 ): Finding[] {
   const { bootloader, filesystem, firmware, sectorSize } = settings;
   if (bootloader === "none" && !bios) return [];
-  const left = whole.kernels.filter((kernel) => !tree.kernels.includes(kernel)).map(({ image, unified }) =>
+  const isHybrid = firmware === "hybrid";
+  const isLeft = (kernel: Kernel) =>
+    !tree.kernels.includes(kernel) || isHybrid && kernel.unified !== undefined;
+  const left = whole.kernels.filter(isLeft).map(({ image, unified }) =>
     finding(
       "kernel-firmware",
       unified
-        ? `Leaving out ${quote(image)}: it is a UKI, which BIOS cannot start`
+        ? `Leaving out ${quote(image)}${isHybrid ? " for BIOS" : ""}: it is a UKI, which BIOS cannot start`
         : `Leaving out ${quote(image)}${
-          firmware === "hybrid" ? " for UEFI" : ""
+          isHybrid ? " for UEFI" : ""
         }: it has no EFI stub, so only BIOS starts it`,
       { path: image },
     )
@@ -135,6 +138,15 @@ function bootFindings(
       : [],
   ];
   const known = { filesystem, usrFormat, options: `${options} ${bareOptions}` };
+  const noBios = isHybrid && whole.kernels.length > 0 && bios?.kernels.length === 0;
+  if (lacks.length === 0 && noBios) {
+    return [
+      ...left,
+      finding("no-boot", "The image will boot only through UEFI: the tree has no kernel for BIOS", {
+        hint: "Install a kernel that is no UKI, or set FIRMWARE=uefi",
+      }),
+    ];
+  }
   if (lacks.length === 0) {
     return [...left, ...tree.kernels.flatMap((kernel) => kernelFindings(kernel, tree, known))];
   }

@@ -157,6 +157,18 @@ Deno.test("planDisk() takes for a firmware what it can start, and says what it l
   ]);
 });
 
+Deno.test("planDisk() says so when BIOS cannot start any of the kernels that UEFI starts", pure, () => {
+  const uki = kernel("6.1", { image: "/boot/EFI/Linux/a.efi", initrds: [], unified: { options: "" } });
+  const left =
+    'kernel-firmware: Leaving out "/boot/EFI/Linux/a.efi" for BIOS: it is a UKI, which BIOS cannot start';
+  assert.deepEqual(warned(plan([uki], { FIRMWARE: "hybrid" })), [
+    left,
+    "no-boot: The image will boot only through UEFI: the tree has no kernel for BIOS",
+  ]);
+  assert.deepEqual(warned(plan([uki, kernel("5.10")], { FIRMWARE: "hybrid" })), [left]);
+  assert.deepEqual(warned(plan([uki])), []);
+});
+
 Deno.test("planDisk() says so when only one of two firmwares can start the tree's kernels", pure, () => {
   const nostub = kernel("6.12.48", { biosOnly: true });
   const only = plan([nostub], { FIRMWARE: "hybrid" });
