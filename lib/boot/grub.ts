@@ -25,9 +25,11 @@ import {
   file,
   firmwareOf,
   type FoundLoader,
+  lacksKernels,
   optionsFor,
   programAt,
   titleOf,
+  unifiedFindings,
 } from "./loader.ts";
 import { bootEntries } from "./systemd-boot.ts";
 import { isForeign } from "./options.ts";
@@ -48,6 +50,8 @@ export function findGrub(tree: Tree): FoundLoader | string {
   const names = firmwareOf(tree);
   const target = names && TARGETS[names.architecture];
   if (!target) return "no GRUB for an architecture without UEFI";
+  const lacking = lacksKernels(tree);
+  if (lacking !== undefined) return lacking;
   const found = findImage(tree, names, target);
   if (!found) {
     return `no /usr/lib/grub/${target}/monolithic/grub${names.efi}.efi (in Debian: package grub-efi-*-bin or ` +
@@ -67,6 +71,7 @@ export function findGrub(tree: Tree): FoundLoader | string {
     // dpkg makes hard links when it replaces a kernel, and FAT has none.
     boot: "ext4",
     needsSmallSectors: false,
+    findings: unifiedFindings(tree),
     files: (context) => {
       const stub = grubStub(tree, context);
       const stubs = new Set([

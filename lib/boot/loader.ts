@@ -5,7 +5,8 @@
  */
 
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../core/dps.ts";
-import type { Finding } from "../core/findings.ts";
+import { quote } from "../core/error.ts";
+import { type Finding, finding } from "../core/findings.ts";
 import type { ExtraFile } from "../filesystem/entries.ts";
 import type { FilesystemName } from "../filesystem/filesystems.ts";
 import { findDevicetree } from "../tree/boot-texts.ts";
@@ -159,6 +160,22 @@ export function bootableKernels(tree: Tree): { kernels: BootableKernel[]; copies
     };
   });
   return { kernels, copies };
+}
+
+/** Why a loader whose menu has no UKIs cannot be used: the tree has nothing else. */
+export function lacksKernels({ kernels }: Tree): string | undefined {
+  return kernels.length > 0 && kernels.every(({ unified }) => unified)
+    ? "no kernels but UKIs, which GRUB's menu does not start"
+    : undefined;
+}
+
+/** The UKIs that are not in such a menu. */
+export function unifiedFindings({ kernels }: Tree): Finding[] {
+  return kernels.filter(({ unified }) => unified).map(({ image }) =>
+    finding("kernel-firmware", `Leaving out ${quote(image)}: it is a UKI, which GRUB's menu does not start`, {
+      path: image,
+    })
+  );
 }
 
 /** The title in a menu: the name of the OS in printable characters. */

@@ -22,8 +22,10 @@ import {
   file,
   firmwareOf,
   type FoundLoader,
+  lacksKernels,
   programAt,
   realPath,
+  unifiedFindings,
 } from "./loader.ts";
 import { bootEntries, loaderConfiguration, readsOnlySmallSectors } from "./systemd-boot.ts";
 
@@ -39,13 +41,16 @@ export function findExisting(tree: Tree): FoundLoader | string {
   const { directory, path } = first;
   const started = follow(tree, names, directory, path);
   if (typeof started === "string") return started;
-  const stubs = grubStubs(tree, directory, started);
+  // Next to another loader, a grub.cfg is a leftover.
+  const isGrub = started.kind === "grub" || started.kind === "unknown";
+  const stubs = isGrub ? grubStubs(tree, directory, started) : [];
   return {
     reason: `the tree has ${path}${KINDS[started.kind]}`,
     signed: false,
     espInTree: directory,
     verifiesKernels: true,
     boot: stubs.length ? "ext4" : "vfat",
+    findings: stubs.length ? unifiedFindings(tree) : [],
     needsSmallSectors: stubs.length === 0 && started.kind !== "uki" && readsOnlySmallSectors(started),
     files: (context) => {
       const isBoot = directory === "/boot";
@@ -102,6 +107,8 @@ function follow(tree: Tree, names: EfiNames, directory: string, path: string): E
       ? follow(tree, names, directory, next)
       : `${path} of the tree is shim, and has no ${second} to start`;
   }
+  const lacking = program.kind === "grub" ? lacksKernels(tree) : undefined;
+  if (lacking !== undefined) return `${path} of the tree is GRUB, and the tree has ${lacking}`;
   const foreign = program.grub ? foreignGrub(program.grub) : foreignRoot(program);
   return foreign ? `${path} of the tree was made for another disk: ${foreign}` : program;
 }

@@ -155,9 +155,10 @@ export const FINDINGS = {
     hint: "Install a kernel with an EFI stub, or remove the file from the tree",
   },
   "kernel-firmware": {
-    what: "a kernel that the firmware of `FIRMWARE` cannot start: BIOS no UKI, UEFI none without an EFI stub",
+    what:
+      "a kernel that the firmware or GRUB cannot start: neither BIOS nor GRUB a UKI, UEFI none without an EFI stub",
     means: "it gets no boot entry there",
-    hint: "Set FIRMWARE to what starts it, or install another kernel",
+    hint: "Set FIRMWARE or BOOTLOADER to what starts it, or install another kernel",
   },
   "kernel-modules": {
     what: "a kernel without its modules in `/usr/lib/modules`",

@@ -1,10 +1,16 @@
 import assert from "node:assert/strict";
-import { BOOT_LOADER_CHOICES, type BootLoaderName, BOOTLOADERS } from "../../../lib/boot/bootloaders.ts";
+import {
+  BOOT_LOADER_CHOICES,
+  type BootLoaderName,
+  BOOTLOADERS,
+  chooseLoader,
+} from "../../../lib/boot/bootloaders.ts";
 import { type BootFiles, firmwareOf, type FoundLoader } from "../../../lib/boot/loader.ts";
 import { type ArchitectureName, ARCHITECTURES, efiBootPath } from "../../../lib/core/dps.ts";
 import type { ExtraFile } from "../../../lib/filesystem/entries.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
 import type { Tree } from "../../../lib/tree/inspect.ts";
+import type { Kernel } from "../../../lib/tree/kernels.ts";
 import { lookup, typeOf } from "../../../lib/tree/nodes.ts";
 import { DEBIAN, factsOf, kernel, LOADER, programs } from "../../lab/facts.ts";
 
@@ -119,6 +125,40 @@ Deno.test("BOOTLOADERS.systemd-boot writes entries after the Boot Loader Specifi
   assert.doesNotMatch(text(xbootldr, "/loader/entries/debian-1.conf"), /^initrd/m);
   assert.equal(text(xbootldr, "/loader/entries.srel"), "type1\n");
 });
+
+Deno.test(
+  "BOOTLOADERS.grub is not for UKIs, which its menu does not start, and says which it leaves out",
+  pure,
+  () => {
+    const uki = kernel("2", { image: "/boot/EFI/Linux/a.efi", initrds: [], unified: { options: "" } });
+    const treeWith = (...kernels: readonly Kernel[]) =>
+      factsOf([...LEAST["grub"], ...LEAST["uki"], { path: uki.image }], { kernels });
+    assert.equal(
+      BOOTLOADERS.grub.find(treeWith(uki)),
+      "no kernels but UKIs, which GRUB's menu does not start",
+    );
+    const mixed = found("grub", treeWith(uki, kernel("1")));
+    assert.deepEqual(mixed.findings!.map(({ name, message }) => `${name}: ${message}`), [
+      'kernel-firmware: Leaving out "/boot/EFI/Linux/a.efi": it is a UKI, which GRUB\'s menu does not start',
+    ]);
+    assert.deepEqual(found("grub", treeWith(kernel("1"))).findings, []);
+    // Those of Debian are signed, and would be preferred.
+    const signed = ["/usr/lib/shim/shimx64.efi.signed", "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"];
+    const tree = (kernels: readonly Kernel[]) =>
+      factsOf(
+        [...signed.map((path) => ({ path, size: 5 })), { path: LOADER, size: 5 }, { path: uki.image }],
+        {
+          kernels,
+        },
+      );
+    const chosen = (kernels: readonly Kernel[]) => {
+      const loader = chooseLoader({ bootloader: "auto", sectorSize: 512 }, tree(kernels));
+      return Array.isArray(loader) ? loader : loader.name;
+    };
+    assert.equal(chosen([uki]), "systemd-boot");
+    assert.equal(chosen([kernel("1")]), "grub");
+  },
+);
 
 Deno.test("BOOTLOADERS.existing finds the loader in any spelling that FAT takes for the same", pure, () => {
   for (

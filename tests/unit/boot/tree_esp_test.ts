@@ -127,6 +127,31 @@ Deno.test.each<[string, Parameters<typeof treeOf>, RegExp]>([
   },
 );
 
+Deno.test("findExisting() takes a grub.cfg beside another loader for a leftover", pure, () => {
+  const { loader, esp, xbootldr } = found({ [FIRST]: "systemd-boot" }, "/boot/efi/EFI/debian/grub.cfg");
+  assert.equal(loader.boot, "vfat");
+  assert(!esp.some((path) => path.endsWith("grub.cfg")));
+  assert(xbootldr.includes("/loader/entries/debian-1.conf"));
+});
+
+Deno.test(
+  "findExisting() refuses a GRUB if there are only UKIs, and the plan says why it is replaced",
+  pure,
+  () => {
+    const uki = kernel("1", { image: "/boot/vmlinuz-1", initrds: [], unified: { options: "" } });
+    const tree = { ...treeOf({ [FIRST]: DEBIAN }, LOADER), kernels: [uki] };
+    const reason =
+      `${FIRST} of the tree is GRUB, and the tree has no kernels but UKIs, which GRUB's menu does not start`;
+    assert.equal(findExisting(tree), reason);
+    const { bootLoader, findings } = planDisk(settingsOf(), tree);
+    assert.equal(bootLoader!.name, "systemd-boot");
+    assert.equal(
+      findings.find(({ name }) => name === "loader-replaced")!.message,
+      `Replacing the boot loader of the tree's ESP: ${reason}`,
+    );
+  },
+);
+
 Deno.test("findExisting() believes what searches for nothing", pure, () => {
   for (
     const grub of [
