@@ -53,6 +53,8 @@ interface Format {
   readonly archive?: { readonly compress: Compress; readonly member: string };
   /** The size of the disk is a multiple of this, in bytes. */
   readonly multiple?: number;
+  /** Whether it says, or its machines take for granted, that sectors have 512 bytes. */
+  readonly smallSectors?: true;
   /** The size of the largest disk, in bytes. */
   readonly largest?: number;
 }
@@ -104,6 +106,7 @@ export const FORMATS = {
     driver: "vhdx",
     suffixes: ["vhdx"],
     check: true,
+    smallSectors: true,
     largest: 64 * 1024 * GiB,
   },
   "vmdk": {
@@ -132,6 +135,7 @@ export const FORMATS = {
     driver: "raw",
     suffixes: ["tar.gz"],
     archive: { compress: "gz", member: "disk.raw" },
+    smallSectors: true,
     // https://cloud.google.com/compute/docs/import/import-existing-image#requirements
     multiple: GiB,
   },
@@ -143,6 +147,7 @@ export const FORMATS = {
     suffixes: ["ova"],
     options: "subformat=streamOptimized,adapter_type=lsilogic",
     archive: { compress: "none", member: "disk.vmdk" },
+    smallSectors: true,
   },
   "vagrant": {
     summary: "Vagrant with libvirt: a box with a qcow2",
@@ -153,6 +158,7 @@ export const FORMATS = {
     check: true,
     own: true,
     archive: { compress: "gz", member: "box.img" },
+    smallSectors: true,
   },
   "tar": {
     summary: "everything in the tree as a pax archive, for tar, podman import and other builders",

@@ -5,20 +5,29 @@
  */
 
 import { BuildError } from "../core/error.ts";
-import { alignUp, MiB } from "../core/units.ts";
+import { alignUp, MiB, SECTOR } from "../core/units.ts";
 import { type BuilderName, compressibleFormats, formatOf } from "../image/formats.ts";
 import type { Settings } from "./settings.ts";
 import type { DiskVolumes } from "./volumes.ts";
 
-/** @throws {BuildError} (usage) for a format that cannot be compressed, or has no block map. */
-export function checkPacking({ outputFormat, compress, bmap }: Settings, builder: BuilderName): void {
-  const { compressible, strategy } = formatOf(outputFormat);
+/** @throws {BuildError} (usage) for a format that cannot be compressed, has no block map, or other sectors. */
+export function checkPacking(
+  { outputFormat, compress, bmap, sectorSize }: Settings,
+  builder: BuilderName,
+): void {
+  const { compressible, strategy, smallSectors } = formatOf(outputFormat);
   const names = compressibleFormats(builder).join(" or ");
   if (compress !== "none" && !compressible) {
     throw new BuildError(`Cannot use COMPRESS=${compress} with OUTPUT_FORMAT=${outputFormat}`, {
       kind: "usage",
       hint:
         `Leave COMPRESS out, or set OUTPUT_FORMAT to ${names}: the others are compressed, or are used as they are`,
+    });
+  }
+  if (smallSectors && builder === "disk-image" && sectorSize !== SECTOR) {
+    throw new BuildError(`Cannot use SECTOR_SIZE=${sectorSize} with OUTPUT_FORMAT=${outputFormat}`, {
+      kind: "usage",
+      hint: `Set OUTPUT_FORMAT to raw or qcow2: the disks of ${outputFormat} have sectors of ${SECTOR} bytes`,
     });
   }
   if (bmap !== undefined && !(compressible && strategy === "direct")) {

@@ -223,6 +223,14 @@ Deno.test("planDisk() takes a directory of unified kernels on XBOOTLDR for the m
   assert(!found.includes("/efi"));
 });
 
+Deno.test("planDisk() refuses large sectors for formats whose disks have small ones", pure, () => {
+  for (const OUTPUT_FORMAT of ["vhdx", "gce", "ova", "vagrant"]) {
+    const error = usage(() => disk({ OUTPUT_FORMAT, SECTOR_SIZE: "4096" }));
+    assert.equal(error.message, `Cannot use SECTOR_SIZE=4096 with OUTPUT_FORMAT=${OUTPUT_FORMAT}`);
+  }
+  assert.equal(disk({ OUTPUT_FORMAT: "qcow2", SECTOR_SIZE: "4096", BOOTLOADER: "none" }).sectorSize, 4096);
+});
+
 Deno.test.each([{ place: "/boot" }, { place: "/efi" }, { place: "/boot/efi" }])(
   "planDisk() puts menu and kernels on an ESP at $place if there is no XBOOTLDR",
   pure,
