@@ -245,6 +245,7 @@ async function runBuilder<P extends Plan>(
   for (const [name, meant] of misspelledSettings(builder.settings, env)) {
     log.warn(`${name} is not a setting: did you mean ${meant}?`);
   }
+  if (!flags["dry-run"]) requireOutputKept(builder, output, flags.output !== undefined, mounts);
   requireKept(builder, settings, output, mounts);
   const path = flags.input as string | undefined ?? DEFAULT_INPUT;
   const written = writtenPlaces(builder, settings, output, outputName);
@@ -311,6 +312,51 @@ function hashDirectory(
     : undefined;
 }
 
+/** What the root of a container is mounted as, by root and by other users without overlayfs of their own. */
+const CONTAINER_ROOTS = ["overlay", "fuse.fuse-overlayfs"];
+
+/** Whether we run in a container, which loses what is written where nothing is mounted. */
+function isInContainer(mounts: readonly Mount[]): boolean {
+  return CONTAINER_ROOTS.includes(mountAt("/", mounts)?.type ?? "");
+}
+
+/**
+ * Checks that the image will not be lost with the container because something else was mounted for it, or nothing.
+ *
+ * An output that was asked for by name may well be in the container: a development container has its checkout there,
+ * and a script in a container may send the image elsewhere. This gets a line in the log. But nobody asked for the
+ * default, and who mounted a file beside it meant that one.
+ *
+ * @param isGiven whether the output is named on the command line.
+ * @throws {BuildError} (usage) naming what is mounted instead.
+ */
+export function requireOutputKept(
+  builder: Pick<Builder, "output">,
+  output: string,
+  isGiven: boolean,
+  mounts: readonly Mount[],
+): void {
+  if (!isVolatile(output, mounts)) return;
+  const directory = dirname(builder.output);
+  const beside = dirname(output) === directory
+    ? mounts.find(({ point }) => dirname(point) === directory)
+    : undefined;
+  if (!beside && !isInContainer(mounts)) return;
+  if (!beside && isGiven) {
+    log.detail(`${quote(output)} is not in a mounted directory: it will be lost with the container`);
+    return;
+  }
+  throw new BuildError(
+    `Cannot write the image to ${quote(output)}: it would be lost with the container`,
+    {
+      kind: "usage",
+      hint: beside
+        ? `Write to what is mounted (--output=${beside.point}), or mount it as ${output}`
+        : `Mount a file as ${output}, or name another one with --output`,
+    },
+  );
+}
+
 /**
  * Checks that side files will not be lost with the container, that is, that they go to a mounted directory.
  *
@@ -322,9 +368,8 @@ function requireKept(
   output: string,
   mounts: readonly Mount[],
 ): void {
-  const isContainer = mountAt(output, mounts) ||
-    mountAt("/", mounts)?.type === "overlay" && !isVolatile(output, mounts);
-  if (!isContainer) return;
+  const isKept = mountAt(output, mounts) || isInContainer(mounts) && !isVolatile(output, mounts);
+  if (!isKept) return;
   const paths = [
     ...SIDE_FILES.map((name) => [name, settings[name]] as const),
     ["verityDirectory", hashDirectory(builder, settings, output)] as const,

@@ -141,6 +141,14 @@ Deno.test("The container needs one capability, and makes the same image as its p
       const { format } = JSON.parse(await quiet`qemu-img info --output=json ${dir}/disk.img`);
       assert.equal(format, "qcow2");
     });
+    await t.step("a file that is mounted where the other builder writes", async () => {
+      await Deno.writeTextFile(`${dir}/mistaken.img`, "");
+      const volume = `--volume=${dir}/mistaken.img:/output/disk.img`;
+      const { code, err } = await podman(["run", "--rm", volume, input, IMAGE, "part-image"]);
+      assert.equal(code, 2, err);
+      assert.match(err, /^\[E\] Cannot write the image to "\/output\/part\.img": it would be lost/m);
+      assert.match(err, /^\[E\] Write to what is mounted \(--output=\/output\/disk\.img\)/m);
+    });
     await t.step("an output that belongs to somebody else", async () => {
       await Deno.writeTextFile(`${dir}/other.img`, "");
       await Deno.chown(`${dir}/other.img`, 1000, 1000);
