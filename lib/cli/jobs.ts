@@ -64,14 +64,15 @@ export async function findTree(
 
 /**
  * Whether an image is newer than everything it is made from. As in Raptor, an image that is empty or dated 1970 was
- * left by a failed build, and never up to date.
+ * left by a failed build, and never up to date. Neither is what is not a file: docker makes a directory where a file
+ * to be mounted is missing, and of a device no date tells when it was written.
  *
  * A tree is as new as its newest mtime or ctime: files that are copied with their old mtime count as new.
  */
 export async function isUpToDate(output: string, sources: readonly string[]): Promise<boolean> {
   try {
-    const { size, mtime } = await Deno.stat(output);
-    if (size === 0 || !mtime || mtime.getTime() === 0) return false;
+    const { isFile, size, mtime } = await Deno.stat(output);
+    if (!isFile || size === 0 || !mtime || mtime.getTime() === 0) return false;
     for (const source of sources) {
       // find compares nanoseconds, handles any names, and stops at the first newer entry.
       const newer = await findNewer(source, output).text();

@@ -117,6 +117,12 @@ Deno.test("isUpToDate() compares the image with the newest entry of the tree", a
       await Deno.utime(image, 0, 0);
       assert.equal(await isUpToDate(image, []), false);
     });
+    await t.step("a directory in place of an image", async () => {
+      await Deno.mkdir(`${dir}/directory`);
+      await Deno.writeTextFile(`${dir}/directory/file`, "");
+      await date(`${dir}/directory`, 60);
+      assert.equal(await isUpToDate(`${dir}/directory`, []), false);
+    });
     await t.step("a source that is gone", async () => {
       await date(image, 60);
       assert.equal(await isUpToDate(image, [`${dir}/gone`]), false);
