@@ -10,10 +10,11 @@ import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { nearest } from "../core/suggest.ts";
 import { findNewer } from "../make/commands.ts";
+import { keyOf } from "../make/places.ts";
 import { flagOf, type SettingName, SETTINGS } from "../plan/settings.ts";
 import { reasonOf } from "../system/failure.ts";
 import { CACHE, type JobContext } from "./cli.ts";
-import { type Job, moduleName, type Project } from "./raptor.ts";
+import { type Job, moduleName, type Project, showKey } from "./raptor.ts";
 
 /** Suffixes of a tree next to `Raptor.toml`, in search order. */
 const TREE_SUFFIXES = ["", ".tar", ".tar.gz", ".tar.zst", ".tar.xz"] as const;
@@ -119,6 +120,7 @@ export async function runJobs(
   env: Readonly<Record<string, string | undefined>>,
   run: RunBuilder,
 ): Promise<number> {
+  await checkOutputs(project);
   // Find all trees before touching the first image.
   const trees: FoundTree[] = [];
   for (const job of jobs) trees.push(await findTree(project, job, options.given));
@@ -149,6 +151,27 @@ export async function runJobs(
     }
   }
   return 0;
+}
+
+/**
+ * Checks that no two jobs of a file write to one image, under whatever names. Those that are not run now count, too:
+ * the image of one would be up to date for the other.
+ *
+ * @throws {BuildError} (usage) naming both jobs.
+ */
+async function checkOutputs({ path, jobs }: Project): Promise<void> {
+  const seen = new Map<string, Job>();
+  for (const job of jobs) {
+    const key = await keyOf(job.output);
+    const twin = seen.get(key);
+    seen.set(key, job);
+    if (!twin) continue;
+    const [first, second] = [twin, job].map(({ name, output }) => `run.${showKey(name)} (${quote(output)})`);
+    throw new BuildError(`Cannot use ${quote(path)}: ${first} and ${second} write to the same file`, {
+      kind: "usage",
+      hint: `Name another output for run.${showKey(job.name)}`,
+    });
+  }
 }
 
 /** Makes a job's cache directory, as Raptor does, but not its parents. */

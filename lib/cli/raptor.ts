@@ -74,7 +74,8 @@ type Table = Readonly<Record<string, unknown>>;
  *
  * @param path of the file; links and modules are relative to its directory.
  * @param builders the names of our builders.
- * @throws {BuildError} (usage) naming a key that Raptor would also reject, or two jobs with the same output.
+ * @throws {BuildError} (usage) naming a key that Raptor would also reject, or two jobs with the same output. Links
+ * are not followed here: runJobs() finds two names of one file.
  */
 export function parseProject(text: string, path: string, builders: readonly string[]): Project {
   const problem = (what: string, hint?: string) =>
@@ -231,7 +232,7 @@ export function parseProject(text: string, path: string, builders: readonly stri
 }
 
 /** Shows a key as in TOML, without control characters. */
-function showKey(name: string): string {
+export function showKey(name: string): string {
   return /^[\w-]+$/.test(name) ? name : quote(name);
 }
 

@@ -22,7 +22,7 @@ export interface Place {
 }
 
 /** An ID that is the same for all paths to a file, even if the file does not exist. */
-async function keyOf(path: string): Promise<string> {
+export async function keyOf(path: string): Promise<string> {
   const facts = inspectFile(path);
   if (facts) return fileKey(facts);
   const { directory, name } = await placeOf(path);

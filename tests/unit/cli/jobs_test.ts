@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { relative } from "node:path";
 import { findTree, isUpToDate, runJobs } from "../../../lib/cli/jobs.ts";
 import { parseProject } from "../../../lib/cli/raptor.ts";
 import { BuildError } from "../../../lib/core/error.ts";
@@ -211,5 +212,46 @@ Deno.test("runJobs() looks for all trees before it builds anything", async () =>
       /Cannot find the tree of input "\$book\.nested\.ssh" for the job b/,
     );
     await assert.rejects(Deno.stat(`${dir}/a.img`), Deno.errors.NotFound);
+  });
+});
+
+Deno.test("runJobs() refuses two jobs that write to one file under different names", async (t) => {
+  await tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/test`);
+    await Deno.mkdir(`${dir}/linked/book/nested/ssh`, { recursive: true });
+    await Deno.mkdir(`${dir}/images`);
+    await Deno.symlink("images", `${dir}/link`);
+    await Deno.writeTextFile(`${dir}/images/old.img`, "image");
+    await Deno.link(`${dir}/images/old.img`, `${dir}/images/same.img`);
+    await Deno.symlink("new.img", `${dir}/images/dangling.img`);
+    const run = async (first: string, second: string) => {
+      const text = jobsIn(dir).replace(`${dir}/a.img`, first).replace(`${dir}/b.img`, second);
+      const read = parseProject(text, `${dir}/Raptor.toml`, ["disk-image", "part-image"]);
+      const options = { force: false, given: NONE, flags: [], sources: [] };
+      const names: string[] = [];
+      // Of two jobs, the image of the one that is left out would be up to date later.
+      await runJobs(read, read.jobs.slice(1), options, {}, (name) => Promise.resolve(names.push(name) - 1));
+      return names;
+    };
+    const here = relative(Deno.cwd(), dir);
+    for (
+      const [name, first, second] of [
+        ["relative and absolute", `${here}/new.img`, `${dir}/new.img`],
+        ["through a directory that is a symlink", `${dir}/images/new.img`, `${dir}/link/new.img`],
+        ["through a symlink to no file yet", `${dir}/images/new.img`, `${dir}/link/dangling.img`],
+        ["a hard link", `${dir}/images/old.img`, `${dir}/images/same.img`],
+      ] as const
+    ) {
+      await t.step(name, () =>
+        assert.rejects(run(first, second), {
+          kind: "usage",
+          message: `Cannot use "${dir}/Raptor.toml": run.a ("${first}") and run.b ("${second}") ` +
+            "write to the same file",
+          hint: "Name another output for run.b",
+        }));
+    }
+    await t.step("but not two files", async () => {
+      assert.deepEqual(await run(`${dir}/images/new.img`, `${dir}/images/old.img`), ["part-image"]);
+    });
   });
 });
