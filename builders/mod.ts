@@ -5,7 +5,7 @@
  * @module
  */
 
-import { report } from "../lib/cli/cli.ts";
+import { report, setLogFormat } from "../lib/cli/cli.ts";
 import { type Builders, runSuite } from "../lib/cli/suite.ts";
 import { BuildError, quote } from "../lib/core/error.ts";
 import { dateEmptyOutputs } from "../lib/image/output.ts";
@@ -32,6 +32,7 @@ const SOURCES = ["../builders", "../lib", "../deno.json", "../deno.lock"]
 export async function main(args: readonly string[]): Promise<number> {
   // Whatever happens, an empty output in Raptor's container must not look finished.
   await dateEmptyOutputs(Object.values(BUILDERS).map(({ output }) => output));
+  setLogFormat(args);
   let code = 0;
   const failed = await report(async () => {
     const [first, directory = "", ...rest] = args;

@@ -106,7 +106,8 @@ export async function run<P extends Plan>(
   env: Environment,
   job?: JobContext,
 ): Promise<number> {
-  const outputs = [builder.output, ...outputsIn(args)];
+  setLogFormat(args);
+  const outputs = [builder.output, ...valuesIn(args, "--output")];
   await dateEmptyOutputs(outputs);
   // A question is no build: it keeps no log, nor removes one.
   if (args.some((arg) => /^--(help|version)(=|$)/.test(arg))) {
@@ -125,11 +126,20 @@ export async function run<P extends Plan>(
   return code;
 }
 
-/** The values of `--output`, even if other arguments are wrong. */
-function outputsIn(args: readonly string[]): string[] {
+/** The values of a flag, even if other arguments are wrong. */
+function valuesIn(args: readonly string[], flag: `--${string}`): string[] {
   return args.flatMap((arg, i) =>
-    arg.startsWith("--output=") ? [arg.slice("--output=".length)] : args[i - 1] === "--output" ? [arg] : []
+    arg.startsWith(`${flag}=`) ? [arg.slice(flag.length + 1)] : args[i - 1] === flag ? [arg] : []
   );
+}
+
+/**
+ * Sets the format of the log before anything else is done: whoever reads JSON wants usage errors in it, too. What is no
+ * format is reported later, as text.
+ */
+export function setLogFormat(args: readonly string[]): void {
+  const asked = valuesIn(args, "--log").at(-1);
+  log.setLogFormat(log.LOG_FORMATS.find((form) => form === asked) ?? "text");
 }
 
 /** The file name of an image; in a container, the name that the mounted file has outside. */
@@ -215,14 +225,12 @@ async function runBuilder<P extends Plan>(
   refuseStream(given);
   // Absolute, since programs take "-x" for an option and qemu-img "nbd:x" for a network.
   const output = await followOutput(resolve(given));
-  const form = log.LOG_FORMATS.find((form) => form === (flags.log ?? "text"));
-  if (!form) {
+  if (flags.log !== undefined && !log.LOG_FORMATS.some((form) => form === flags.log)) {
     throw new BuildError(`Cannot use --log=${quote(String(flags.log))}`, {
       kind: "usage",
       hint: `Accepted: ${oneOf(log.LOG_FORMATS, String(flags.log))}`,
     });
   }
-  log.setLogFormat(form);
   log.setVerbose(flags.verbose === true);
   if (flags.json && !flags["dry-run"]) {
     throw new BuildError("Cannot use --json alone", { kind: "usage", hint: "Add --dry-run" });

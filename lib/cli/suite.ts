@@ -79,9 +79,6 @@ export async function runSuite(
     await print(values.help ? helpText(builders) : `raptor-builders ${VERSION}\n`);
     return 0;
   }
-  // The builder reports a bad value.
-  const form = log.LOG_FORMATS.find((form) => form === values.log);
-  if (form) log.setLogFormat(form);
   const file = values.file ?? "Raptor.toml";
   const text = readProject(file, names, positionals[0]);
   const project = leaveOutForeign(parseProject(text, file, names));

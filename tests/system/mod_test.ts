@@ -114,6 +114,29 @@ Deno.test.each([
   });
 });
 
+Deno.test.each([
+  { args: ["--nope", "--log=json"], message: /"--nope": there is no such flag/ },
+  { args: ["--log", "json", "--file=none.toml"], message: /^Cannot find "none\.toml"/ },
+  { args: ["-C", "/nowhere", "--log=json"], message: /^Cannot run in the directory/ },
+  { args: ["part-image", "--nope", "--log=json"], message: /"--nope": there is no such flag/ },
+  { args: ["part-image", "--output", "-", "--log=json"], message: /^Cannot write the image to stdout$/ },
+  { args: ["part-image", "--help=NOPE", "--log=json"], message: /^Cannot explain "NOPE"/ },
+])("mod.ts $args reports its usage error as JSON", async ({ args, message }) => {
+  await tempDir(async (cwd) => {
+    const { code, out, err } = await suite(args, { cwd });
+    assert.deepEqual([code, out], [2, ""]);
+    const lines = err.trimEnd().split("\n").map((line) => JSON.parse(line));
+    assert.match(lines[0].message, message);
+    for (const { level } of lines) assert.equal(level, "error");
+  });
+});
+
+Deno.test("mod.ts reports a format of the log that there is not as text", async () => {
+  const { code, err } = await suite(["part-image", "--log=xml"]);
+  assert.equal(code, 2);
+  assert.equal(err, '[E] Cannot use --log="xml"\n[E] Accepted: one of text, json\n');
+});
+
 Deno.test("mod.ts builds the jobs of a Raptor.toml, once", async (t) => {
   await tempDir(async (dir) => {
     await makeTree(`${dir}/test`);
