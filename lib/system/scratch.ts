@@ -4,6 +4,7 @@
  * @module
  */
 
+import { resolve } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { formatBytes, MiB } from "../core/units.ts";
@@ -17,9 +18,13 @@ export interface Scratch extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Where scratch directories are made: `TMPDIR`, or `/var/tmp`, since `/tmp` is often in memory. */
+/**
+ * Where scratch directories are made: `TMPDIR`, or `/var/tmp`, since `/tmp` is often in memory.
+ *
+ * Absolute, like the output: programs take `-x` for an option, and qemu-img takes `a:b` for a protocol.
+ */
 export function scratchParent(): string {
-  return Deno.env.get("TMPDIR") || "/var/tmp";
+  return resolve(Deno.env.get("TMPDIR") || "/var/tmp");
 }
 
 /** What to do when memory ran out: scratch files may be in it, as in a container with a read-only root. */

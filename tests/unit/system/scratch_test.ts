@@ -49,6 +49,8 @@ Deno.test("scratchParent() is TMPDIR, or /var/tmp, which is not in memory", asyn
     );
   assert.equal(await parent({ TMPDIR: "/some/where" }), "/some/where");
   assert.equal(await parent({ TMPDIR: "" }), "/var/tmp");
+  // To qemu-img, a relative "a:b" is a file of the protocol "a".
+  assert.equal(await parent({ TMPDIR: "a:b" }), `${Deno.cwd()}/a:b`);
   assert(scratchParent());
 });
 
