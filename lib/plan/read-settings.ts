@@ -6,7 +6,7 @@
 
 import { BuildError, quote } from "../core/error.ts";
 import { nearest } from "../core/suggest.ts";
-import type { BuilderName, FormatName } from "../image/formats.ts";
+import { type BuilderName, type FormatName, formatNames } from "../image/formats.ts";
 import { looksLikePath } from "./pem.ts";
 import { flagOf, type Setting, type SettingName, settingOf, SETTINGS, type Settings } from "./settings.ts";
 
@@ -47,18 +47,28 @@ export function readSettings(
   const settings = Object.fromEntries(names.map((name) => [name, read(name)])) as Settings;
   for (const name of taken) {
     const { flag, variable } = givenTexts(name, taken, flags, env);
-    if ((flag ?? variable) !== undefined) requireFormat(name, settings);
+    if ((flag ?? variable) !== undefined) requireFormat(name, settings, builder);
   }
   return settings;
 }
 
-/** Refuses a setting that means nothing for the format. @throws {BuildError} (usage) */
-function requireFormat(name: SettingName, { outputFormat }: Settings): void {
+/**
+ * Refuses a setting that means nothing for the format.
+ *
+ * @param builder whose formats are named as those it is for. Default: those of all.
+ * @throws {BuildError} (usage)
+ */
+function requireFormat(
+  name: SettingName,
+  { outputFormat }: Settings,
+  builder: BuilderName | undefined,
+): void {
   if (isFor(name, outputFormat)) return;
   const { env, formats = [] } = settingOf(name);
+  const made = formatNames(builder);
   throw new BuildError(`Cannot use ${env} with OUTPUT_FORMAT=${outputFormat}`, {
     kind: "usage",
-    hint: `Leave ${env} out: it is for ${formats.join(", ")}`,
+    hint: `Leave ${env} out: it is for ${formats.filter((format) => made.includes(format)).join(", ")}`,
   });
 }
 
