@@ -55,6 +55,10 @@ export function readFlags<T extends ParseArgsConfig & { args: string[] }>(
   const hasSecret = tokens.some((token) => token.kind === "option" && secrets.includes(token.name));
   const show = (text: string) => hasSecret ? "(not shown)" : quote(text);
   for (const token of tokens) {
+    // All flags after it would be taken for words, and those of a job come after its own arguments.
+    if (token.kind === "option-terminator" && !allowPositionals) {
+      throw problem('Cannot use the argument "--"', "Leave it out: only flags are accepted");
+    }
     if (token.kind === "positional" && !allowPositionals) {
       const hint = suggest(token.value.split("=")[0]!) ?? "Only flags are accepted: see --help";
       throw problem(`Cannot use the argument ${show(token.value)}`, hint);

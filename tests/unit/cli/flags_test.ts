@@ -26,6 +26,11 @@ Deno.test("readFlags() reads flags in all their forms", { permissions: "none" },
 
 Deno.test.each([
   {
+    args: ["--", "--input", "x"],
+    message: 'Cannot use the argument "--"',
+    hint: "Leave it out: only flags are accepted",
+  },
+  {
     args: ["--outptu=x"],
     message: 'Cannot use "--outptu": there is no such flag',
     hint: "Did you mean --output?",
