@@ -89,6 +89,22 @@ export function words(start: string, accepted: string): Parser<readonly string[]
   });
 }
 
+/**
+ * Words `NAME=VALUE`, each name once: of two values, only one would reach the image, and nobody would say which.
+ *
+ * @param name the source of a regular expression for a name
+ */
+export function assignments(name: string): Parser<readonly string[]> {
+  const parse = words(`${name}=`, "NAME=VALUE");
+  return described(parse.schema!, (text) => {
+    const found = parse(text);
+    const names = found.map((word) => word.split("=", 1)[0]!);
+    const twice = names.find((name, i) => names.indexOf(name) < i);
+    if (twice !== undefined) throw new Error("each NAME once", { cause: `${twice} is in it twice` });
+    return found;
+  });
+}
+
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

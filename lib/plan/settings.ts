@@ -20,6 +20,7 @@ import { LEFTOVER_NAMES } from "./leftovers.ts";
 import { pem } from "./pem.ts";
 import { parseLayout } from "./repart/files.ts";
 import {
+  assignments,
   choice,
   described,
   kernelOptions,
@@ -481,7 +482,7 @@ export const SETTINGS = {
       "Added to the PATH that docker and podman set, or instead of it. A JSON array where a value has spaces.",
     docs: "containers.md#container-images",
     examples: { "LANG=C.UTF-8 TZ=UTC": "two variables", '["GREETING=hello world"]': "a value with a space" },
-    parse: words("[A-Za-z_][A-Za-z0-9_]*=", "NAME=VALUE"),
+    parse: assignments("[A-Za-z_][A-Za-z0-9_]*"),
   },
   ociLabels: {
     env: "OCI_LABELS",
@@ -496,7 +497,7 @@ export const SETTINGS = {
       "org.opencontainers.image.vendor=Example": "one of the usual labels",
       '["note=two words"]': "a value with a space",
     },
-    parse: words("[A-Za-z0-9][A-Za-z0-9._/-]*=", "NAME=VALUE"),
+    parse: assignments("[A-Za-z0-9][A-Za-z0-9._/-]*"),
   },
   keep: {
     env: "KEEP",

@@ -88,11 +88,15 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
   },
   ociEnv: {
     good: [["A=b C=", ["A=b", "C="]], ['["A=b c"]', ["A=b c"]]],
-    bad: ["A", "A=b c", "1=2", "=x", '["A"]', "A=b\n"],
+    bad: ["A", "A=b c", "1=2", "=x", '["A"]', "A=b\n", "A=1 B= A=2"],
   },
   ociLabels: {
-    good: [["org.example.x=1 b=c", ["org.example.x=1", "b=c"]], ['["a=b c"]', ["a=b c"]]],
-    bad: ["x", ".x=1", "a b=c", '["a"]'],
+    good: [
+      ["org.example.x=1 b=c", ["org.example.x=1", "b=c"]],
+      ['["a=b c"]', ["a=b c"]],
+      ["a=1 A=2", ["a=1", "A=2"]],
+    ],
+    bad: ["x", ".x=1", "a b=c", '["a"]', "a=1 a=2", '["a=1", "b=", "a="]'],
   },
   keep: {
     good: [
@@ -199,6 +203,13 @@ Deno.test(
     assert.deepEqual(ignoredSettings(taken, env), ["EFI_MB"]);
   },
 );
+
+Deno.test("readSettings() names the label that is given twice", pure, () => {
+  assert.throws(
+    () => readSettings(ALL, {}, { ...ENV, OUTPUT_FORMAT: "oci", OCI_LABELS: "b= a=1 a=2" }),
+    { message: 'Cannot use OCI_LABELS="b= a=1 a=2": a is in it twice', hint: "Accepted: each NAME once" },
+  );
+});
 
 Deno.test("readSettings() shows a bad value on one line", pure, () => {
   assert.throws(() => readSettings(ALL, {}, { EFI_MB: "1\n[*] all is well \u001b[2J\u202e" }), {
