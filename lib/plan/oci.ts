@@ -17,6 +17,7 @@ import { firstFile } from "../tree/query.ts";
 import { type ArchiveRequest, requireName } from "./archive-request.ts";
 import { findInit } from "./checks.ts";
 import { systemdVersion } from "./machine-id.ts";
+import { IMAGE_NAME_LENGTH, IMAGE_TAG_LENGTH } from "./setting-values.ts";
 import type { Settings } from "./settings.ts";
 
 /** Where programs are looked for, as docker and podman have it. */
@@ -76,12 +77,25 @@ function defaultCommand(
   return program === undefined ? undefined : [program];
 }
 
-/** \`localhost/debian:13\`: the engines show it as it is, and do not take it for an image of a registry. */
+/**
+ * `localhost/debian:13`: the engines show it as it is, and do not take it for an image of a registry. Whatever os-release
+ * says, it is one that {@link imageName} accepts.
+ */
 function defaultTag({ osRelease: { ID, IMAGE_ID, IMAGE_VERSION, VERSION_ID } }: Tree): string {
-  const plain = (text: string | undefined) =>
-    text?.toLowerCase().replaceAll(/[^a-z0-9.]+/g, "-").replaceAll(/^[.-]+|[.-]+$/g, "");
-  const name = plain(IMAGE_ID) || plain(ID) || "linux";
-  return `localhost/${name.replaceAll(/\.+/g, ".")}:${plain(IMAGE_VERSION) || plain(VERSION_ID) || "latest"}`;
+  const registry = "localhost/";
+  const first = (length: number, ...texts: (string | undefined)[]) =>
+    texts.map((text) => plainName(text ?? "", length)).find((text) => text !== "");
+  const name = first(IMAGE_NAME_LENGTH - registry.length, IMAGE_ID, ID) ?? "linux";
+  return `${registry}${name}:${first(IMAGE_TAG_LENGTH, IMAGE_VERSION, VERSION_ID) ?? "latest"}`;
+}
+
+/** Letters, digits, and single dots and hyphens between them, of which names and tags can be made. */
+function plainName(text: string, length: number): string {
+  return text.toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, (between) => /^\.+$/.test(between) ? "." : "-")
+    .replace(/^[.-]/, "")
+    .slice(0, length)
+    .replace(/[.-]$/, "");
 }
 
 /** https://github.com/opencontainers/image-spec/blob/main/annotations.md */

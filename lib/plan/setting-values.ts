@@ -121,6 +121,31 @@ export function pattern(regexp: RegExp, accepted: string): Parser<string> {
   });
 }
 
+/** The most characters of a container image's name, with its registry and without its tag. */
+export const IMAGE_NAME_LENGTH = 255;
+
+/** The most characters of a container image's tag. */
+export const IMAGE_TAG_LENGTH = 128;
+
+/**
+ * The name of a container image with its tag, in lower case. Engines reject an archive with any other name, but only when
+ * it is loaded.
+ *
+ * - https://github.com/distribution/reference/blob/main/reference.go
+ */
+export const imageName: Parser<string> = (() => {
+  const part = "[a-z0-9]+(?:(?:\\.|__?|-+)[a-z0-9]+)*";
+  // Only with a port, a registry differs from the first part of a path: in the name of a host is no underscore.
+  const host = "[a-z0-9]+(?:(?:\\.|-+)[a-z0-9]+)*:[0-9]+/";
+  return pattern(
+    new RegExp(
+      `^(?=.{1,${IMAGE_NAME_LENGTH}}:[^:]*$)(?:${host})?${part}(?:/${part})*` +
+        `:[A-Za-z0-9_][A-Za-z0-9_.-]{0,${IMAGE_TAG_LENGTH - 1}}$`,
+    ),
+    "a name in lower case and a tag, such as localhost/web:1.0",
+  );
+})();
+
 /** Kernel options on one line. They end up in boot entries and scripts, where a line break would start another. */
 export const kernelOptions: Parser<string> = described(
   { pattern: "^(?!(.* )?root=)[\\x20-\\x7e]{1,2000}$" },

@@ -23,6 +23,7 @@ import {
   assignments,
   choice,
   described,
+  imageName,
   kernelOptions,
   listOf,
   mebibytes,
@@ -451,10 +452,7 @@ export const SETTINGS = {
       "localhost/web:1.0": "an image of your own",
       "registry.example.com/web:1.0": "one to be pushed",
     },
-    parse: pattern(
-      /^(?=.{1,255}:)[a-z0-9]+([._-]+[a-z0-9]+)*(:[0-9]+(?=\/))?(\/[a-z0-9]+([._-]+[a-z0-9]+)*)*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/,
-      "a name in lower case and a tag, such as localhost/web:1.0",
-    ),
+    parse: imageName,
   },
   ociCommand: {
     env: "OCI_COMMAND",

@@ -81,6 +81,12 @@ Deno.test(
         [{ ID: "arch" }, "localhost/arch:latest"],
         [{ ID: "../..", VERSION_ID: "--" }, "localhost/linux:latest"],
         [{}, "localhost/linux:latest"],
+        [{ ID: "a.-b", VERSION_ID: "1..2_3" }, "localhost/a-b:1.2-3"],
+        [
+          { ID: "a".repeat(300), VERSION_ID: "1".repeat(300) },
+          `localhost/${"a".repeat(245)}:${"1".repeat(128)}`,
+        ],
+        [{ IMAGE_ID: `${"a".repeat(244)}.b`, ID: "c" }, `localhost/${"a".repeat(244)}:latest`],
       ] as const
     ) {
       assert.equal(imageOf(undefined, {}, { osRelease }).tag, tag);

@@ -71,12 +71,21 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     good: [["console=ttyS0 quiet", "console=ttyS0 quiet"], [' a="b c" ', 'a="b c"']],
     bad: ["a\nb", "root=/dev/sda1", "quiet root=LABEL=x", "é", "x".repeat(2001)],
   },
+  // All were tried with podman.
   ociTag: {
-    good: [["localhost/web:1.0", "localhost/web:1.0"], [
+    good: [
+      "localhost/web:1.0",
       "registry.example.com:5000/a/b_c:x",
-      "registry.example.com:5000/a/b_c:x",
-    ]],
-    bad: ["web", "Web:1", "web:", "web:1 ", "-web:1", "a//b:1", "web:.1"],
+      "a--b:5000/c---d/e__f:1",
+      `localhost/${"a".repeat(245)}:${"1".repeat(128)}`,
+    ].map((text) => [text, text]),
+    bad: [
+      ...["web", "Web:1", "web:", "web:1 ", "-web:1", "a//b:1", "web:.1"],
+      ...["a___b:1", "a..b:1", "a.-b:1", "a_.b:1", "a_:1", "a_b:5000/c:1", "a-.b:5000/c:1", "a:b/c:1"],
+      `localhost/${"a".repeat(246)}:1`,
+      `localhost:5000/${"a".repeat(245)}:1`,
+      `web:${"1".repeat(129)}`,
+    ],
   },
   ociCommand: {
     good: [
