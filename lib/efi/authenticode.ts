@@ -110,11 +110,16 @@ function nameOf(certificate: Bytes): Bytes {
 /**
  * Reads a signer from PEM texts.
  *
+ * @param names the settings that they come from, for messages.
  * @throws {BuildError} (usage) when either is not PEM, they do not belong together, or the key is not RSA.
  */
-export function readSigner(key: string, certificate: string): Signer {
+export function readSigner(
+  key: string,
+  certificate: string,
+  names = "SECURE_BOOT_KEY and SECURE_BOOT_CERT",
+): Signer {
   const fail = (reason: string, cause?: unknown) =>
-    new BuildError(`Cannot sign with SECURE_BOOT_KEY and SECURE_BOOT_CERT: ${reason}`, {
+    new BuildError(`Cannot sign with ${names}: ${reason}`, {
       kind: "usage",
       hint: "Give an RSA key without a passphrase and its X.509 certificate, both as PEM",
       cause,

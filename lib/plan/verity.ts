@@ -10,6 +10,7 @@
 import { BuildError } from "../core/error.ts";
 import { deriveSalt, deriveUuid, formatUuid } from "../core/identity.ts";
 import { alignUp, MiB } from "../core/units.ts";
+import { readSigner } from "../efi/authenticode.ts";
 import { select } from "../filesystem/contents.ts";
 import { FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { buildNodes } from "../tree/builder.ts";
@@ -50,7 +51,12 @@ export function planVerity(
   return planHashing({ verityKey, verityCert, verityDirectory }, seed, { isSigned: verity === "signed" });
 }
 
-/** The hashes of one filesystem. @throws {BuildError} (usage) when they are signed, and there is no key. */
+/**
+ * The hashes of one filesystem.
+ *
+ * @throws {BuildError} (usage) when they are to be signed, and there is no key, or none that can sign: openssl would say so
+ * only once the old image is gone.
+ */
 export function planHashing(
   { verityKey, verityCert, verityDirectory }: Pick<Settings, "verityKey" | "verityCert" | "verityDirectory">,
   seed: string,
@@ -68,6 +74,7 @@ export function planHashing(
       hint: "Set VERITY_KEY and VERITY_CERT to their files, in PEM",
     });
   }
+  readSigner(verityKey, verityCert, "VERITY_KEY and VERITY_CERT");
   return { ...common, signer: { key: verityKey, certificate: verityCert } };
 }
 

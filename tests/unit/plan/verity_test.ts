@@ -1,15 +1,14 @@
 import assert from "node:assert/strict";
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
+import { BuildError } from "../../../lib/core/error.ts";
 import { MiB } from "../../../lib/core/units.ts";
-import { planDisk } from "../../../lib/plan/plan.ts";
+import { planDisk, planPart } from "../../../lib/plan/plan.ts";
 import { verityUuids } from "../../../lib/plan/verity.ts";
 import { factsOf, settingsOf } from "../../lab/facts.ts";
+import { SIGNING } from "../../lab/keys.ts";
+import { planLayout } from "../../lab/layouts.ts";
 
 const HASH = "0123456789abcdeffedcba98765432100011223344556677aabbccddeeff8899";
-
-const KEYS = {
-  VERITY_KEY: "-----BEGIN PRIVATE KEY-----\nMAUCAQAwAA==\n-----END PRIVATE KEY-----",
-  VERITY_CERT: "-----BEGIN CERTIFICATE-----\nMAQwADAA\n-----END CERTIFICATE-----",
-};
 
 Deno.test("verityUuids() are the halves of the root hash", { permissions: "none" }, () => {
   assert.deepEqual(verityUuids(HASH), {
@@ -22,7 +21,7 @@ Deno.test(
   "planDisk() plans a read-only root again when it is made, to the byte",
   { permissions: "none" },
   () => {
-    const env = { FILESYSTEM: "squashfs", VERITY: "signed", ...KEYS };
+    const env = { FILESYSTEM: "squashfs", VERITY: "signed", ...SIGNING };
     const first = planDisk(settingsOf(env), factsOf());
     assert.equal(first.partitions.at(-1)!.filesystem.estimate, true);
     const plan = planDisk(settingsOf(env), factsOf(), {
@@ -68,4 +67,40 @@ Deno.test("planDisk() keeps to SIZE_MB with a read-only root, and refuses one th
   assert.match(fixed.kernelOptions, /^root=UUID=\S+ ro rootfstype=erofs/);
   assert.throws(() => plan({ SIZE_MB: "600" }), /Cannot fit .*SIZE_MB=600/);
   assert.throws(() => plan({ FILESYSTEM: "vfat" }), /FILESYSTEM=vfat for the root of a disk/);
+});
+
+Deno.test("a key and a certificate that cannot sign the root hash are refused by the plan", {
+  permissions: "none",
+}, () => {
+  const pemOf = ({ privateKey }: { privateKey: KeyObject }) =>
+    privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  const rsa = { modulusLength: 2048 };
+  for (
+    const [key, reason] of [
+      [pemOf(generateKeyPairSync("rsa", rsa)), "the certificate belongs to a different key"],
+      [pemOf(generateKeyPairSync("ec", { namedCurve: "P-256" })), "the key is not RSA"],
+    ] as const
+  ) {
+    const env = { ...SIGNING, VERITY_KEY: key };
+    const root = "Type=root;Format=squashfs;Verity=data;VerityMatchKey=r";
+    const layout = {
+      "10-root": root,
+      "20-hash": "Type=root-verity;Verity=hash;VerityMatchKey=r",
+      "30-sig": "Type=root-verity-sig;Verity=signature;VerityMatchKey=r",
+    };
+    const signed = settingsOf({ ...env, FILESYSTEM: "squashfs", VERITY: "signed" });
+    for (
+      const plan of [
+        () => planDisk(signed, factsOf()),
+        () => planPart(signed, factsOf()),
+        () => planLayout(layout, env),
+      ]
+    ) {
+      assert.throws(plan, (error) => {
+        assert.ok(error instanceof BuildError && error.kind === "usage");
+        assert.equal(error.message, `Cannot sign with VERITY_KEY and VERITY_CERT: ${reason}`);
+        return true;
+      });
+    }
+  }
 });

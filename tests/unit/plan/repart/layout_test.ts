@@ -7,6 +7,7 @@ import { TABLE_SIZE } from "../../../../lib/image/gpt.ts";
 import { type DiskPlan, planDisk } from "../../../../lib/plan/plan.ts";
 import type { NodeInput } from "../../../../lib/tree/builder.ts";
 import { DEBIAN, factsOf, kernel, settingsOf } from "../../../lab/facts.ts";
+import { SIGNING } from "../../../lab/keys.ts";
 import { parseLayout } from "../../../../lib/plan/repart/files.ts";
 import { layoutOf, planLayout } from "../../../lab/layouts.ts";
 
@@ -48,12 +49,6 @@ function textIn({ partitions }: DiskPlan, name: string, path: string): string | 
   );
   return added?.type === "file" ? added.text : undefined;
 }
-
-/** No key at all, in the form of one. */
-const KEYS = {
-  VERITY_KEY: "-----BEGIN PRIVATE KEY-----\nMAUCAQAwAA==\n-----END PRIVATE KEY-----",
-  VERITY_CERT: "-----BEGIN CERTIFICATE-----\nMAQwADAA\n-----END CERTIFICATE-----",
-};
 
 const WHOLE = {
   "10-esp": "Type=esp",
@@ -330,7 +325,7 @@ Deno.test(
     };
     const hash = "0123456789abcdeffedcba98765432100011223344556677aabbccddeeff8899";
     assert.throws(() => plan(definitions), /Cannot sign the root hash without a key/);
-    const settings = { ...settingsOf(KEYS), layout: layoutOf(definitions) };
+    const settings = { ...settingsOf(SIGNING), layout: layoutOf(definitions) };
     const first = planDisk(settings, facts());
     assert.equal(first.partitions[2]!.filesystem.estimate, true);
     assert.match(first.kernelOptions, /usrhash=UNKNOWN/);
@@ -436,7 +431,7 @@ Deno.test("planDisk() tells systemd-repart of the image what it may do with the 
 Deno.test("the layouts in examples/ are what their comments say", () => {
   const read = (name: string) => {
     const layout = parseLayout(new URL(`../../../../examples/layouts/${name}`, import.meta.url).pathname);
-    return planDisk({ ...settingsOf(KEYS), layout }, facts());
+    return planDisk({ ...settingsOf(SIGNING), layout }, facts());
   };
   const server = read("server");
   assert.equal(server.bootLoader?.name, "systemd-boot");
