@@ -53,7 +53,7 @@ import { type Measured, type Measurements, planRoot, type Volume } from "./root.
 import { planSelinux, selectLabelled, selinuxFiles, type SelinuxPlan } from "./selinux.ts";
 import type { Settings } from "./settings.ts";
 import { planSplit, type SplitPlan } from "./split.ts";
-import { planHashing, planVerity, type VerityPlan, verityUuids } from "./verity.ts";
+import { planHashing, planVerity, requireVerity, type VerityPlan, verityUuids } from "./verity.ts";
 import { builtInVolumes, fullFindings, layoutVolumes, type VolumeContext } from "./volumes.ts";
 import { planWslFiles } from "./wsl.ts";
 
@@ -334,13 +334,15 @@ function planAllVerity(
   settings: Settings,
   seed: string,
 ): ReadonlyMap<string, VerityPlan> {
-  return new Map(
-    requests.filter(({ isVerified }) => isVerified).map(({ name, definition }) => {
+  const planned = new Map(
+    requests.filter(({ isVerified }) => isVerified).map(({ name, definition }): [string, VerityPlan] => {
       if (!definition) return [name, planVerity(settings, seed)!];
       const isSigned = requests.some(({ content }) => content.type === "signature" && content.of === name);
       return [name, planHashing(settings, seed, { isSigned, prefix: `${name}/` })];
     }),
   );
+  requireVerity(settings, [...planned.values()]);
+  return planned;
 }
 
 /** The kernel options for what dm-verity verifies: systemd's generators open it in the initrd. */
@@ -412,6 +414,7 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
       measured,
     );
   const verity = planVerity(settings, seed);
+  requireVerity(settings, verity ? [verity] : []);
   const { size, label, estimate } = volume.filesystem;
   if (!estimate) checkSize(settings, size);
   return {

@@ -32,14 +32,25 @@ export interface SplitPlan {
 /** Fields of os-release with a version, the preferred one first. */
 const VERSION_FIELDS = ["IMAGE_VERSION", "VERSION_ID", "BUILD_ID"];
 
-/** Plans the split artefacts if they are asked for. @throws {BuildError} (usage) when the version is not known. */
+/**
+ * Plans the split artefacts if they are asked for.
+ *
+ * @throws {BuildError} (usage) when the version is not known, or there is one for nothing.
+ */
 export function planSplit(
   { splitDirectory, imageVersion, outputName }: Settings,
   { osRelease, kernels: [kernel] }: Pick<Tree, "osRelease" | "kernels">,
   esp: readonly ExtraFile[],
   options: string,
 ): SplitPlan | undefined {
-  if (splitDirectory === undefined) return undefined;
+  if (splitDirectory === undefined) {
+    if (imageVersion === undefined) return undefined;
+    throw new BuildError(`Cannot use IMAGE_VERSION=${imageVersion} without SPLIT_DIR`, {
+      kind: "usage",
+      hint:
+        "Leave IMAGE_VERSION out, or set SPLIT_DIR: it is in the names of the files there, and nowhere else",
+    });
+  }
   const field = VERSION_FIELDS.find((name) => osRelease[name]);
   const version = imageVersion ?? (field === undefined ? undefined : osRelease[field]!);
   if (version === undefined || !VERSION.test(version)) {

@@ -78,6 +78,34 @@ export function planHashing(
   return { ...common, signer: { key: verityKey, certificate: verityCert } };
 }
 
+/**
+ * Refuses settings about hashes that the image does not have: whoever sets a key believes the image to be signed.
+ *
+ * @param planned all hashes of the image.
+ * @throws {BuildError} (usage) naming the first such setting.
+ */
+export function requireVerity(
+  { verityKey, verityCert, verityDirectory, layout }: Settings,
+  planned: readonly VerityPlan[],
+): void {
+  const refuse = (env: string, reason: string, way: string) =>
+    new BuildError(`Cannot use ${env}: ${reason}`, { kind: "usage", hint: `Leave ${env} out, or ${way}` });
+  const given = { VERITY_KEY: verityKey, VERITY_CERT: verityCert };
+  if (!planned.some(({ signer }) => signer)) {
+    for (const [env, value] of Object.entries(given)) {
+      if (value === undefined) continue;
+      throw refuse(
+        env,
+        "no root hash is signed",
+        layout === undefined ? "set VERITY to signed" : "define a partition with Verity=signature",
+      );
+    }
+  }
+  if (verityDirectory !== undefined && planned.length === 0) {
+    throw refuse("VERITY_DIR", "there are no hashes to write", "set VERITY to hash or signed");
+  }
+}
+
 /** The PARTUUIDs that tie the partitions to a root hash: its first and its last 128 bits. */
 export function verityUuids(rootHash: string): { readonly data: string; readonly hashes: string } {
   return { data: formatUuid(rootHash.slice(0, 32)), hashes: formatUuid(rootHash.slice(-32)) };

@@ -104,3 +104,39 @@ Deno.test("a key and a certificate that cannot sign the root hash are refused by
     }
   }
 });
+
+Deno.test("settings that would do nothing are refused: keys without a signature, VERITY_DIR without hashes", {
+  permissions: "none",
+}, () => {
+  const { VERITY_KEY, VERITY_CERT } = SIGNING;
+  const hash = { FILESYSTEM: "squashfs", VERITY: "hash" };
+  for (
+    const [env, message, hint] of [
+      [
+        { VERITY_KEY },
+        /^Cannot use VERITY_KEY: no root hash is signed$/,
+        /Leave VERITY_KEY out, or set VERITY/,
+      ],
+      [{ VERITY_CERT }, /^Cannot use VERITY_CERT: no root hash is signed$/, /set VERITY to signed/],
+      [{ ...hash, ...SIGNING }, /^Cannot use VERITY_KEY: no root hash is signed$/, /set VERITY to signed/],
+      [{ VERITY_DIR: "/x" }, /^Cannot use VERITY_DIR: there are no hashes to write$/, /hash or signed/],
+    ] as const
+  ) {
+    for (const plan of [planDisk, planPart]) {
+      assert.throws(() => plan(settingsOf(env), factsOf()), { message, hint }, JSON.stringify(env));
+    }
+  }
+  assert.throws(() => planLayout({ "10-root": "Type=root" }, SIGNING), { hint: /Verity=signature/ });
+  planPart(settingsOf({ ...hash, VERITY_DIR: "/x" }), factsOf());
+});
+
+Deno.test("IMAGE_VERSION without SPLIT_DIR is refused: nothing else has it", { permissions: "none" }, () => {
+  assert.throws(
+    () => planDisk(settingsOf({ IMAGE_VERSION: "1.0" }), factsOf()),
+    { message: "Cannot use IMAGE_VERSION=1.0 without SPLIT_DIR", hint: /set SPLIT_DIR/ },
+  );
+  assert.equal(
+    planDisk(settingsOf({ IMAGE_VERSION: "1.0", SPLIT_DIR: "/x" }), factsOf()).split?.prefix,
+    "disk_1.0",
+  );
+});
