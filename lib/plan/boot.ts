@@ -48,7 +48,11 @@ function requireShort(options: string): void {
   );
 }
 
-/** The boot loaders for UEFI and BIOS: their files, the filesystem of `/boot`, and the default kernel's command line. */
+/**
+ * The boot loaders for UEFI and BIOS: their files, the filesystem of `/boot`, and the default kernel's command line.
+ *
+ * @throws {BuildError} (usage) for a key with which nothing is signed, among others.
+ */
 export function planBoot(settings: Settings, whole: Tree, context: BootContext) {
   const { firmware } = settings;
   const bios = firmware === "uefi" ? undefined : treeFor(whole, ({ unified }) => !unified);
@@ -64,6 +68,8 @@ export function planBoot(settings: Settings, whole: Tree, context: BootContext) 
     ...loader?.findings ?? [],
   ];
   const signer = signerOf(settings);
+  // If the tree lacks a boot loader, a finding says so already.
+  if (signer && !loader && missing.length === 0) throw nothingToSign(firmware);
   const found = loader?.files(context);
   const menu = bios ? grubFiles(bios, context) : [];
   const kernelOptions = optionsFor(tree.kernels[0] ?? bios?.kernels[0] ?? { initrds: [] }, context);
@@ -176,6 +182,17 @@ function signerOf({ secureBootKey: key, secureBootCert: certificate }: Settings)
   throw new BuildError("Cannot sign with only one of SECURE_BOOT_KEY and SECURE_BOOT_CERT", {
     kind: "usage",
     hint: "Set both, or neither",
+  });
+}
+
+/** The error for a key with which nothing is signed: its owner takes the image for one that Secure Boot protects. */
+function nothingToSign(firmware: Settings["firmware"]): BuildError {
+  const way = firmware === "bios"
+    ? "set FIRMWARE to uefi or hybrid"
+    : "let the image have a boot loader: set BOOTLOADER to auto, and define an ESP without CopyFiles= in a layout";
+  return new BuildError("Cannot sign with SECURE_BOOT_KEY: no boot loader for UEFI is installed", {
+    kind: "usage",
+    hint: `Leave SECURE_BOOT_KEY and SECURE_BOOT_CERT out, or ${way}`,
   });
 }
 

@@ -64,3 +64,6 @@ ZfcAQ9cafADvlMDJ6rhQOhVcPOFB1ekbqMKyaNbWD1MlEpabgTu44uWv6/HkBmk5
 yAjUG34=
 -----END CERTIFICATE-----`,
 };
+
+/** The same pair for Secure Boot. */
+export const SECURE_BOOT = { SECURE_BOOT_KEY: SIGNING.VERITY_KEY, SECURE_BOOT_CERT: SIGNING.VERITY_CERT };

@@ -4,7 +4,10 @@ import { signFiles } from "../../../lib/boot/secure-boot.ts";
 import { readPe } from "../../../lib/efi/pe.ts";
 import type { ExtraFile } from "../../../lib/filesystem/entries.ts";
 import type { NodeInput } from "../../../lib/tree/builder.ts";
-import { factsOf, kernel, LOADER, programs } from "../../lab/facts.ts";
+import { planDisk } from "../../../lib/plan/plan.ts";
+import { DEBIAN, factsOf, kernel, LOADER, programs, settingsOf } from "../../lab/facts.ts";
+import { SECURE_BOOT } from "../../lab/keys.ts";
+import { planLayout } from "../../lab/layouts.ts";
 
 Deno.test("readPe() refuses what is not a UEFI program, at any length", { permissions: "none" }, () => {
   const bytes = new Uint8Array(600);
@@ -72,4 +75,31 @@ Deno.test("signFiles() signs UKIs, but not the kernels in them", pure, () => {
 Deno.test("signFiles() refuses a GRUB that would start nothing under Secure Boot", pure, () => {
   const list = [{ path: "/usr/lib/grub/x86_64-efi/monolithic/grubx64.efi" }];
   assert.throws(() => signedOf("grub", list), { name: "BuildError", kind: "usage", message: /without shim/ });
+});
+
+Deno.test("planDisk() refuses a key with which nothing is signed", pure, () => {
+  const refused = (plan: () => unknown, hint: RegExp) =>
+    assert.throws(plan, {
+      message: "Cannot sign with SECURE_BOOT_KEY: no boot loader for UEFI is installed",
+      kind: "usage",
+      hint,
+    });
+  const list = [
+    ...DEBIAN,
+    ...["boot.img", "kernel.img", "moddep.lst"].map((name) => ({
+      path: `/usr/lib/grub/i386-pc/${name}`,
+      size: 512,
+    })),
+  ];
+  const settings = (env: Record<string, string>) => settingsOf({ ...SECURE_BOOT, ...env });
+  refused(() => planDisk(settings({ BOOTLOADER: "none" }), factsOf()), /set BOOTLOADER to auto/);
+  const bios = factsOf(list, { kernels: [kernel("6.12.48")] });
+  refused(() => planDisk(settings({ FIRMWARE: "bios" }), bios), /set FIRMWARE to uefi or hybrid/);
+  const esp = "Type=esp;CopyFiles=/boot:/;SizeMinBytes=64M";
+  for (const definitions of [{ "10-root": "Type=root" }, { "05-esp": esp, "10-root": "Type=root" }]) {
+    refused(() => planLayout(definitions, SECURE_BOOT), /define an ESP without CopyFiles=/);
+  }
+  // Without a boot loader in the tree, a finding says so, and nothing else does.
+  const lacking = planDisk(settings({}), factsOf(DEBIAN.filter(({ path }) => path !== LOADER)));
+  assert.ok(lacking.findings.some(({ name }) => name === "no-boot"));
 });
