@@ -39,9 +39,9 @@ export async function makeVerity(
   return signer ? { ...made, ...await signRootHash(rootHash, signer, scratch) } : made;
 }
 
-/** The path of the files next to an image of that name, without their suffix. */
+/** The path of the files next to an image of that name, without their suffix. A name that is only a suffix keeps it. */
 function pathBeside(directory: string, name: string): string {
-  return join(directory, name.replace(/\.(raw|img)$/, ""));
+  return join(directory, name.replace(/(?<=[^.])\.(raw|img)$/, ""));
 }
 
 /** Where the hashes of an image without partitions go: next to the image, unless the plan says otherwise. */

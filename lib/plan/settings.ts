@@ -204,7 +204,11 @@ export const SETTINGS = {
       "name that the output has outside the container.",
     docs: "raptor.md#the-mounts",
     examples: { "web_1.0.raw": "the hashes become web_1.0.verity" },
-    parse: pattern(/^[^/\0]{1,255}$/, "a file name of 1 to 255 characters without a slash"),
+    // A line break would end a line of SHA256SUMS, and hashes named after ".raw" would be hidden, or outside their directory.
+    parse: pattern(
+      /^(?!\.+(raw|img)?$)[^/\p{Cc}]{1,255}$/u,
+      "a file name of 1 to 255 characters, without slashes and control characters, that is no suffix alone",
+    ),
   },
   directory: {
     env: "DIRECTORY",

@@ -35,7 +35,8 @@ const VERSION_FIELDS = ["IMAGE_VERSION", "VERSION_ID", "BUILD_ID"];
 /**
  * Plans the split artefacts if they are asked for.
  *
- * @throws {BuildError} (usage) when the version is not known, or there is one for nothing.
+ * @throws {BuildError} (usage) when the version is not known, or there is one for nothing, or when SHA256SUMS cannot list
+ * such names.
  */
 export function planSplit(
   { splitDirectory, imageVersion, outputName }: Settings,
@@ -59,6 +60,15 @@ export function planSplit(
         ? "Cannot name the files of SPLIT_DIR: the tree's os-release has no version"
         : `Cannot name the files of SPLIT_DIR with ${field}=${quote(version)} of the tree's os-release`,
       { kind: "usage", hint: "Set IMAGE_VERSION" },
+    );
+  }
+  if (/\p{Cc}/u.test(outputName ?? "")) {
+    throw new BuildError(
+      `Cannot name the files of SPLIT_DIR after ${quote(outputName!)}: it has control characters`,
+      {
+        kind: "usage",
+        hint: "Set OUTPUT_NAME, or name the output differently",
+      },
     );
   }
   const stem = stemOf(outputName ?? "disk", "disk-image");

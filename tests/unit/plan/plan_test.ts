@@ -478,3 +478,9 @@ Deno.test("planDisk() takes about four times as long for four times as many file
 Deno.test("planPart() takes up to 16 TiB", pure, () => {
   assert.equal(part({ SIZE_MB: String(4 * GiB / MiB * 1024) }).size, 4 * GiB * 1024);
 });
+
+Deno.test("planDisk() names no files of SPLIT_DIR after an output that SHA256SUMS cannot list", pure, () => {
+  const settings = settingsOf({ SPLIT_DIR: "updates" });
+  const error = usage(() => planDisk({ ...settings, outputName: "a\nb.img" }, factsOf()));
+  assert.match(error.message, /^Cannot name the files of SPLIT_DIR after "a\\nb\.img": it has control char/);
+});

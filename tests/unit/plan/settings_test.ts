@@ -37,7 +37,10 @@ const EXAMPLES: Record<SettingName, { good: [string, unknown][]; bad: string[] }
     bad: ["zstd:", "zstd:high", "ZSTD", "zstd:100", "-comp zstd", ":3"],
   },
   label: { good: [["data_1.2", "data_1.2"]], bad: ["a b", "é", "a\n", "x".repeat(256)] },
-  outputName: { good: [["disk.raw", "disk.raw"], ["é 1", "é 1"]], bad: ["a/b", "x".repeat(256), "a\0"] },
+  outputName: {
+    good: [["disk.raw", "disk.raw"], ["é 1", "é 1"], [".a.raw", ".a.raw"], ["raw", "raw"]],
+    bad: ["a/b", "x".repeat(256), "a\0", "a\nb", "a\x7f", ".", "..", ".raw", "..raw", "...img"],
+  },
   directory: { good: [["/srv/boot", "/srv/boot"]], bad: ["srv", "./srv", "/srv\0"] },
   portable: { good: [["web", "web"], ["a-b.c", "a-b.c"]], bad: ["a b", "web_1", "../x", "-x", "é"] },
   verity: { good: [["hash", "hash"], ["signed", "signed"]], bad: ["yes", "Hash", "constructor"] },
