@@ -52,7 +52,7 @@ import { type OpenSplit, openSplit } from "./split.ts";
 import { checkSectors } from "./table.ts";
 import { packPrograms } from "./pack.ts";
 import type { ImageInProgress } from "./types.ts";
-import { removeVerity, verityDirectory } from "./verity.ts";
+import { checkVerityNames, removeVerity, verityDirectory } from "./verity.ts";
 
 /**
  * Opens an output for the image of a plan.
@@ -69,6 +69,7 @@ export async function openImage(output: string, plan: Plan, tree: OpenTree): Pro
   if (plan.builder === "disk-image") checkSectors(plan.sectorSize, versions.get("sfdisk"));
   const path = resolve(output);
   checkSideFiles(plan.settings);
+  if (plan.builder === "part-image" && plan.partitions[0].verity) checkVerityNames(nameOf(plan, path));
   const checked = await checkFor(path, plan);
   // What another build is making is not ours to remove.
   const lock = lockOutput(checked);
@@ -99,6 +100,11 @@ export async function openImage(output: string, plan: Plan, tree: OpenTree): Pro
     lock[Symbol.dispose]();
     throw error;
   }
+}
+
+/** The final file name of an image that is made at `path`. */
+function nameOf({ settings }: Pick<Plan, "settings">, path: string): string {
+  return settings.outputName ?? basename(path);
 }
 
 /** The programs that a build runs. */
@@ -256,7 +262,7 @@ export class BuildImage implements ImageInProgress, AsyncDisposable {
 
   /** The image's final file name. */
   get name(): string {
-    return this.opened.plan.settings.outputName ?? basename(this.output.path);
+    return nameOf(this.opened.plan, this.output.path);
   }
 
   /** Allocates the image, which then reads as zeros. */

@@ -15,6 +15,7 @@ import { hashImage } from "../image/hash.ts";
 import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
 import type { DiskPlan, PartitionPlan, Plan } from "../plan/plan.ts";
 import type { SplitPlan } from "../plan/split.ts";
+import { isTooLong, MAX_NAME } from "../system/files.ts";
 import { openScratch } from "../system/scratch.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import { SIDE_FILES } from "./manifest.ts";
@@ -37,7 +38,8 @@ export interface OpenSplit extends SplitInProgress, AsyncDisposable {
  * Prepares the split artefacts of a plan, if it has any, without changing what is there.
  *
  * @param output the image, which may have a similar name.
- * @throws {BuildError} (usage) when the directory is not writable, or has files of such names that no build has listed.
+ * @throws {BuildError} (usage) when the directory is not writable, has files of such names that no build has listed, or cannot
+ * have files of such names.
  */
 export async function openSplit(plan: Plan, output: string): Promise<OpenSplit | undefined> {
   if (plan.builder !== "disk-image" || !plan.split) return undefined;
@@ -45,6 +47,14 @@ export async function openSplit(plan: Plan, output: string): Promise<OpenSplit |
   const directory = resolve(settings.splitDirectory!);
   const split: Split = { ...plan.split, directory };
   const others = [output, ...SIDE_FILES.flatMap((name) => settings[name] ?? [])].map((path) => resolve(path));
+  const long = fileNames(plan).find(isTooLong);
+  if (long !== undefined) {
+    throw refuse(
+      split,
+      `no file can have the name ${quote(long)}: it has more than ${MAX_NAME} bytes`,
+      "Name the output differently, or set OUTPUT_NAME to a shorter name",
+    );
+  }
   const clash = [...namesOf(plan).values()].find((name) => others.includes(join(directory, name)));
   if (clash !== undefined) {
     throw refuse(split, `${quote(clash)} is also written for another setting`, "Name another directory");
@@ -179,6 +189,12 @@ function namesOf(
   return names;
 }
 
+/** The names of all files that {@link split} makes. */
+function fileNames(plan: DiskPlan): string[] {
+  const { prefix, boot } = plan.split!;
+  return [...namesOf(plan).values(), ...boot.map(({ suffix }) => `${prefix}.${suffix}`)];
+}
+
 /** Makes the split artefacts, if the plan has any. They appear only when the image is committed. */
 export async function split(
   plan: DiskPlan,
@@ -203,7 +219,7 @@ export async function split(
     const bytes = "text" in artefact ? encodeText(artefact.text) : makeRecipe(root, nodes, artefact.recipe);
     await Deno.writeFile(to, bytes);
   }
-  const made = [...names.values(), ...boot.map(({ suffix }) => `${prefix}.${suffix}`)];
+  const made = fileNames(plan);
   const found = await Promise.all(made.map((name) => hashImage(join(staging, name))));
   made.forEach((name, i) => sums.set(name, found[i]!));
 }

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { BuildError, quote } from "../core/error.ts";
 import * as log from "../core/log.ts";
 import { writeBeside } from "../image/output.ts";
@@ -16,6 +16,7 @@ import type { PartPlan } from "../plan/plan.ts";
 import type { Made, Measured } from "../plan/root.ts";
 import { reasonOf } from "../system/failure.ts";
 import type { VerityPlan } from "../plan/verity.ts";
+import { isTooLong, MAX_NAME } from "../system/files.ts";
 import * as commands from "./commands.ts";
 import type { ImageInProgress } from "./types.ts";
 
@@ -55,6 +56,22 @@ export function verityDirectory(
 /** The files that {@link writeVerity} writes for an image of that name. */
 export function verityFiles(directory: string, name: string): string[] {
   return ["verity", "roothash", "roothash.p7s"].map((suffix) => `${pathBeside(directory, name)}.${suffix}`);
+}
+
+/**
+ * Checks that {@link writeVerity} can name its files after an image of that name, before any is removed.
+ *
+ * @throws {BuildError} (usage) when one would be too long.
+ */
+export function checkVerityNames(name: string): void {
+  if (!verityFiles("", name).some((path) => isTooLong(basename(path)))) return;
+  throw new BuildError(
+    `Cannot name the dm-verity hashes after ${quote(name)}: no name has more than ${MAX_NAME} bytes`,
+    {
+      kind: "usage",
+      hint: "Name the output differently, or set OUTPUT_NAME to a shorter name",
+    },
+  );
 }
 
 /** Removes the files that {@link writeVerity} writes: there is no image any more that they belong to. */

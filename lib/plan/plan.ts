@@ -44,6 +44,7 @@ import { checkPacking, checkSize, planWhole } from "./packing.ts";
 import { planMountPoints } from "./mount-points.ts";
 import { type Mountable, planMounts } from "./mounts.ts";
 import { describePortable, planPortable } from "./portable.ts";
+import { placeOf, readValue } from "./repart/definitions.ts";
 import { type Layout, TREE_DIRECTORY } from "./repart/files.ts";
 import { layoutRequests } from "./repart/layout.ts";
 import { expand } from "./repart/values.ts";
@@ -270,7 +271,8 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     sectorSize: settings.sectorSize,
     size,
     partitions: placed.map(({ volume, offset }, i) => {
-      const { name, role, type, typeName, label, attributes, mountPoint, splitName } = requests[i]!;
+      const { name, role, type, typeName, label, attributes, mountPoint, splitName, definition } =
+        requests[i]!;
       const own = partitionUuid(requests[i]!);
       const hashing = verity.get(name);
       return {
@@ -286,8 +288,14 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
         size: volume.filesystem.size,
         mountPoint,
         ...hashing && { verity: hashing },
-        ...splitName !== undefined && splitName !== "-" && {
-          splitName: expand(splitName, machine, { t: typeName, T: type, U: own, n: String(i + 1) }),
+        // Only now is it known what its specifiers stand for.
+        ...definition && splitName !== undefined && splitName !== "-" && {
+          splitName: readValue(
+            placeOf(definition, "SplitName"),
+            "SplitName",
+            splitName,
+            () => expand(splitName, machine, { t: typeName, T: type, U: own, n: String(i + 1) }),
+          ),
         },
       };
     }),

@@ -8,6 +8,14 @@ import { basename, dirname, resolve } from "node:path";
 import { TYPE_MASK } from "../core/mode.ts";
 import * as posix from "./posix.ts";
 
+/** Bytes of a name: NAME_MAX in linux/include/uapi/linux/limits.h. */
+export const MAX_NAME = 255;
+
+/** Whether no file can have this name, because Linux has no such long ones. */
+export function isTooLong(name: string): boolean {
+  return new TextEncoder().encode(name).length > MAX_NAME;
+}
+
 /** What there is at a path, links followed. */
 export interface FileFacts {
   /** As in `FILE_TYPES`. */

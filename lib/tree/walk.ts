@@ -8,6 +8,7 @@ import { latin1 } from "../core/bytes.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { FILE_TYPES } from "../core/mode.ts";
 import { MiB, STAT_BLOCK } from "../core/units.ts";
+import { MAX_NAME } from "../system/files.ts";
 import * as posix from "../system/posix.ts";
 import { yieldToEventLoop } from "../system/process.ts";
 import { addBytes, addRow, encodeDevice, encodeXattrs, newNodes, type NodesBuilder } from "./builder.ts";
@@ -155,9 +156,7 @@ function readDirectory(state: Walk, fd: posix.Fd, directory: number): void {
   }
 }
 
-/** Bytes of a name: NAME_MAX in linux/include/uapi/linux/limits.h. Some FUSE filesystems have longer ones. */
-const MAX_NAME = 255;
-
+/** Some FUSE filesystems have such names. */
 function tooLong(nodes: Nodes, directory: number, name: Uint8Array): BuildError {
   const start = new TextDecoder().decode(name.subarray(0, 40));
   return new BuildError(

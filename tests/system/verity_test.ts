@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { verityUuids } from "../../lib/plan/verity.ts";
-import { build, filesystemUuid } from "../lab/builds.ts";
+import { build, filesystemUuid, runBuilder } from "../lab/builds.ts";
 import { useErofs } from "../lab/erofs.ts";
 import { bootQemu, dissect, report } from "../lab/guests.ts";
 import { missing, quiet, tempDir, unprivileged } from "../lab/helpers.ts";
@@ -46,6 +46,21 @@ for (const FILESYSTEM of ["squashfs", "erofs"]) {
       await assert.rejects(quiet`veritysetup verify ${image} ${dir}/part.verity ${rootHash}`, /erification/);
     }));
 }
+
+Deno.test("VERITY with a name that is too long for the hashes is refused, and the old image is kept", {
+  ignore,
+}, () =>
+  tempDir(async (dir) => {
+    const image = `${dir}/${"x".repeat(250)}`;
+    await Deno.writeTextFile(image, "old");
+    const { code, stderr } = await runBuilder("part-image", {
+      args: ["--input", await tinyTree({ kernel: false, loader: false }), "--output", image],
+      env: { FILESYSTEM: "squashfs", VERITY: "hash" },
+    });
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, /Cannot name the dm-verity hashes after .*more than 255 bytes/);
+    assert.equal(await Deno.readTextFile(image), "old");
+  }));
 
 /** Changes one bit. */
 async function flip(path: string, offset: number): Promise<void> {

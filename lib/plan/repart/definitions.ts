@@ -129,7 +129,8 @@ function unknownKey(place: Place, key: string): BuildError {
   );
 }
 
-function readValue<T>(place: Place, key: string, value: string, read: () => T): T {
+/** Reads a value. @throws {BuildError} (usage) naming its place, if `read` throws what is accepted. */
+export function readValue<T>(place: Place, key: string, value: string, read: () => T): T {
   try {
     return read();
   } catch (error) {

@@ -288,3 +288,18 @@ Deno.test("planDisk() refuses settings that a layout does not have", pure, () =>
   assert.throws(() => planLayout(definitions, { BOOTLOADER: "grub" }), /the layout has no ESP/);
   assert.throws(() => planLayout(definitions, { FIRMWARE: "hybrid" }), /no partition for GRUB/);
 });
+
+Deno.test(
+  "planDisk() says where a SplitName= has a specifier that is none, or stands for nothing",
+  pure,
+  () => {
+    const plan = (name: string) => planLayout({ a: `Type=root;SplitName=${name}` }, { SPLIT_DIR: "updates" });
+    assert.throws(() => plan("%z"), {
+      kind: "usage",
+      message: 'Cannot use layout/a.conf:3: SplitName="%z" is not possible: "%z" is no specifier',
+      hint: /^Accepted: the specifiers .*%U/,
+    });
+    assert.throws(() => plan("%H"), { message: /would be that of the machine that builds/ });
+    assert.equal(plan("%t-%n").partitions[0]!.splitName, "root-x86-64-1");
+  },
+);

@@ -1,0 +1,47 @@
+/**
+ * What openSplit() refuses before anything is touched.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { BuildError } from "../../../lib/core/error.ts";
+import { openSplit } from "../../../lib/make/split.ts";
+import { planDisk } from "../../../lib/plan/plan.ts";
+import { factsOf, settingsOf } from "../../lab/facts.ts";
+import { tempDir } from "../../lab/helpers.ts";
+
+/** Opens the split artefacts of `x.img` in a directory. */
+async function open(dir: string, env: Record<string, string> = {}, outputName = "x.img"): Promise<void> {
+  const settings = settingsOf({ SPLIT_DIR: dir, IMAGE_VERSION: "1.0", ...env });
+  const plan = planDisk({ ...settings, outputName }, factsOf());
+  await using _ = await openSplit(plan, `/nowhere/${outputName}`);
+}
+
+/** Expects a usage error, and nothing new in the directory. */
+async function refused(
+  dir: string,
+  message: RegExp,
+  ...more: [Record<string, string>?, string?]
+): Promise<void> {
+  const names = async () => (await Array.fromAsync(Deno.readDir(dir))).map(({ name }) => name).sort();
+  const before = await names();
+  await assert.rejects(open(dir, ...more), (error) => {
+    assert.ok(error instanceof BuildError && error.kind === "usage", String(error));
+    assert.match(error.message, message);
+    return true;
+  });
+  assert.deepEqual(await names(), before);
+}
+
+Deno.test("openSplit() refuses names that no file can have", () =>
+  tempDir(async (dir) => {
+    // The longest: "_1.0.root-x86-64.raw".
+    await open(dir, {}, `${"x".repeat(235)}.img`);
+    await refused(
+      dir,
+      /no file can have the name "x+_1\.0\.root-x86-64\.raw": it has more than 255/,
+      {},
+      "x".repeat(236),
+    );
+  }));
