@@ -10,12 +10,14 @@ import { encodeText } from "../core/bytes.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { listPaths } from "../core/findings.ts";
 import * as log from "../core/log.ts";
+import { FILE_TYPES } from "../core/mode.ts";
 import { makeRecipe } from "../efi/make-recipe.ts";
 import { hashImage } from "../image/hash.ts";
 import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
 import type { DiskPlan, PartitionPlan, Plan } from "../plan/plan.ts";
 import type { SplitPlan } from "../plan/split.ts";
-import { isTooLong, MAX_NAME } from "../system/files.ts";
+import { reasonOf } from "../system/failure.ts";
+import { inspectFile, isTooLong, MAX_NAME } from "../system/files.ts";
 import { openScratch } from "../system/scratch.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import { SIDE_FILES } from "./manifest.ts";
@@ -108,13 +110,18 @@ async function ownFiles({ directory, prefix }: Split): Promise<string[]> {
 /** The checksums that are listed already, of other versions as well. @throws {BuildError} when it is no such list. */
 async function readSums(split: Split): Promise<Map<string, string>> {
   const path = join(split.directory, SUMS);
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return new Map();
-    throw error;
-  }
+  const type = inspectFile(path)?.type;
+  if (type === undefined) return new Map();
+  // A FIFO would be waited for.
+  if (type !== FILE_TYPES.file) throw refuse(split, `${SUMS} in it is no regular file`, "Remove it");
+  const text = await Deno.readTextFile(path).catch((cause) => {
+    throw refuse(
+      split,
+      `${SUMS} in it cannot be read: ${reasonOf(cause)}`,
+      "Remove it, or run as root",
+      cause,
+    );
+  });
   const lines = text.split("\n").filter((line) => line !== "");
   return new Map(lines.map((line) => {
     const [, sum, name] = /^([0-9a-f]{64}) [ *]([^/]+)$/.exec(line) ?? [];

@@ -9,7 +9,7 @@ import { BuildError } from "../../../lib/core/error.ts";
 import { openSplit } from "../../../lib/make/split.ts";
 import { planDisk } from "../../../lib/plan/plan.ts";
 import { factsOf, settingsOf } from "../../lab/facts.ts";
-import { tempDir } from "../../lab/helpers.ts";
+import { missing, quiet, tempDir } from "../../lab/helpers.ts";
 
 /** Opens the split artefacts of `x.img` in a directory. */
 async function open(dir: string, env: Record<string, string> = {}, outputName = "x.img"): Promise<void> {
@@ -44,4 +44,22 @@ Deno.test("openSplit() refuses names that no file can have", () =>
       {},
       "x".repeat(236),
     );
+  }));
+
+Deno.test("openSplit() refuses a SHA256SUMS that is no regular file, and does not wait for a FIFO", {
+  ignore: missing("mkfifo"),
+}, () =>
+  tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/folder`);
+    await Deno.writeTextFile(`${dir}/sums`, "");
+    await quiet`mkfifo ${dir}/fifo`;
+    for (const [i, target] of ["folder", "fifo", "sums"].entries()) {
+      await Deno.mkdir(`${dir}/${i}`);
+      await Deno.symlink(`../${target}`, `${dir}/${i}/SHA256SUMS`);
+      if (target === "sums") await open(`${dir}/${i}`);
+      else await refused(`${dir}/${i}`, /SPLIT_DIR=.*: SHA256SUMS in it is no regular file$/);
+    }
+    await Deno.mkdir(`${dir}/real`);
+    await Deno.mkdir(`${dir}/real/SHA256SUMS`);
+    await refused(`${dir}/real`, /SHA256SUMS in it is no regular file$/);
   }));
