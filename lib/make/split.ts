@@ -17,7 +17,7 @@ import { OUTPUT_MODE, writeBeside } from "../image/output.ts";
 import type { DiskPlan, PartitionPlan, Plan } from "../plan/plan.ts";
 import type { SplitPlan } from "../plan/split.ts";
 import { reasonOf } from "../system/failure.ts";
-import { inspectFile, isTooLong, MAX_NAME } from "../system/files.ts";
+import { inspectFile, isTooLong, MAX_NAME, placeOf } from "../system/files.ts";
 import { openScratch } from "../system/scratch.ts";
 import type { OpenTree } from "../tree/inspect.ts";
 import { SIDE_FILES } from "./manifest.ts";
@@ -48,7 +48,7 @@ export async function openSplit(plan: Plan, output: string): Promise<OpenSplit |
   const { settings } = plan;
   const directory = resolve(settings.splitDirectory!);
   const split: Split = { ...plan.split, directory };
-  const others = [output, ...SIDE_FILES.flatMap((name) => settings[name] ?? [])].map((path) => resolve(path));
+  const others = await placesOf([output, ...SIDE_FILES.flatMap((name) => settings[name] ?? [])]);
   const long = fileNames(plan).find(isTooLong);
   if (long !== undefined) {
     throw refuse(
@@ -57,12 +57,15 @@ export async function openSplit(plan: Plan, output: string): Promise<OpenSplit |
       "Name the output differently, or set OUTPUT_NAME to a shorter name",
     );
   }
-  const clash = [...namesOf(plan).values()].find((name) => others.includes(join(directory, name)));
-  if (clash !== undefined) {
-    throw refuse(split, `${quote(clash)} is also written for another setting`, "Name another directory");
-  }
   const sums = await readSums(split);
   const own = await ownFiles(split);
+  // Those that are listed are removed, even if this build makes none of such a name.
+  const names = [...fileNames(plan), SUMS, ...own.filter((name) => sums.has(name))];
+  for (const name of names) {
+    const places = await placesOf([join(directory, name)]);
+    if (!places.some((place) => others.includes(place))) continue;
+    throw refuse(split, `${quote(name)} is also written for another setting`, "Name another directory");
+  }
   const foreign = own.filter((name) => !sums.has(name) && !others.includes(join(directory, name)));
   if (foreign.length) {
     throw refuse(
@@ -81,6 +84,12 @@ export async function openSplit(plan: Plan, output: string): Promise<OpenSplit |
     publish: () => publish(split, scratch.path, made),
     [Symbol.asyncDispose]: () => scratch[Symbol.asyncDispose](),
   };
+}
+
+/** Paths as they are named, and where links lead. */
+async function placesOf(paths: readonly string[]): Promise<string[]> {
+  const led = await Promise.all(paths.map(placeOf));
+  return [...paths.map((path) => resolve(path)), ...led.map(({ directory, name }) => join(directory, name))];
 }
 
 function refuse(

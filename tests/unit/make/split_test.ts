@@ -63,3 +63,26 @@ Deno.test("openSplit() refuses a SHA256SUMS that is no regular file, and does no
     await Deno.mkdir(`${dir}/real/SHA256SUMS`);
     await refused(`${dir}/real`, /SHA256SUMS in it is no regular file$/);
   }));
+
+Deno.test("openSplit() refuses settings that name one of its files, by whatever path", () =>
+  tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/up`);
+    await Deno.symlink("up", `${dir}/link`);
+    await Deno.symlink("up/x_1.0.cmdline", `${dir}/dangling`);
+    // Of a build with a UKI, which this one does not make.
+    await Deno.writeTextFile(`${dir}/up/x_1.0.efi`, "");
+    await Deno.writeTextFile(`${dir}/up/SHA256SUMS`, `${"0".repeat(64)}  x_1.0.efi\n`);
+    const names = [
+      "up/x_1.0.esp.raw",
+      "up/x_1.0.cmdline",
+      "up/x_1.0.vmlinuz",
+      "up/SHA256SUMS",
+      "up/x_1.0.efi",
+    ];
+    for (const name of [...names, "link/x_1.0.cmdline", "dangling"]) {
+      for (const env of ["MANIFEST", "SBOM", "BMAP"]) {
+        await refused(`${dir}/up`, /" is also written for another setting$/, { [env]: `${dir}/${name}` });
+      }
+    }
+    await open(`${dir}/up`, { MANIFEST: `${dir}/up/x_1.0.json`, BMAP: `${dir}/x_1.0.cmdline` });
+  }));
