@@ -25,6 +25,15 @@ export const TYPE_MASK = 0o170000;
 /** Permissions, including setuid, setgid and sticky. */
 export const PERMISSIONS_MASK = 0o7777;
 
+const TYPE_NAMES: Readonly<Record<number, FileType>> = Object.fromEntries(
+  Object.entries(FILE_TYPES).map(([name, bits]) => [bits, name as FileType]),
+);
+
+/** The type of a file with this mode. */
+export function fileType(mode: number): FileType {
+  return TYPE_NAMES[mode & TYPE_MASK]!;
+}
+
 /** Whether this is the mode of a directory. */
 export function isDirectoryMode(mode: number): boolean {
   return (mode & TYPE_MASK) === FILE_TYPES.directory;

@@ -12,7 +12,7 @@ export interface Contents {
   readonly from?: string;
   /**
    * More of the tree: directories or files that become what is at `path`. Of directories with the same path, the contents
-   * are joined; of two files, the later one wins.
+   * are joined; of two that are no directories, the later one wins.
    */
   readonly copies?: readonly { readonly from: string; readonly path: string }[];
   /** Paths to leave out with everything below; with a trailing slash, only what is below. Symlinks are not followed. */
@@ -24,7 +24,13 @@ export interface Contents {
 }
 
 export type ExtraFile =
-  | { readonly path: string; readonly type: "directory"; readonly mode?: number }
+  | {
+    readonly path: string;
+    readonly type: "directory";
+    readonly mode?: number;
+    /** Whether a symlink to a directory is one. */
+    readonly follow?: true;
+  }
   | { readonly path: string; readonly type: "file"; readonly mode?: number; readonly text: string }
   | { readonly path: string; readonly type: "symlink"; readonly target: string }
   /** Made from files of the tree when the filesystem is made. */

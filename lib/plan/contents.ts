@@ -12,9 +12,10 @@ import { defaultEntry } from "../boot/systemd-boot.ts";
 import { foreignEntries } from "../boot/tree-esp.ts";
 import { BuildError, quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
+import { type Clash, planChanges } from "../filesystem/changes.ts";
 import type { Contents, ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
-import { children, lookup, type Nodes, typeOf } from "../tree/nodes.ts";
+import { children, lookup, type Nodes, pathOf, typeOf } from "../tree/nodes.ts";
 import { countIn, directoryAt, entriesIn, exists } from "../tree/query.ts";
 import { type FstabLine, planFstab } from "./fstab.ts";
 import { growFiles } from "./grow.ts";
@@ -66,6 +67,7 @@ export function planContents(
     ...rootAdditions(tree, decided, fstab.text),
   ];
   const mounted = requests.filter(isMounted);
+  for (const request of mounted) checkMountPoint(nodes, request);
   const findings: Finding[] = [];
   const contents = new Map<string, Contents>();
   for (const request of requests) {
@@ -87,7 +89,7 @@ export function planContents(
       ? [...directories, ...additions].filter(({ path }) => ownerOf(path, mounted) === request)
       : [];
     const without = [leftovers.without, selected.without, excludedRows(nodes, request.definition)];
-    contents.set(name, {
+    const planned: Contents = {
       ...selected,
       omit: [...boot.has(request) ? [] : omit, ...place === "/" ? relabel.omit : [], ...selected.omit],
       without: without.reduce<ReadonlySet<number>>(
@@ -95,7 +97,9 @@ export function planContents(
         new Set(),
       ),
       add: [...own.map((file) => ({ ...file, path: relative(file.path, place) })), ...selected.add],
-    });
+    };
+    if (content.definition) checkClashes(nodes, planned, selected, content.definition);
+    contents.set(name, planned);
   }
   return { contents, findings: [...fstab.findings, ...boot.findings, ...findings] };
 }
@@ -148,7 +152,11 @@ function copiedContents(nodes: Nodes, definition: Definition, findings: Finding[
     omit: excludeFilesTarget,
     without: rowsOf(nodes, VOLATILE),
     add: [
-      ...(definition.makeDirectories ?? []).map((path): ExtraFile => ({ path, type: "directory" })),
+      ...(definition.makeDirectories ?? []).map((path): ExtraFile => ({
+        path,
+        type: "directory",
+        follow: true,
+      })),
       ...(definition.makeSymlinks ?? []).map((link): ExtraFile => ({ ...link, type: "symlink" })),
     ],
   };
@@ -179,6 +187,39 @@ function checkCopies(
       );
     }
   });
+}
+
+/** Nothing that a definition asks for costs other files. @throws {BuildError} (usage) */
+function checkClashes(nodes: Nodes, planned: Contents, asked: Contents, definition: Definition): void {
+  planChanges(nodes, planned, ({ by, type, node, name }: Clash) => {
+    const isCopy = "from" in by;
+    // What the system needs, such as fstab, replaces what is there.
+    if (!isCopy && !asked.add.includes(by)) return;
+    const key = isCopy ? "CopyFiles" : by.type === "symlink" ? "MakeSymlinks" : "MakeDirectories";
+    const what = isCopy ? `${quote(by.from)} as ${quote(by.path)}` : `the ${by.type} ${quote(by.path)}`;
+    const there = node === undefined ? quote(name!) : `${quote(pathOf(nodes, node))} of the tree`;
+    throw wrong(
+      placeOf(definition, key),
+      `${what} would take the place of the ${type} ${there}`,
+      "Leave one of them out, or write another path",
+    );
+  });
+}
+
+/** A mount point is a directory, and makes no other file disappear. @throws {BuildError} (usage) */
+function checkMountPoint(nodes: Nodes, { mountPoint, definition }: PartitionRequest): void {
+  if (!definition) return;
+  const names = mountPoint.split("/");
+  for (let count = 2; count <= names.length; count++) {
+    const path = names.slice(0, count).join("/");
+    const row = lookup(nodes, path);
+    if (row === undefined || typeOf(nodes, row) === "directory") continue;
+    throw wrong(
+      placeOf(definition, "MountPoint"),
+      `${quote(mountPoint)} would take the place of the ${typeOf(nodes, row)} ${quote(path)} of the tree`,
+      "Mount it elsewhere",
+    );
+  }
 }
 
 /** The rows of the tree at these paths; of one that ends with a slash, those of what is in it. */

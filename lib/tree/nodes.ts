@@ -9,11 +9,7 @@
  * @module
  */
 
-import { FILE_TYPES, type FileType, TYPE_MASK } from "../core/mode.ts";
-
-const TYPE_NAMES: Readonly<Record<number, FileType>> = Object.fromEntries(
-  Object.entries(FILE_TYPES).map(([name, bits]) => [bits, name as FileType]),
-);
+import { type FileType, fileType } from "../core/mode.ts";
 
 /** Linux's limit of symlinks in one lookup. */
 const MAX_LINKS_FOLLOWED = 40;
@@ -60,7 +56,7 @@ export interface Xattr {
 }
 
 export function typeOf(nodes: Nodes, node: number): FileType {
-  return TYPE_NAMES[nodes.mode[node]! & TYPE_MASK]!;
+  return fileType(nodes.mode[node]!);
 }
 
 /** Modification time in nanoseconds since 1970. */

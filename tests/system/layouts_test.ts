@@ -613,8 +613,9 @@ Deno.test(
       const definitions = {
         "10-root": "Type=root;Format=squashfs;Compression=gzip;Minimize=best;MakeSymlinks=/x:a/b;CopyFiles=/",
         "20-swap": "Type=swap;Label=sleep;SizeMinBytes=1M;SizeMaxBytes=1M",
+        // The one has a file "modules", the other a directory.
         "30-home":
-          `Type=home;CopyFiles=/etc:/joined;CopyFiles=/usr/lib:/joined;MakeDirectories=/a/b;MakeSymlinks=/x:a/b /y:${long};SizeMaxBytes=8M`,
+          `Type=home;CopyFiles=/etc:/joined;CopyFiles=/usr/lib:/joined;ExcludeFiles=/etc/modules;MakeDirectories=/a/b;MakeSymlinks=/x:a/b /y:${long};SizeMaxBytes=8M`,
         "40-slot": "Type=root;Format=empty;SizeMinBytes=1M;SizeMaxBytes=1M;PaddingMinBytes=3M",
       };
       const image = await buildLayout(definitions, { tree, dir });

@@ -150,14 +150,14 @@ export const KEYS = {
   },
   "MakeDirectories": {
     value: "PATHS",
-    help: "Directories to make (0755, of root) where there are none",
+    help: "Directories to make (0755, of root) where there are none. A symlink to a directory is one",
     field: "makeDirectories",
     isList: true,
     read: PATHS(false),
   },
   "MakeSymlinks": {
     value: "PATH:TARGET …",
-    help: "Symlinks to make",
+    help: "Symlinks to make, where nothing is yet",
     field: "makeSymlinks",
     isList: true,
     read: (text, machine) =>

@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { BuildError } from "../../../../lib/core/error.ts";
 import { PARTITION_TYPES, partitionType } from "../../../../lib/core/dps.ts";
 import { MiB } from "../../../../lib/core/units.ts";
+import { entryPath } from "../../../../lib/filesystem/contents.ts";
 import { type Definition, readDefinitions } from "../../../../lib/plan/repart/definitions.ts";
 import { parseLayout } from "../../../../lib/plan/repart/files.ts";
 import { KEYS, REFUSED } from "../../../../lib/plan/repart/keys.ts";
+import { DEBIAN, factsOf } from "../../../lab/facts.ts";
 import { layoutOf, planLayout } from "../../../lab/layouts.ts";
 import { tempDir } from "../../../lab/helpers.ts";
 
@@ -273,6 +275,93 @@ Deno.test("planDisk() refuses definitions that contradict each other", pure, () 
       return true;
     }, JSON.stringify(definitions));
   }
+});
+
+/** What takes the place of something of another kind, all in a tree with a file `/srv/a/f` and a link `/srv/l` to it. */
+const CLASHES: readonly (readonly [definition: string, line: number, what: string, there: string])[] = [
+  [
+    "CopyFiles=/srv:/s;MakeDirectories=/s/a/f",
+    3,
+    'the directory "/s/a/f"',
+    'the file "/srv/a/f" of the tree',
+  ],
+  [
+    "CopyFiles=/srv:/s;MakeDirectories=/s/a/f/g",
+    3,
+    'the directory "/s/a/f/g"',
+    'the file "/srv/a/f" of the tree',
+  ],
+  ["CopyFiles=/srv:/s;MakeSymlinks=/s/a:/x", 3, 'the symlink "/s/a"', 'the directory "/srv/a" of the tree'],
+  ["CopyFiles=/srv:/s;MakeSymlinks=/s/a/f:/x", 3, 'the symlink "/s/a/f"', 'the file "/srv/a/f" of the tree'],
+  [
+    "CopyFiles=/srv:/s;MakeSymlinks=/s/a/f/g:/x",
+    3,
+    'the symlink "/s/a/f/g"',
+    'the file "/srv/a/f" of the tree',
+  ],
+  ["CopyFiles=/srv:/s;MakeSymlinks=/s/l:/x", 3, 'the symlink "/s/l"', 'the symlink "/srv/l" of the tree'],
+  ["MakeSymlinks=/a:/x /a:/y", 2, 'the symlink "/a"', 'the symlink "a"'],
+  ["MakeSymlinks=/a:/x;MakeDirectories=/a/b", 2, 'the symlink "/a"', 'the directory "a"'],
+  ["CopyFiles=/srv/a/f:/d;CopyFiles=/srv/a:/d", 3, '"/srv/a" as "/d"', 'the file "/srv/a/f" of the tree'],
+  ["CopyFiles=/srv/a:/d;CopyFiles=/srv/l:/d", 3, '"/srv/l" as "/d"', 'the directory "/srv/a" of the tree'],
+  ["CopyFiles=/srv:/s;CopyFiles=/opt:/s/a/f/b", 3, '"/opt" as "/s/a/f/b"', 'the file "/srv/a/f" of the tree'],
+  ["MountPoint=/srv/a/f", 2, '"/srv/a/f"', 'the file "/srv/a/f" of the tree'],
+  ["MountPoint=/srv/l/b", 2, '"/srv/l/b"', 'the file "/srv/l" of the tree'],
+];
+
+const CLASH_TREE = factsOf([
+  ...DEBIAN,
+  { path: "/srv/a/f", size: 1 },
+  { path: "/srv/l", target: "a/f" },
+  { path: "/srv/m", target: "a" },
+  { path: "/opt/b/f", size: 2 },
+  { path: "/opt/b/g", size: 3 },
+]);
+
+Deno.test("planDisk() refuses what would take the place of something of another kind", pure, () => {
+  for (const [text, line, what, there] of CLASHES) {
+    assert.throws(() => planLayout({ a: text, b: "Type=root" }, {}, CLASH_TREE), (error) => {
+      assert.ok(error instanceof BuildError && error.kind === "usage", String(error));
+      assert.equal(
+        error.message,
+        `Cannot use layout/a.conf:${line}: ${what} would take the place of ${there}`,
+        text,
+      );
+      assert.ok(error.hint);
+      return true;
+    }, text);
+  }
+});
+
+Deno.test.each(
+  [
+    ["CopyFiles=/srv/a:/s;MakeDirectories=/s /s/d", ["/s", "/s/d", "/s/f"]],
+    // A symlink to a directory is one.
+    [
+      "CopyFiles=/srv:/;MakeDirectories=/m /m/d;ExcludeFiles=/srv/l",
+      ["/a", "/m", "/a/d", "/a/f"],
+    ],
+    ["CopyFiles=/srv/l:/d;CopyFiles=/opt/b/f:/d", ["/d"]],
+    ["MakeSymlinks=/a:/x;MakeSymlinks=/a:/x", ["/a"]],
+    // What is left out is in nobody's way, and takes no place.
+    [
+      "CopyFiles=/srv/a:/s;CopyFiles=/opt/b:/s;ExcludeFiles=/opt/b/f",
+      ["/s", "/s/f", "/s/g"],
+    ],
+    ["CopyFiles=/srv:/s;ExcludeFiles=/srv/a /srv/l /srv/m;MakeDirectories=/s/a/f/g", [
+      "/s",
+      "/s/a",
+      "/s/a/f",
+      "/s/a/f/g",
+    ]],
+    ["CopyFiles=/srv:/s;ExcludeFiles=/srv/a /srv/l /srv/m;MakeSymlinks=/s/a:/x", ["/s", "/s/a"]],
+    // Sources are joined whatever their order.
+    ["CopyFiles=/srv/a:/b;CopyFiles=/opt:/", ["/b", "/b/f", "/b/g"]],
+  ] as const,
+)("planDisk() loses nothing with %s", pure, (text: string, expected: readonly string[]) => {
+  const { selection } = planLayout({ a: text, b: "Type=root" }, {}, CLASH_TREE).partitions[0]!;
+  const paths = Array.from({ length: selection.count }, (_, entry) => entryPath(selection, entry)).slice(1);
+  assert.deepEqual(paths, expected);
 });
 
 Deno.test("planDisk() refuses settings that a layout does not have", pure, () => {
