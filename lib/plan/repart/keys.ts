@@ -126,7 +126,11 @@ export const KEYS = {
     field: "copyFiles",
     isList: true,
     read: (text, machine) => {
-      const [source, target = source, ...more] = values.words(text, /:/);
+      const [source, target = source, ...more] = values.words(text, {
+        separator: ":",
+        quotes: false,
+        escapes: true,
+      });
       if (source === undefined || more.length) throw new Error("SOURCE or SOURCE:TARGET");
       return [{
         from: values.path(values.expand(source, machine)),
@@ -162,7 +166,7 @@ export const KEYS = {
     isList: true,
     read: (text, machine) =>
       values.words(text).map((word) => {
-        const [path, target, ...more] = values.words(word, /:/);
+        const [path, target, ...more] = values.words(word, { separator: ":" });
         if (!path || !target || more.length) throw new Error("PATH:TARGET, separated by spaces");
         return { path: values.path(values.expand(path, machine)), target };
       }),
@@ -249,8 +253,10 @@ export const KEYS = {
     field: "mountPoints",
     isList: true,
     read: (text) => {
-      const [path, options = "", ...more] = values.words(text, /:/);
-      if (!path || more.length || /[^\x21-\x7e]/.test(options)) throw new Error("PATH or PATH:OPTIONS");
+      const [path, options = "", ...more] = values.words(text, { separator: ":", escapes: true });
+      if (!path || more.length || /[^\x21-\x7e]/.test(options)) {
+        throw new Error("PATH or PATH:OPTIONS, options without spaces");
+      }
       return [{ path: values.path(path), options: options.split(",").filter(Boolean) }];
     },
   },

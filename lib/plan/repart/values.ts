@@ -138,27 +138,95 @@ export function path(text: string, keepSlash = false): string {
   return keepSlash && text.endsWith("/") && plain !== "/" ? `${plain}/` : plain;
 }
 
-/** Splits at spaces, or at another separator. Quotes keep text together, and a backslash the next character. */
-export function words(text: string, separator = /\s/): string[] {
+/** How a value is split into words. */
+interface Splitting {
+  /** What is between two words. Default: any number of spaces. */
+  readonly separator?: ":";
+  /** Whether quotes keep text together; else they are text. Default: yes. */
+  readonly quotes?: boolean;
+  /** Whether a backslash begins an escape of C, as in `\x20`; else it stands for the next character. Default: no. */
+  readonly escapes?: boolean;
+}
+
+const SPACES = " \t\n\r";
+
+/**
+ * Splits into words, as `extract_first_word()` in systemd's src/basic/extract-word.c does it. Which keys have
+ * quotes and escapes is in src/repart/repart.c.
+ */
+export function words(text: string, { separator, quotes = true, escapes = false }: Splitting = {}): string[] {
+  // One character for each byte, since escapes are bytes: two of them may be one character.
+  const bytes = String.fromCharCode(...new TextEncoder().encode(text));
   const found: string[] = [];
-  const isSpace = separator.test(" ");
-  let word: string | undefined = isSpace ? undefined : "";
+  const none = separator === undefined ? undefined : "";
+  let word: string | undefined = none;
   let quoted: string | undefined;
-  for (let i = 0; i < text.length; i++) {
-    const mark = text[i]!;
-    if (mark === "\\" && i + 1 < text.length) word = (word ?? "") + text[++i];
-    else if (quoted) {
+  for (let i = 0; i < bytes.length; i++) {
+    const mark = bytes[i]!;
+    if (mark === "\\") {
+      const [length, meant] = escapes ? unescape(bytes.slice(i + 1)) : [1, bytes[i + 1]];
+      if (meant === undefined) throw new Error("words in which \\\\ stands for a backslash");
+      word = (word ?? "") + meant;
+      i += length;
+    } else if (quoted) {
       if (mark === quoted) quoted = undefined;
       else word += mark;
-    } else if (mark === '"' || mark === "'") {
+    } else if (quotes && (mark === '"' || mark === "'")) {
       quoted = mark;
       word ??= "";
-    } else if (separator.test(mark)) {
+    } else if ((separator ?? SPACES).includes(mark)) {
       if (word !== undefined) found.push(word);
-      word = isSpace ? undefined : "";
+      word = none;
     } else word = (word ?? "") + mark;
   }
   if (quoted) throw new Error("words with as many opening as closing quotes");
   if (word !== undefined) found.push(word);
-  return found;
+  return found.map(fromBytes);
+}
+
+/** Text from characters that are bytes. */
+function fromBytes(bytes: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+      .decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0)));
+  } catch {
+    throw new Error("UTF-8");
+  }
+}
+
+/** What one character after a backslash stands for. */
+const ESCAPES: Readonly<Record<string, string>> = {
+  "a": "\x07",
+  "b": "\b",
+  "f": "\f",
+  "n": "\n",
+  "r": "\r",
+  "t": "\t",
+  "v": "\v",
+  "\\": "\\",
+  '"': '"',
+  "'": "'",
+  "s": " ",
+};
+
+/** What follows a backslash: its length, and the bytes it stands for, as in systemd's src/basic/escape.c. */
+function unescape(text: string): [length: number, bytes: string] {
+  const single = ESCAPES[text.slice(0, 1)];
+  if (single !== undefined) return [1, single];
+  const [all, byte, octal, short, long] =
+    /^(?:x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))/.exec(text) ?? [];
+  const code = octal === undefined ? parseInt(byte ?? short ?? long ?? "0", 16) : parseInt(octal, 8);
+  const isByte = byte !== undefined || octal !== undefined;
+  // Half a surrogate pair is no character.
+  const isPossible = isByte ? code <= 0xff : code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
+  if (all === undefined || code === 0 || !isPossible) {
+    throw new Error(
+      "the escapes \\a \\b \\f \\n \\r \\t \\v \\\\ \\\" \\' \\s \\xHH \\OOO \\uHHHH \\UHHHHHHHH",
+      {
+        cause: "it has another escape",
+      },
+    );
+  }
+  if (isByte) return [all.length, String.fromCharCode(code)];
+  return [all.length, String.fromCharCode(...new TextEncoder().encode(String.fromCodePoint(code)))];
 }
