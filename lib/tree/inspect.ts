@@ -187,8 +187,10 @@ function readDefinitions(
   read: (path: string) => string | undefined,
 ): Readonly<Record<string, string>> {
   const directory = "/usr/lib/repart.d";
-  const names = namesIn(nodes, directory).flatMap((name) =>
-    /\.conf\.d$/.test(name) ? namesIn(nodes, `${directory}/${name}`).map((own) => `${name}/${own}`) : [name]
+  // Hidden files are no definitions.
+  const visible = (path: string) => namesIn(nodes, path).filter((name) => !name.startsWith("."));
+  const names = visible(directory).flatMap((name) =>
+    /\.conf\.d$/.test(name) ? visible(`${directory}/${name}`).map((own) => `${name}/${own}`) : [name]
   );
   return Object.fromEntries(
     names.filter((name) => name.endsWith(".conf") && fileAt(nodes, `${directory}/${name}`) !== undefined)

@@ -58,7 +58,7 @@ function readDirectory(path: string): Record<string, string> {
       if (text !== undefined) files[name] = text;
       continue;
     }
-    for (const dropIn of namesIn(`${path}/${name}`, /\.conf$/)) {
+    for (const dropIn of dropInsIn(`${path}/${name}`)) {
       const text = readText(`${path}/${name}/${dropIn}`);
       if (text !== undefined) files[`${name}/${dropIn}`] = text;
     }
@@ -66,17 +66,39 @@ function readDirectory(path: string): Record<string, string> {
   return files;
 }
 
+/** The drop-ins in a directory. @throws {BuildError} that names it: the layout itself may be fine. */
+function dropInsIn(path: string): string[] {
+  try {
+    return namesIn(path, /\.conf$/);
+  } catch (error) {
+    throw new BuildError(`${path}: ${reasonOf(error as Error)}`, { cause: error });
+  }
+}
+
 function namesIn(path: string, pattern: RegExp): string[] {
-  return [...Deno.readDirSync(path)].map(({ name }) => name).filter((name) => pattern.test(name)).sort();
+  return [...Deno.readDirSync(path)].map(({ name }) => name)
+    .filter((name) => pattern.test(name) && !isHidden(name)).sort();
+}
+
+/**
+ * Whether a name is that of a hidden file, which is no definition, such as the locks of Emacs: `.#10-esp.conf`. The names
+ * of backups that systemd knows do not end in `.conf`: `hidden_or_backup_file()` in its src/basic/path-util.c.
+ */
+function isHidden(name: string): boolean {
+  return name.startsWith(".");
 }
 
 /** A definition's text; `undefined` for one that is masked with a link to /dev/null. */
 function readText(path: string): string | undefined {
-  if (Deno.lstatSync(path).isSymlink && Deno.realPathSync(path) === "/dev/null") return undefined;
   try {
+    if (Deno.lstatSync(path).isSymlink && Deno.realPathSync(path) === "/dev/null") return undefined;
     return new TextDecoder("utf-8", { fatal: true }).decode(readSmallFile(path, LIMIT));
   } catch (error) {
-    const reason = error instanceof TypeError ? "it is not UTF-8" : (error as Error).message;
+    const reason = error instanceof TypeError
+      ? "it is not UTF-8"
+      : error instanceof Deno.errors.NotFound
+      ? "it links to nothing"
+      : (error as Error).message;
     throw new BuildError(`${path}: ${reason}`, { cause: error });
   }
 }

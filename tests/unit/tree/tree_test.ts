@@ -26,6 +26,19 @@ Deno.test("inspectTree() follows /etc/os-release inside the tree, and falls back
   await withTree({ "/x": "" }, ({ osRelease }) => assert.deepEqual({ ...osRelease }, {}));
 });
 
+Deno.test("inspectTree() reads definitions of partitions and their drop-ins, but no hidden ones", () => {
+  const directory = "/usr/lib/repart.d";
+  return withTree({
+    [`${directory}/10-root.conf`]: "a",
+    [`${directory}/10-root.conf.d/size.conf`]: "b",
+    [`${directory}/10-root.conf.d/.size.conf`]: "c",
+    [`${directory}/.20-home.conf`]: "d",
+    [`${directory}/.20-home.conf.d/size.conf`]: "e",
+    [`${directory}/.#10-root.conf`]: "->user@host.1234:1",
+    [`${directory}/30-srv.conf~`]: "f",
+  }, ({ repart }) => assert.deepEqual(repart, { "10-root.conf": "a", "10-root.conf.d/size.conf": "b" }));
+});
+
 Deno.test("inspectTree() reads fstab, machine ID and the kernel options on one line", () =>
   withTree({
     "/etc/fstab": "tmpfs /tmp tmpfs\n",

@@ -239,6 +239,11 @@ Deno.test("parseLayout() reads a directory with its links and drop-ins, and says
     await Deno.writeTextFile(`${dir}/notes.txt`, "nothing");
     await Deno.symlink("50-root.conf", `${dir}/60-root-b.conf`);
     await Deno.symlink("/dev/null", `${dir}/70-masked.conf`);
+    // Hidden files, and the link that Emacs makes for a file with changes that are not saved.
+    await Deno.writeTextFile(`${dir}/.hidden.conf`, "[Partition]\n");
+    await Deno.symlink("user@host.1234:1", `${dir}/.#50-root.conf`);
+    await Deno.symlink("user@host.1234:1", `${dir}/50-root.conf.d/.#size.conf`);
+    await Deno.writeTextFile(`${dir}/.old.conf.d`, "");
     const layout = parseLayout(`${dir}/`);
     assert.deepEqual(layout, {
       directory: dir,
@@ -258,6 +263,12 @@ Deno.test("parseLayout() reads a directory with its links and drop-ins, and says
     };
     assert.equal(cause(`${dir}/missing`), "there is no such directory");
     assert.equal(cause(`${dir}/notes.txt`), "it is no directory");
+    await Deno.writeTextFile(`${dir}/60-root-b.conf.d`, "");
+    assert.equal(cause(dir), `${dir}/60-root-b.conf.d: it is no directory`);
+    await Deno.remove(`${dir}/60-root-b.conf.d`);
+    await Deno.symlink("missing", `${dir}/55.conf`);
+    assert.equal(cause(dir), `${dir}/55.conf: it links to nothing`);
+    await Deno.remove(`${dir}/55.conf`);
     await Deno.writeFile(`${dir}/bad.conf`, Uint8Array.of(0xff, 0xfe));
     assert.match(cause(dir)!, /bad\.conf: it is not UTF-8/);
   }));
