@@ -249,7 +249,8 @@ export const KEYS = {
   "MountPoint": {
     value: "PATH[:OPTIONS]",
     help:
-      "Where it is mounted, and with which options: a line of `/etc/fstab`, where discovery would not do the same",
+      "Where it is mounted, and with which options: a line of `/etc/fstab`, where discovery would not do the same. Not for swap " +
+      "and `Format=empty`",
     field: "mountPoints",
     isList: true,
     read: (text) => {

@@ -62,6 +62,14 @@ export function layoutRequests(layout: Layout, settings: Settings, machine: Mach
     const isData = ["off", "data"].includes(definition.verity ?? "off");
     const mountPoint = isData ? mounted?.path ?? (isFirst ? usual ?? "" : "") : "";
     const content = contentOf(definition, { label, mountPoint, settings, definitions });
+    // systemd-repart writes it into the fstab that it generates, where it cannot be mounted.
+    if (mounted && content.type !== "filesystem") {
+      throw wrong(
+        placeOf(definition, "MountPoint"),
+        `the partition has no filesystem to mount at ${quote(mounted.path)}`,
+        "Leave MountPoint= out, or set another Type= or Format=",
+      );
+    }
     return {
       name,
       role,

@@ -290,6 +290,16 @@ const WRONG_TOGETHER: readonly (readonly [Readonly<Record<string, string>>, RegE
   [{ a: "Type=home", b: "MountPoint=/home" }, /b\.conf:2: "\/home" is also that of layout\/a\.conf/],
   [{ a: "Type=root;MountPoint=/:noatime" }, /the root is mounted before fstab is read/],
   [{ a: "MountPoint=/a;MountPoint=/b" }, /only one filesystem, without subvolumes/],
+  [{ a: "Type=swap;MountPoint=/a" }, /a\.conf:3: the partition has no filesystem to mount at "\/a"/],
+  [{ a: "Type=home;MountPoint=/a;Format=swap" }, /a\.conf:3: the partition has no filesystem/],
+  [{ a: "MountPoint=/a:noatime;Format=empty" }, /a\.conf:2: the partition has no filesystem/],
+  [
+    {
+      a: "Verity=data;VerityMatchKey=x;Format=erofs;Type=root",
+      b: "Verity=hash;VerityMatchKey=x;MountPoint=/a",
+    },
+    /b\.conf:4: the partition has no filesystem/,
+  ],
   [{ a: "Type=esp;Format=ext4" }, /firmware reads no ESP with ext4/],
   [{ a: "Type=root;Format=vfat" }, /vfat keeps no owners, modes and links/],
   [{ a: "Format=squashfs" }, /a squashfs without files stays empty/],
