@@ -17,7 +17,7 @@ import { flagOf, type Setting, type SettingName, settingOf, SETTINGS, type Setti
  * @param taken the settings that the builder supports; the others keep their defaults.
  * @param builder whose values are accepted. Default: those of any.
  * @throws {BuildError} (usage) naming the flag or variable, the value and what is accepted; or a setting that means
- * nothing for the format.
+ * nothing for the format, or with a layout.
  */
 export function readSettings(
   taken: readonly SettingName[],
@@ -47,7 +47,9 @@ export function readSettings(
   const settings = Object.fromEntries(names.map((name) => [name, read(name)])) as Settings;
   for (const name of taken) {
     const { flag, variable } = givenTexts(name, taken, flags, env);
-    if ((flag ?? variable) !== undefined) requireFormat(name, settings, builder);
+    if ((flag ?? variable) === undefined) continue;
+    requireFormat(name, settings, builder);
+    refuseWithLayout(name, settings);
   }
   return settings;
 }
@@ -69,6 +71,16 @@ function requireFormat(
   throw new BuildError(`Cannot use ${env} with OUTPUT_FORMAT=${outputFormat}`, {
     kind: "usage",
     hint: `Leave ${env} out: it is for ${formats.filter((format) => made.includes(format)).join(", ")}`,
+  });
+}
+
+/** Refuses a setting that says what definitions say, even if it is the default. @throws {BuildError} (usage) */
+function refuseWithLayout(name: SettingName, settings: Settings): void {
+  const { env, insteadInLayout } = settingOf(name);
+  if (insteadInLayout === undefined || settings.layout === undefined) return;
+  throw new BuildError(`Cannot use ${env}=${settings[name]} with LAYOUT: the definitions say it`, {
+    kind: "usage",
+    hint: insteadInLayout,
   });
 }
 

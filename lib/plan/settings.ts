@@ -76,6 +76,8 @@ export interface Setting<T> {
   readonly parse: Parser<T>;
   /** The output formats that it means something for; absent: all. With others, it is refused. */
   readonly formats?: readonly FormatName[];
+  /** For what says something about the layout without `LAYOUT` only: what to set with it. With `LAYOUT`, it is refused. */
+  readonly insteadInLayout?: string;
   /** The parser for the values that one builder takes, where builders differ. */
   readonly parseOf?: (builder: BuilderName) => Parser<T>;
 }
@@ -249,6 +251,7 @@ export const SETTINGS = {
       "hash": "whoever starts the image must know the root hash",
       "signed": "with VERITY_KEY and VERITY_CERT",
     },
+    insteadInLayout: "Set Verity= of the partitions",
     parse: choice(["none", "hash", "signed"]),
   },
   verityKey: {
@@ -315,6 +318,7 @@ export const SETTINGS = {
       "The ESP holds the boot loader, and UKIs with BOOTLOADER=uki. It is FAT16 up to 32 MiB, FAT32 above.",
     docs: "disk-image.md#size",
     examples: { "260": "FAT32, which UEFI asks for on fixed disks, even with sectors of 4096 bytes" },
+    insteadInLayout: "Set SizeMinBytes= of the ESP",
     parse: mebibytes(1),
   },
   bootMb: {
@@ -327,6 +331,7 @@ export const SETTINGS = {
       "The boot partition holds kernels, initrds and boot entries. Leave room for the kernels that updates will install.",
     docs: "disk-image.md#size",
     examples: { "1024": "room for a few large initrds" },
+    insteadInLayout: "Set SizeMinBytes= of XBOOTLDR",
     parse: mebibytes(1),
   },
   freeMb: {
@@ -354,6 +359,7 @@ export const SETTINGS = {
       "says how much is needed.",
     docs: "disk-image.md#size",
     examples: { "2048": "the image has USED_MB + FREE_MB, whatever is in the tree" },
+    insteadInLayout: "Set SizeMinBytes= of the partitions, or SIZE_MB",
     parse: mebibytes(1),
   },
   sizeMb: {

@@ -27,5 +27,6 @@ export function planLayout(
   env: Readonly<Record<string, string>> = {},
   tree: Tree = factsOf(),
 ): DiskPlan {
-  return planDisk({ ...settingsOf(env), layout: layoutOf(definitions) }, tree);
+  // What is refused with LAYOUT, is refused where it is read.
+  return planDisk({ ...settingsOf({ ...env, LAYOUT: "tree" }), layout: layoutOf(definitions) }, tree);
 }

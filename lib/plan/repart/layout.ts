@@ -29,7 +29,6 @@ const MAX_PARTITIONS = 128;
  * @throws {BuildError} (usage) with the place of what is not possible.
  */
 export function layoutRequests(layout: Layout, settings: Settings, machine: Machine): PartitionRequest[] {
-  refuseSettings(settings);
   const definitions = readDefinitions(layout, machine);
   if (definitions.length > MAX_PARTITIONS) {
     throw new BuildError(
@@ -88,24 +87,6 @@ export function layoutRequests(layout: Layout, settings: Settings, machine: Mach
   });
   checkMountPoints(requests);
   return requests;
-}
-
-/** Settings that say something about the built-in layout only. */
-const NOT_FOR_LAYOUTS = [
-  ["EFI_MB", "efiMb", 32, "Set SizeMinBytes= of the ESP"],
-  ["BOOT_MB", "bootMb", 512, "Set SizeMinBytes= of XBOOTLDR"],
-  ["USED_MB", "usedMb", undefined, "Set SizeMinBytes= of the partitions, or SIZE_MB"],
-  ["VERITY", "verity", "none", "Set Verity= of the partitions"],
-] as const;
-
-function refuseSettings(settings: Settings): void {
-  for (const [env, name, fallback, hint] of NOT_FOR_LAYOUTS) {
-    if (settings[name] === fallback) continue;
-    throw new BuildError(`Cannot use ${env}=${settings[name]} with LAYOUT: the definitions say it`, {
-      kind: "usage",
-      hint,
-    });
-  }
 }
 
 function nameOf({ type, role }: Definition, machine: Machine): string {

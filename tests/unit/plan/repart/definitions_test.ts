@@ -409,14 +409,19 @@ Deno.test.each(
   assert.deepEqual(paths, expected);
 });
 
-Deno.test("planDisk() refuses settings that a layout does not have", pure, () => {
+Deno.test("settings that a layout does not have are refused", pure, () => {
   const definitions = { a: "Type=root" };
-  for (
-    const env of [{ EFI_MB: "64" }, { BOOT_MB: "64" }, { USED_MB: "64" }, {
-      VERITY: "hash",
-      FILESYSTEM: "erofs",
-    }]
-  ) {
+  const refused = [
+    { EFI_MB: "64" },
+    { BOOT_MB: "64" },
+    { USED_MB: "64" },
+    { VERITY: "hash", FILESYSTEM: "erofs" },
+    // Their defaults, too.
+    { EFI_MB: "32" },
+    { BOOT_MB: "512" },
+    { VERITY: "none" },
+  ];
+  for (const env of refused) {
     assert.throws(() => planLayout(definitions, env), /with LAYOUT: the definitions say it/);
   }
   assert.throws(() => planLayout(definitions, { BOOTLOADER: "grub" }), /the layout has no ESP/);
