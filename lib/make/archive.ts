@@ -96,19 +96,26 @@ export async function listArchive(path: string, options: readonly string[]): Pro
   const names = new Set<string>();
   let blocks = 0;
   let member = "";
-  let [hasManifest, hasTree, hasEnded] = [false, false, false];
+  let [hasManifest, hasTree, hasEnded, goesOn] = [false, false, false, false];
   let refused: BuildError | undefined;
   const refuse = (error: BuildError) => {
     throw refused = error;
   };
   const line = (text: string, isCut: boolean) => {
     if (isCut) refuse(unusable(path, `a name in it has more than ${formatBytes(MAX_LINE)}`));
+    // Where tar skips something that is no header, the line of what comes next has another number in front of it.
+    const skipped = text.replace(/^(block \d+: )+(?=block \d+: )/, "");
+    if (skipped !== text) {
+      goesOn ||= hasEnded;
+      text = skipped;
+    }
     // block 8: -rwxr-xr-x* 0/0    77024 2025-03-14 10:00 ./usr/bin/ping
     const entry = /^block (\d+): (\S)\S+ +\S+ +\S+ +\S+ +\S+ (.*)$/.exec(text);
     blocks = Number(/^block (\d+):/.exec(text)?.[1] ?? blocks);
     hasEnded ||= /^block \d+: \*\* Block of NULs \*\*$/.test(text);
     if (entry) {
-      if (hasEnded) refuse(dataAfterEnd(path));
+      // Not refused here: damaged data can look like this, which only the program that decompresses them can tell.
+      goesOn ||= hasEnded;
       const [, , type, name] = entry as unknown as [string, string, string, string];
       hasManifest ||= /^(\.\/)?(manifest\.json|oci-layout)$/.test(name);
       hasTree ||= /^(\.\/)?(usr|etc|bin|sbin)(\/|$)/.test(name);
@@ -131,11 +138,14 @@ export async function listArchive(path: string, options: readonly string[]): Pro
   try {
     stderr = await run(path, commands.tarList(path, options).stdout((bytes) => lines.write(bytes)));
   } catch (error) {
-    // tar takes whatever follows for an archive, too.
-    if (!refused && hasEnded && error instanceof BuildError) refused = dataAfterEnd(path, error);
-    throw refused ?? error;
+    if (refused || !(error instanceof BuildError)) throw refused ?? error;
+    // tar takes whatever follows for an archive, too, and says what is wrong with that.
+    const isDamaged = DECOMPRESSION_FAILED.test(error.message);
+    if (TRAILING_GARBAGE.test(error.message) || goesOn && !isDamaged) throw dataAfterEnd(path, error);
+    throw error;
   }
   lines.close();
+  if (goesOn) throw dataAfterEnd(path);
   for (const [name, count] of countLibarchive(stderr)) {
     if (!LINUX_XATTR.test(name)) foreign.add(name);
     else if (count > (counted.get(name) ?? 0)) {
@@ -185,6 +195,12 @@ export async function listArchive(path: string, options: readonly string[]): Pro
 }
 
 const ACL_XATTR = /^system\.posix_acl_(access|default)$/;
+
+/** What tar says about the program that decompresses, if that failed. */
+const DECOMPRESSION_FAILED = /tar: Child (returned status|died with signal)/;
+
+/** What gzip says about data after the compressed ones. xz and zstd cannot tell them from damage. */
+const TRAILING_GARBAGE = /trailing garbage ignored/;
 
 /** Names that Linux has: all others are those of macOS and the like. */
 const LINUX_XATTR = /^(user|trusted|security|system)\./;

@@ -202,6 +202,9 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
     await writeArchive(`${dir}/hole`, [member("etc/first"), new Uint8Array(512), member("etc/second")]);
     const noise = new TextEncoder().encode("noise".repeat(300));
     await writeArchive(`${dir}/noise`, [member("etc/first"), new Uint8Array(1024), noise]);
+    await writeArchive(`${dir}/garbage`, [member("etc/first")]);
+    await $`gzip ${dir}/garbage`;
+    await Deno.writeFile(`${dir}/garbage.gz`, noise, { append: true });
     const long = "n".repeat(3 * 2 ** 20);
     await writeArchive(`${dir}/long`, [
       member("././@LongLink", { type: "L", text: `${long}\0` }),
@@ -215,7 +218,7 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
       { name: "fifo", kind: "usage", message: /neither a directory nor a tar archive$/ },
       { name: "oci", kind: "usage", message: /is a container image, not a tree$/ },
       { name: "cut", kind: "build", message: /^Cannot unpack "[^"]*\/cut": tar failed .*Unexpected EOF/ },
-      ...["two", "two.gz", "hole", "noise"].map((name) => ({
+      ...["two", "two.gz", "hole", "noise", "garbage.gz"].map((name) => ({
         name,
         kind: "build",
         message: /^Cannot unpack "[^"]*": there is something after the end of the archive$/,
@@ -239,6 +242,69 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
     }
     const left = (await names(dir)).filter((name) => name.startsWith("raptor"));
     assert.deepEqual(left, []);
+  });
+});
+
+/** A file with its bytes from `at` on, counted from its end if that is negative, replaced. */
+async function damage(path: string, at: number, bytes: number[]): Promise<void> {
+  const data = await Deno.readFile(path);
+  data.set(bytes, at < 0 ? data.length + at : at);
+  await Deno.writeFile(path, data);
+}
+
+Deno.test("openInput() says what the programs say about a damaged archive", {
+  ignore: missing("gzip", "xz", "zstd"),
+}, async (t) => {
+  await tempDir(async (dir) => {
+    await Deno.mkdir(`${dir}/tree/etc`, { recursive: true });
+    const random = crypto.getRandomValues(new Uint8Array(60_000));
+    for (const name of ["a", "b", "c"]) await Deno.writeFile(`${dir}/tree/etc/${name}`, random);
+    const pack = async (name: string, program: string) => {
+      await $`tar --create --use-compress-program=${program} --file=${dir}/${name} --directory=${dir}/tree .`;
+      return (await Deno.stat(`${dir}/${name}`)).size;
+    };
+    await pack("crc.gz", "gzip");
+    await damage(`${dir}/crc.gz`, -8, [0, 0, 0, 0]);
+    const middle = await pack("data.gz", "gzip") / 2;
+    await damage(`${dir}/data.gz`, Math.floor(middle), [255, 255, 255, 255]);
+    await Deno.truncate(`${dir}/cut.xz`, await pack("cut.xz", "xz") - 30);
+    await Deno.truncate(`${dir}/cut.gz`, await pack("cut.gz", "gzip") - 5);
+    await Deno.truncate(`${dir}/cut.zst`, await pack("cut.zst", "zstd") - 5);
+    // Two archives in one, of which gzip says that it cannot read the rest.
+    await $`tar --create --file=${dir}/one --directory=${dir}/tree .`;
+    const one = await Deno.readFile(`${dir}/one`);
+    await Deno.writeFile(`${dir}/both`, await new Blob([one, one]).bytes());
+    await $`gzip ${dir}/both`;
+    await damage(`${dir}/both.gz`, -8, [0, 0, 0, 0]);
+    // A number of 64 bits, as GNU tar writes it: 2 ** 33.
+    const owned = member("etc/owned");
+    owned.set([0x80, 0, 0, 2, 0, 0, 0, 0], 108);
+    const sum = owned.reduce((sum, byte, at) => sum + (at >= 148 && at < 156 ? 32 : byte), 0);
+    owned.set(new TextEncoder().encode(`${sum.toString(8).padStart(6, "0")}\0 `), 148);
+    await writeArchive(`${dir}/owner`, [owned, member("etc/last")]);
+    const hole = [member("etc/a"), new Uint8Array(512).fill(120), member("etc/b")];
+    await writeArchive(`${dir}/skipped`, hole);
+    const cases = [
+      { name: "crc.gz", message: /gzip: .*crc error/ },
+      { name: "both.gz", message: /gzip: .*crc error/ },
+      { name: "data.gz", message: /gzip: .*(crc error|format violated|length error)/ },
+      { name: "cut.gz", message: /gzip: .*unexpected end of file/ },
+      { name: "cut.xz", message: /xz: .*Unexpected end of input/ },
+      { name: "cut.zst", message: /premature end/ },
+      { name: "owner", message: /8589934592 is out of uid_t range/ },
+      { name: "skipped", message: /Skipping to next header/ },
+    ];
+    for (const { name, message } of cases) {
+      await t.step(name, async () => {
+        await assert.rejects(openInput(`${dir}/${name}`, dir), (error) => {
+          assert.ok(error instanceof BuildError, String(error));
+          assert.match(error.message, /^Cannot unpack "[^"]*": tar failed with exit code 2: /);
+          assert.match(error.message, message);
+          assert.doesNotMatch(error.hint ?? "", /several archives/);
+          return true;
+        });
+      });
+    }
   });
 });
 
