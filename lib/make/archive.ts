@@ -146,6 +146,10 @@ export async function listArchive(path: string, options: readonly string[]): Pro
   }
   lines.close();
   if (goesOn) throw dataAfterEnd(path);
+  // tar takes the end of the file for the end of the archive. Two blocks of zeros are what the format asks for (man 5 tar);
+  // like tar, this accepts one, since no member is missing then. tar ignores an incomplete block at the end.
+  const isTorn = options.length === 0 && (await Deno.stat(path)).size % TAR_BLOCK !== 0;
+  if (!hasEnded || isTorn) throw unusable(path, "it is cut off");
   for (const [name, count] of countLibarchive(stderr)) {
     if (!LINUX_XATTR.test(name)) foreign.add(name);
     else if (count > (counted.get(name) ?? 0)) {

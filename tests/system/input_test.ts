@@ -245,6 +245,70 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
   });
 });
 
+Deno.test("openInput() refuses an archive that is cut off, wherever that is", {
+  ignore: missing("bsdtar", "gzip", "xz", "zstd") || unprivileged(),
+}, async (t) => {
+  await tempDir(async (dir) => {
+    const tree = `${dir}/tree`;
+    await Deno.mkdir(`${tree}/etc`, { recursive: true });
+    await Deno.writeTextFile(`${tree}/etc/a`, "x".repeat(700));
+    // A member with a second header for its long name.
+    await Deno.writeTextFile(`${tree}/etc/${"b".repeat(200)}`, "x".repeat(700));
+    const packers = {
+      "tar": ["tar", "--sort=name"],
+      "tar --format=pax": ["tar", "--sort=name", "--format=pax"],
+      "bsdtar": ["bsdtar"],
+    };
+    const open = async (archive: string) => {
+      await using input = await openInput(archive, dir);
+      assert.deepEqual(await names(`${input.directory}/etc`), await names(`${tree}/etc`));
+    };
+    for (const [name, packer] of Object.entries(packers)) {
+      await $`${packer} -c -f ${dir}/archive -C ${tree} .`;
+      const whole = await Deno.readFile(`${dir}/archive`);
+      const end = Math.ceil((whole.findLastIndex((byte) => byte !== 0) + 1) / 512) * 512;
+      const lengths = Array.from({ length: end / 512 }, (_, block) => 512 * (block + 1));
+      const cut = async (length: number) => {
+        await Deno.writeFile(`${dir}/archive`, whole.subarray(0, length));
+        return `${dir}/archive`;
+      };
+      await t.step(`${name}: between blocks and in the middle of one`, async () => {
+        for (const length of lengths.flatMap((length) => [length, length + 300])) {
+          await assert.rejects(
+            open(await cut(length)),
+            /^BuildError: Cannot unpack "[^"]*": (it is cut off$|tar failed .*Unexpected EOF)/,
+            `${length} of ${end}`,
+          );
+        }
+        await assert.rejects(open(await cut(end)), {
+          message: /: it is cut off$/,
+          hint: "The archive is damaged, or was made to do harm",
+        });
+      });
+      await t.step(`${name}: compressed after it was cut off`, async () => {
+        for (const program of ["gzip", "xz", "zstd"]) {
+          const compress = async (length: number) => {
+            await Deno.remove(`${dir}/packed`).catch(() => {});
+            const write = (bytes: Uint8Array) => Deno.writeFileSync(`${dir}/packed`, bytes, { append: true });
+            await $`${program} --stdout --quiet ${await cut(length)}`.stdout(write);
+            return `${dir}/packed`;
+          };
+          // Before the second header of the last member, and after its contents.
+          for (const length of [end - 1536, end]) {
+            await assert.rejects(open(await compress(length)), { message: /: it is cut off$/ });
+          }
+          await open(await compress(end + 512));
+        }
+      });
+      await t.step(`${name}: with a single block of zeros or more, it is whole`, async () => {
+        for (const length of [end + 512, end + 1024, whole.length]) await open(await cut(length));
+        await $`tar --append --file=${dir}/archive --directory=${tree} ./etc/a`;
+        await open(`${dir}/archive`);
+      });
+    }
+  });
+});
+
 /** A file with its bytes from `at` on, counted from its end if that is negative, replaced. */
 async function damage(path: string, at: number, bytes: number[]): Promise<void> {
   const data = await Deno.readFile(path);
