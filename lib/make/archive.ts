@@ -17,7 +17,7 @@ import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { LineSplitter, MAX_LINE } from "../core/lines.ts";
 import { formatBytes } from "../core/units.ts";
 import { ACL, TAR_BLOCK } from "../filesystem/pax-header.ts";
-import { cString, listxattr, removexattr } from "../system/posix.ts";
+import * as posix from "../system/posix.ts";
 import { throwIfInterrupted } from "../system/process.ts";
 import { requirePrograms } from "../system/programs.ts";
 import type { Command } from "../system/sh.ts";
@@ -68,6 +68,12 @@ export interface Contents {
   readonly hasXattrAcls: boolean;
   /** Names of users and groups in the ACLs, which tar looks up on this machine. */
   readonly aclNames: readonly string[];
+  /** Directories that the archive has a member for, as {@link partsOf} writes their names. */
+  readonly directories: ReadonlySet<string>;
+  /** Directories that members are in, whether the archive has members for them or not. */
+  readonly parents: ReadonlySet<string>;
+  /** The time of the newest member, in seconds. In whole minutes, as tar lists it. */
+  readonly newest: number;
   readonly findings: readonly Finding[];
 }
 
@@ -94,6 +100,8 @@ export async function listArchive(path: string, options: readonly string[]): Pro
   const foreign = new Set<string>();
   const acls = { text: new Set<string>(), xattr: new Set<string>() };
   const names = new Set<string>();
+  const [directories, parents] = [new Set<string>(), new Set<string>()];
+  let newest: number | undefined;
   let blocks = 0;
   let member = "";
   let [hasManifest, hasTree, hasEnded, goesOn] = [false, false, false, false];
@@ -110,13 +118,20 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       text = skipped;
     }
     // block 8: -rwxr-xr-x* 0/0    77024 2025-03-14 10:00 ./usr/bin/ping
-    const entry = /^block (\d+): (\S)\S+ +\S+ +\S+ +\S+ +\S+ (.*)$/.exec(text);
+    const entry = /^block (\d+): (\S)\S+ +\S+ +\S+ +(\S+) +(\S+) (.*)$/.exec(text);
     blocks = Number(/^block (\d+):/.exec(text)?.[1] ?? blocks);
     hasEnded ||= /^block \d+: \*\* Block of NULs \*\*$/.test(text);
     if (entry) {
       // Not refused here: damaged data can look like this, which only the program that decompresses them can tell.
       goesOn ||= hasEnded;
-      const [, , type, name] = entry as unknown as [string, string, string, string];
+      const [, , type, date, time, name = ""] = entry;
+      const parts = partsOf(name);
+      if (type === "d") directories.add(parts.join("/"));
+      // The name of a link has its target at the end: whatever directory that adds does not exist.
+      parents.add(parts.slice(0, -1).join("/"));
+      // NaN for a year with more than four digits.
+      const seconds = Math.floor(Date.parse(`${date}T${time}Z`) / 1000);
+      if (seconds > (newest ?? -Infinity)) newest = seconds;
       hasManifest ||= /^(\.\/)?(manifest\.json|oci-layout)$/.test(name);
       hasTree ||= /^(\.\/)?(usr|etc|bin|sbin)(\/|$)/.test(name);
       // A later member with the same name replaces an earlier one.
@@ -195,7 +210,12 @@ export async function listArchive(path: string, options: readonly string[]): Pro
       finding("acl-names", `The ACLs of the archive name ${list}: taking those with these names here`),
     );
   }
-  return { size: (blocks + 1) * TAR_BLOCK, devices, xattrs, hasXattrAcls, aclNames, findings };
+  const size = (blocks + 1) * TAR_BLOCK;
+  return {
+    ...{ size, devices, xattrs, hasXattrAcls, aclNames, directories, parents },
+    newest: newest ?? 0,
+    findings,
+  };
 }
 
 const ACL_XATTR = /^system\.posix_acl_(access|default)$/;
@@ -261,14 +281,16 @@ function dataAfterEnd(path: string, cause?: BuildError): BuildError {
 export async function unpackArchive(
   path: string,
   options: readonly string[],
-  { devices, xattrs, hasXattrAcls, aclNames, findings }: Contents,
+  contents: Contents,
   scratch: string,
 ): Promise<Finding[]> {
+  const { devices, xattrs, hasXattrAcls, aclNames, findings } = contents;
   const directory = join(scratch, "tree");
   await Deno.mkdir(directory);
-  // As the root directory of a tree, unless the archive has its own entry for it. TMPDIR may hand down ACLs.
-  for (const kind of ["default", "access"]) removexattr(cString(directory), cString(ACL + kind));
-  await Deno.chmod(directory, 0o755);
+  // TMPDIR may hand down ACLs.
+  for (const kind of ["default", "access"]) {
+    posix.removexattr(posix.cString(directory), posix.cString(ACL + kind));
+  }
   const leftOut: string[] = [];
   const found = [...findings];
   if (devices.length && !await canMakeDevices(scratch)) {
@@ -286,8 +308,109 @@ export async function unpackArchive(
     leftOut.push("--anchored", "--no-wildcards", `--exclude-from=${list}`);
   }
   await run(path, commands.tarExtract(path, directory, options, leftOut, hasXattrAcls));
+  setImplied(path, directory, contents);
   checkXattrs(path, directory, xattrs, aclNames);
   return found;
+}
+
+/** The components of a name in an archive. tar strips the leading slash, and refuses `..`. */
+function partsOf(name: string): string[] {
+  return name.split("/").filter((part) => part !== "" && part !== ".");
+}
+
+/**
+ * Gives the root directory, and others that the archive has only members in, what every tree has, whoever unpacks it: tar
+ * makes them with the umask, and with the time of unpacking, which would be the newest one of the tree, and so that of all
+ * that the build adds.
+ */
+function setImplied(path: string, directory: string, { directories, parents, newest }: Contents): void {
+  const implied = new Set([""]);
+  for (const parent of parents) {
+    // Where one is in the set, so are those that it is in.
+    for (let name = parent; !implied.has(name); name = name.slice(0, Math.max(0, name.lastIndexOf("/")))) {
+      implied.add(name);
+    }
+  }
+  const root = posix.open(posix.cString(directory), posix.OPEN.place);
+  try {
+    const unnamed = implied.difference(directories);
+    const own = new Set<string>();
+    // Most archives have members for all but the root, and no symlink in a name leads there.
+    if (unnamed.size > 1) {
+      for (const name of directories) {
+        withDirectory(root, name, (_, id) => own.add(id));
+      }
+    }
+    for (const name of unnamed) {
+      withDirectory(root, name, (fd, id) => {
+        // A symlink in its name leads to a directory that has a member with another name.
+        if (own.has(id)) return;
+        // The owner last: a process that is not root may need to own what it changes.
+        const errno = Math.min(posix.setTime(fd, newest), posix.setMode(fd, 0o755), posix.setOwner(fd, 0, 0));
+        if (errno >= 0) return;
+        const reason = posix.errorText(errno);
+        throw new BuildError(
+          `Cannot unpack ${quote(path)}: cannot set owner, mode and time of ${quote(`/${name}`)}: ${reason}`,
+        );
+      });
+    }
+  } finally {
+    posix.close(root);
+  }
+}
+
+/** Opens a directory of an unpacked archive, unless it is missing: left out, or replaced by a later member. */
+function withDirectory(root: posix.Fd, name: string, use: (fd: posix.Fd, id: string) => void): void {
+  const path = unescapeNames([name || "."]);
+  path[path.length - 1] = 0;
+  const found = posix.openInside(root, path, posix.OPEN.directory);
+  const fd = found < 0 ? openThroughSymlinks(root, path) : found;
+  if (fd < 0) return;
+  try {
+    use(fd, idOf(fd));
+  } finally {
+    posix.close(fd);
+  }
+}
+
+/** Opens a directory whose name has symlinks, which tar followed, too. Only if it is below `root`. */
+function openThroughSymlinks(root: posix.Fd, path: Uint8Array<ArrayBuffer>): posix.Fd {
+  const place = posix.openAt(root, path, posix.OPEN.place);
+  if (place < 0) return place;
+  try {
+    return isBelow(place, root)
+      ? posix.openAt(place, posix.cString("."), posix.OPEN.directory)
+      : -posix.ENOENT;
+  } finally {
+    posix.close(place);
+  }
+}
+
+/** Whether an open directory is somewhere in another one. */
+function isBelow(directory: posix.Fd, root: posix.Fd): boolean {
+  const wanted = idOf(root);
+  // Not recursive: a path can have more components than a process may have open files.
+  for (let [at, last] = [directory, idOf(directory)];;) {
+    const parent = posix.openAt(at, posix.cString(".."), posix.OPEN.place);
+    if (at !== directory) posix.close(at);
+    if (parent < 0) return false;
+    const id = idOf(parent);
+    // The parent of the topmost directory is that directory.
+    if (id !== wanted && id !== last) {
+      [at, last] = [parent, id];
+      continue;
+    }
+    posix.close(parent);
+    return id === wanted;
+  }
+}
+
+/** What tells an open file from all others. */
+function idOf(fd: posix.Fd): string {
+  const { ino, devMajor } = posix.STATX;
+  const stat = new Uint8Array(256);
+  posix.statx(fd, stat);
+  return stat.subarray(ino, ino + 8).toHex() + stat.subarray(devMajor, devMajor + 8).toHex();
 }
 
 /** Tries it: this needs CAP_MKNOD in the initial user namespace, which cannot be queried. */
@@ -313,7 +436,7 @@ function checkXattrs(
   for (const [member, wanted] of xattrs) {
     const file = unescapeNames([`${directory}/${member}`]);
     file[file.length - 1] = 0;
-    const length = listxattr(file, buffer);
+    const length = posix.listxattr(file, buffer);
     const names = new TextDecoder().decode(buffer.subarray(0, Math.max(0, length))).split("\0");
     const lost = wanted.find((name) => !names.includes(name));
     if (!lost) continue;

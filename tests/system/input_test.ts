@@ -245,6 +245,118 @@ Deno.test("openInput() says what is wrong with what is no tree", async (t) => {
   });
 });
 
+const ATTRIBUTES = "/%P %y %m %U:%G %Ts\\n";
+
+Deno.test.each([
+  { umask: "077", packer: ["tar", "--format=gnu"] },
+  { umask: "000", packer: ["tar", "--format=pax"] },
+  { umask: "027", packer: ["bsdtar"] },
+])("openInput() gives directories without a member what only the archive decides: $umask, $packer", {
+  ignore: missing("bsdtar") || unprivileged(),
+}, async ({ umask, packer }) => {
+  await tempDir(async (dir) => {
+    const tree = `${dir}/tree`;
+    for (const name of ["a/b/c", "own/inner", "usr/lib/modules/6.1", "usr/lib/own"]) {
+      await Deno.mkdir(`${tree}/${name}`, { recursive: true });
+    }
+    await Deno.symlink("usr/lib", `${tree}/lib`);
+    const files = ["a/b/c/d", "a/x", "own/inner/late", "lib/own/file", "lib/modules/6.1/m", "outer"];
+    for (const file of files) {
+      await Deno.writeTextFile(`${tree}/${file}`, "");
+      await Deno.chmod(`${tree}/${file}`, 0o644);
+    }
+    for (const own of ["own", "usr/lib/own"]) {
+      await Deno.chown(`${tree}/${own}`, 7, 8);
+      await Deno.chmod(`${tree}/${own}`, 0o2711);
+    }
+    await $`touch --no-dereference --date=@1500000000 ${
+      [...files, "own", "lib", "usr/lib/own"].map((name) => `${tree}/${name}`)
+    }`;
+    await $`touch --date=@1699999999 ${tree}/a/x`;
+    // A directory comes after what is in it, and files are behind a symlink; there is nothing for the root.
+    const members = ["a/b/c/d", "./a/x", "own/inner/late", "own", "lib", "./usr/lib/own", ...files.slice(3)];
+    await $`${packer} --no-recursion -c -f ${dir}/archive -C ${tree} ${members}`;
+    // A name that is not text.
+    const script = 'cd "$1" && name="$(printf "caf\\351")" && mkdir "$name" && touch -d @0 "$name/f" && ' +
+      'chmod 644 "$name/f" && tar --append --file=../archive "$name/f"';
+    await $`sh -c ${script} sh ${tree}`;
+    // It hands down its group.
+    await Deno.mkdir(`${dir}/scratch`);
+    await Deno.chown(`${dir}/scratch`, 0, 9);
+    await Deno.chmod(`${dir}/scratch`, 0o2755);
+
+    const print = `new TextDecoder().decode(new Deno.Command("find", {
+      args: [input.directory, "-printf", ${JSON.stringify(ATTRIBUTES)}],
+    }).outputSync().stdout)`;
+    const shell = ["-c", 'umask "$0" && exec "$@"', umask];
+    const { stdout } = await openBy("sh", shell, `${dir}/archive`, `${dir}/scratch`, print);
+    // As tar lists it: in whole minutes.
+    const newest = 1_699_999_999 - 1_699_999_999 % 60;
+    const implied = [
+      "",
+      "a",
+      "a/b",
+      "a/b/c",
+      "own/inner",
+      "usr",
+      "usr/lib",
+      "usr/lib/modules",
+      "usr/lib/modules/6.1",
+    ];
+    const old = ["a/b/c/d", "own/inner/late", "outer", "usr/lib/own/file", "usr/lib/modules/6.1/m"];
+    assert.deepEqual(
+      stdout.split("\n").sort(),
+      [
+        ...[...implied, "caf\uFFFD"].map((name) => `/${name} d 755 0:0 ${newest}`),
+        ...old.map((name) => `/${name} f 644 0:0 1500000000`),
+        "/a/x f 644 0:0 1699999999",
+        "/caf\uFFFD/f f 644 0:0 0",
+        "/lib l 777 0:0 1500000000",
+        "/own d 2711 7:8 1500000000",
+        "/usr/lib/own d 2711 7:8 1500000000",
+      ].sort(),
+    );
+  });
+});
+
+Deno.test.each([".", "./", "/", "././"].map((name) => ({ name })))(
+  "openInput() leaves the root directory as the archive has it: $name",
+  { ignore: unprivileged() },
+  async ({ name }) => {
+    await tempDir(async (dir) => {
+      await writeArchive(`${dir}/a`, [member("etc/hostname"), member(name, { type: "5" })]);
+      await using input = await openInput(`${dir}/a`, dir);
+      const lines = await $`find ${input.directory} -printf ${ATTRIBUTES}`.text();
+      assert.deepEqual(lines.trimEnd().split("\n"), [
+        "/ d 644 0:0 1610612736",
+        "/etc d 755 0:0 1610612700",
+        "/etc/hostname f 644 0:0 1610612736",
+      ]);
+    });
+  },
+);
+
+Deno.test(
+  "openInput() gives implied directories nothing outside the tree",
+  { ignore: unprivileged() },
+  async () => {
+    await tempDir(async (dir) => {
+      await Deno.mkdir(`${dir}/out/inner`, { recursive: true });
+      await Deno.chmod(`${dir}/out/inner`, 0o700);
+      // The directory of the first member is replaced by a symlink to outside.
+      await writeArchive(`${dir}/a`, [
+        member("way", { type: "2", link: "inside" }),
+        member("inside/", { type: "5" }),
+        member("way/inner/file"),
+        member("way", { type: "2", link: `${dir}/out` }),
+      ]);
+      await using input = await openInput(`${dir}/a`, dir);
+      assert.equal(await Deno.readLink(`${input.directory}/way`), `${dir}/out`);
+      assert.equal((await Deno.stat(`${dir}/out/inner`)).mode! & 0o777, 0o700);
+    });
+  },
+);
+
 Deno.test("openInput() refuses an archive that is cut off, wherever that is", {
   ignore: missing("bsdtar", "gzip", "xz", "zstd") || unprivileged(),
 }, async (t) => {
@@ -391,13 +503,22 @@ Deno.test("openInput() compares the archive with the free space before it unpack
   });
 });
 
+/** What {@link openBy} prints by default: the names in the root directory. */
+const NAMES = "JSON.stringify([...Deno.readDirSync(input.directory)].map(({ name }) => name).sort())";
+
 /** Opens an archive in another process, started by a program with these arguments; returns its stdout and, as stderr, log and findings. */
-async function openBy(program: string, args: readonly string[], archive: string, scratch: string) {
+async function openBy(
+  program: string,
+  args: readonly string[],
+  archive: string,
+  scratch: string,
+  print: string = NAMES,
+) {
   const script = `
     import { openInput } from "${ROOT}lib/make/input.ts";
     try {
       await using input = await openInput(${JSON.stringify(archive)}, ${JSON.stringify(scratch)});
-      console.log(JSON.stringify([...Deno.readDirSync(input.directory)].map(({ name }) => name).sort()));
+      console.log(${print});
       for (const { name, message } of input.findings) console.error(name + ": " + message);
     } catch (error) {
       console.log(error.message + " / " + error.hint);
