@@ -35,8 +35,7 @@ const VERSION_FIELDS = ["IMAGE_VERSION", "VERSION_ID", "BUILD_ID"];
 /**
  * Plans the split artefacts if they are asked for.
  *
- * @throws {BuildError} (usage) when the version is not known, or there is one for nothing, or when SHA256SUMS cannot list
- * such names.
+ * @throws {BuildError} (usage) when the version is not known, or when SHA256SUMS cannot list such names.
  */
 export function planSplit(
   { splitDirectory, imageVersion, outputName }: Settings,
@@ -44,14 +43,7 @@ export function planSplit(
   esp: readonly ExtraFile[],
   options: string,
 ): SplitPlan | undefined {
-  if (splitDirectory === undefined) {
-    if (imageVersion === undefined) return undefined;
-    throw new BuildError(`Cannot use IMAGE_VERSION=${imageVersion} without SPLIT_DIR`, {
-      kind: "usage",
-      hint:
-        "Leave IMAGE_VERSION out, or set SPLIT_DIR: it is in the names of the files there, and nowhere else",
-    });
-  }
+  if (splitDirectory === undefined) return undefined;
   const field = VERSION_FIELDS.find((name) => osRelease[name]);
   const version = imageVersion ?? (field === undefined ? undefined : osRelease[field]!);
   if (version === undefined || !VERSION.test(version)) {

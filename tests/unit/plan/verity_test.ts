@@ -129,14 +129,3 @@ Deno.test("settings that would do nothing are refused: keys without a signature,
   assert.throws(() => planLayout({ "10-root": "Type=root" }, SIGNING), { hint: /Verity=signature/ });
   planPart(settingsOf({ ...hash, VERITY_DIR: "/x" }), factsOf());
 });
-
-Deno.test("IMAGE_VERSION without SPLIT_DIR is refused: nothing else has it", { permissions: "none" }, () => {
-  assert.throws(
-    () => planDisk(settingsOf({ IMAGE_VERSION: "1.0" }), factsOf()),
-    { message: "Cannot use IMAGE_VERSION=1.0 without SPLIT_DIR", hint: /set SPLIT_DIR/ },
-  );
-  assert.equal(
-    planDisk(settingsOf({ IMAGE_VERSION: "1.0", SPLIT_DIR: "/x" }), factsOf()).split?.prefix,
-    "disk_1.0",
-  );
-});
