@@ -88,9 +88,9 @@ export interface TreeOptions {
 export function treeOptions(texts: BootTexts, nodes: Nodes, kernel?: KernelNames): TreeOptions {
   const unread: string[] = [];
   const sources = [
-    () => texts.get("/etc/kernel/cmdline"),
+    () => withoutComments(texts.get("/etc/kernel/cmdline")),
     () => fragments(texts),
-    () => texts.get("/usr/lib/kernel/cmdline"),
+    () => withoutComments(texts.get("/usr/lib/kernel/cmdline")),
     () => grubOptions(texts, unread),
     () => ubootOptions(texts, unread),
   ];
@@ -103,10 +103,15 @@ export function treeOptions(texts: BootTexts, nodes: Nodes, kernel?: KernelNames
   return { options: base === undefined ? more.join(" ") : [oneLine(base), ...more].join(" ").trim(), unread };
 }
 
-/** `/etc/cmdline.d/*.conf`, which may have comment lines. */
+/** `/etc/cmdline.d/*.conf`. */
 function fragments(texts: BootTexts): string | undefined {
-  const found = textsIn(texts, "/etc/cmdline.d").map(([, text]) => text.replace(/^#.*/gm, ""));
-  return found.length ? found.join(" ") : undefined;
+  const found = textsIn(texts, "/etc/cmdline.d").map(([, text]) => text);
+  return found.length ? withoutComments(found.join("\n")) : undefined;
+}
+
+/** Drops comment lines, as kernel-install and mkinitcpio do. A `#` later in a line is part of an option. */
+function withoutComments(text: string | undefined): string | undefined {
+  return text?.replace(/^[ \t]*#.*/gm, "");
 }
 
 /** The files of GRUB's own settings, in the order in which Debian's grub-mkconfig reads them. */

@@ -22,6 +22,12 @@ const GRUB = {
 Deno.test.each([
   ["nothing", {}, undefined],
   ["kernel-install's file first", { "/etc/kernel/cmdline": "a\nb\n", ...GRUB }, "a b"],
+  [
+    "no comment lines of kernel-install's file",
+    { "/etc/kernel/cmdline": "# debug: init=/bin/sh\na b=#1\r\n \t# c\r\nd # e" },
+    "a b=#1 d # e",
+  ],
+  ["no comment lines of the vendor's file", { "/usr/lib/kernel/cmdline": "#a\n\n  #b\nc" }, "c"],
   ["fragments", { "/etc/cmdline.d/1.conf": "a\n# b", "/etc/cmdline.d/2.conf": "c", ...GRUB }, "a c"],
   ["the vendor's file", { "/usr/lib/kernel/cmdline": "a", ...GRUB }, "a"],
   ["GRUB's settings", GRUB, "console=ttyS0 quiet"],
