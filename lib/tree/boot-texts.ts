@@ -75,7 +75,7 @@ export function optionWords(options: string): string[] {
 
 /** The kernel options of a tree. */
 export interface TreeOptions {
-  /** On one line; absent when no file has any. */
+  /** On one line; empty if the files for options have none, absent if there is no such file. */
   readonly options?: string;
   /** Files with options that only a shell could evaluate. */
   readonly unread: readonly string[];
@@ -95,12 +95,16 @@ export function treeOptions(texts: BootTexts, nodes: Nodes, kernel?: KernelNames
     () => ubootOptions(texts, unread),
   ];
   let base: string | undefined;
-  for (const source of sources) base ??= source();
+  for (const source of sources) {
+    // A file without options hides none of those after it. If they have none either, it counts, as it does for
+    // kernel-install, which would otherwise take the options of the running kernel.
+    if (!base) base = source() ?? base;
+  }
   const entry = kernel && findEntry(texts, nodes, kernel);
-  const words = base === undefined ? [] : optionWords(oneLine(base));
+  const words = optionWords(base ?? "");
   const more = (entry?.options ?? []).filter((word) => !words.includes(word));
   if (base === undefined && more.length === 0) return { unread };
-  return { options: base === undefined ? more.join(" ") : [oneLine(base), ...more].join(" ").trim(), unread };
+  return { options: [base, ...more].filter(Boolean).join(" "), unread };
 }
 
 /** `/etc/cmdline.d/*.conf`. */
@@ -109,9 +113,9 @@ function fragments(texts: BootTexts): string | undefined {
   return found.length ? withoutComments(found.join("\n")) : undefined;
 }
 
-/** Drops comment lines, as kernel-install and mkinitcpio do. A `#` later in a line is part of an option. */
+/** On one line, without comment lines, as kernel-install and mkinitcpio read it. A later `#` is part of an option. */
 function withoutComments(text: string | undefined): string | undefined {
-  return text?.replace(/^[ \t]*#.*/gm, "");
+  return text === undefined ? undefined : oneLine(text.replace(/^[ \t]*#.*/gm, ""));
 }
 
 /** The files of GRUB's own settings, in the order in which Debian's grub-mkconfig reads them. */
@@ -137,7 +141,7 @@ function ubootOptions(texts: BootTexts, unread: string[]): string | undefined {
     : variables([["/etc/default/u-boot", text]], ["U_BOOT_PARAMETERS"], unread);
 }
 
-/** The values of the variables after all of these scripts; `undefined` if all are empty. */
+/** The values of the variables after all of these scripts, on one line; `undefined` if all are empty. */
 function variables(
   scripts: readonly [path: string, text: string][],
   names: readonly string[],
@@ -149,7 +153,7 @@ function variables(
       if (names.includes(name) && !unread.includes(path)) unread.push(path);
     }
   }
-  return names.map((name) => values.get(name)).filter(Boolean).join(" ") || undefined;
+  return oneLine(names.map((name) => values.get(name)).filter(Boolean).join(" ")) || undefined;
 }
 
 /** What identifies a kernel. */

@@ -37,6 +37,14 @@ Deno.test.each([
     "console=ttyS0 b quiet",
   ],
   ["GRUB's empty settings", { "/etc/default/grub": 'GRUB_CMDLINE_LINUX=""' }, undefined],
+  ["GRUB's settings after an empty file", { "/etc/kernel/cmdline": "", ...GRUB }, "console=ttyS0 quiet"],
+  [
+    "GRUB's settings after files with blanks and comments",
+    { "/etc/kernel/cmdline": "\n", "/etc/cmdline.d/1.conf": "# a", "/usr/lib/kernel/cmdline": " #", ...GRUB },
+    "console=ttyS0 quiet",
+  ],
+  ["no options in an empty file", { "/etc/kernel/cmdline": "\n" }, ""],
+  ["GRUB's settings of blanks", { "/etc/default/grub": 'GRUB_CMDLINE_LINUX=" "' }, undefined],
   ["U-Boot's settings", { "/etc/default/u-boot": 'U_BOOT_PARAMETERS="ro quiet"' }, "ro quiet"],
   [
     "what the kernel's boot entry adds",
