@@ -186,7 +186,7 @@ export const FINDINGS = {
     hint: "Make it without root=, so that it finds the root by its partition type",
   },
   "root-options": {
-    what: "mount options of `/` in `/etc/fstab` that are for another filesystem",
+    what: "mount options of `/` in `/etc/fstab` that the image's root cannot be mounted with",
     means: "they are left out",
     hint: "Change the line of / in the tree, or put rootflags= into KERNEL_CMDLINE",
   },

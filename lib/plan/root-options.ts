@@ -10,6 +10,7 @@
 import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { rootLine } from "./fstab.ts";
+import { isFlag, isForPrograms, isRare } from "./mount-options.ts";
 
 /** The root filesystem. */
 interface RootDevice {
@@ -28,13 +29,8 @@ interface RootOptions {
   readonly findings: readonly Finding[];
 }
 
-/** Options that mount(8) and its callers handle themselves, and those that name a journal on another disk. */
-const NOT_FOR_MOUNTING =
-  /^(?:defaults|r[ow]|(?:no)?auto|(?:no)?users?|owner|group|_netdev|nofail|loop|(?:x-|comment=|journal_(?:dev|path)=).*|)$/;
-
-/** Options that mount(8) turns into flags. In `rootflags=`, they would reach the filesystem, which fails. */
-const FLAGS =
-  /^(?:(?:no|rel|strict)?(?:dir)?atime|(?:no)?lazytime|(?:no)?(?:suid|exec|dev)|(?:a|dir)?sync|(?:no)?iversion)$/;
+/** Those that other parts of the command line say, and those that name a journal on another disk. */
+const SAID_ELSEWHERE = /^(?:r[ow]|journal_(?:dev|path)=.*)$/;
 
 /**
  * How the root of a disk is found and mounted, with the options for `/` in the tree's fstab.
@@ -43,9 +39,21 @@ export function planRootOptions(fstab: string, root: RootDevice): RootOptions {
   const { filesystem, uuid, partitionUuid } = root;
   const line = rootLine(fstab);
   const readOnly = root.readOnly || (line?.options.includes("ro") ?? false);
-  const wanted = line?.options.filter((option) => !NOT_FOR_MOUNTING.test(option)) ?? [];
+  const asked = line?.options.filter((option) => !isForPrograms(option) && !SAID_ELSEWHERE.test(option)) ??
+    [];
+  // In `rootflags=`, they would reach the filesystem with many initrds, and it refuses to be mounted then.
+  const rare = asked.filter(isRare);
+  const wanted = asked.filter((option) => !isRare(option));
   const fits = line?.type === filesystem && wanted.every((option) => /^[\w.:=/@+-]+$/.test(option));
   const flags = fits ? wanted : [];
+  const leaveOut = (options: readonly string[], why: string) =>
+    options.length
+      ? [
+        finding("root-options", `Leaving out the mount options ${quote(options.join(","))} of /: ${why}`, {
+          path: "/etc/fstab",
+        }),
+      ]
+      : [];
   const options = (device: string, flags: readonly string[]) => [
     device,
     readOnly ? "ro" : "rw",
@@ -55,18 +63,15 @@ export function planRootOptions(fstab: string, root: RootDevice): RootOptions {
   const bare = `root=PARTUUID=${partitionUuid}`;
   return {
     options: options(uuid ? `root=UUID=${uuid}` : bare, flags),
-    bare: options(bare, flags.filter((option) => !FLAGS.test(option))),
-    findings: wanted.length > 0 && !fits
-      ? [
-        finding(
-          "root-options",
-          `Leaving out the mount options ${quote(wanted.join(","))} of /: ` +
-            (line!.type === filesystem
-              ? "a kernel command line cannot hold them"
-              : `the root is ${filesystem} now`),
-          { path: "/etc/fstab" },
-        ),
-      ]
-      : [],
+    bare: options(bare, flags.filter((option) => !isFlag(option))),
+    findings: [
+      ...leaveOut(rare, "not every initrd can mount a root with them"),
+      ...leaveOut(
+        fits ? [] : wanted,
+        line?.type === filesystem
+          ? "a kernel command line cannot hold them"
+          : `the root is ${filesystem} now`,
+      ),
+    ],
   };
 }

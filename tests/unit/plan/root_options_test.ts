@@ -35,6 +35,12 @@ Deno.test.each<{ name: string; line: string; flags?: string; bare?: string; mode
     line: "UUID=1 / ext4 defaults,rw,x-systemd.growfs,nofail,_netdev,comment=a 0 1",
   },
   {
+    name: "what is for other programs",
+    line: "UUID=1 / ext4 X-fstrim.notrim,X-mount.owner=root,nobootwait,silent,user=a,loop=/dev/loop0,acl 0 1",
+    flags: "acl",
+    bare: "acl",
+  },
+  {
     name: "flags, which the kernel itself does not take",
     line: "UUID=1 / ext4 noatime,discard 0 1",
     flags: "noatime,discard",
@@ -81,6 +87,24 @@ Deno.test(
       assert.match(findings[0]!.message, /^Leaving out the mount options ".*" of \/: /);
       // deno-lint-ignore no-control-regex
       assert.doesNotMatch(findings[0]!.message, /\u001b/);
+    }
+  },
+);
+
+Deno.test(
+  "planRootOptions() leaves out options with which an initrd may fail to mount the root, and says so",
+  pure,
+  () => {
+    for (const option of ["nosymfollow", "iversion", "mand", "rbind", "rshared", "verity.roothash=00"]) {
+      const { options, bare, findings } = planRootOptions(`UUID=1 / ext4 ${option},commit=60`, EXT4);
+      for (const words of [options, bare]) assert.deepEqual(words.slice(3), ["rootflags=commit=60"]);
+      assert.deepEqual(
+        findings.map(({ name, message }) => [name, message]),
+        [[
+          "root-options",
+          `Leaving out the mount options "${option}" of /: not every initrd can mount a root with them`,
+        ]],
+      );
     }
   },
 );
