@@ -45,7 +45,7 @@ export function planRootOptions(fstab: string, root: RootDevice): RootOptions {
   const rare = asked.filter(isRare);
   const wanted = asked.filter((option) => !isRare(option));
   const fits = line?.type === filesystem && wanted.every((option) => /^[\w.:=/@+-]+$/.test(option));
-  const flags = fits ? wanted : [];
+  const flags = fits ? wanted : wanted.filter(isFlag);
   const leaveOut = (options: readonly string[], why: string) =>
     options.length
       ? [
@@ -67,7 +67,7 @@ export function planRootOptions(fstab: string, root: RootDevice): RootOptions {
     findings: [
       ...leaveOut(rare, "not every initrd can mount a root with them"),
       ...leaveOut(
-        fits ? [] : wanted,
+        wanted.filter((option) => !flags.includes(option)),
         line?.type === filesystem
           ? "a kernel command line cannot hold them"
           : `the root is ${filesystem} now`,

@@ -108,3 +108,27 @@ Deno.test(
     }
   },
 );
+
+Deno.test("planRootOptions() keeps the options that every filesystem takes, whatever / was", pure, () => {
+  for (
+    const [line, filesystem, flags, lost] of [
+      ["UUID=1 / auto noatime 0 1", "ext4", "noatime", undefined],
+      [
+        "UUID=1 / xfs nodev,nosuid,x-systemd.growfs,logbsize=256k 0 1",
+        "ext4",
+        "nodev,nosuid",
+        "logbsize=256k",
+      ],
+      ["UUID=1 / btrfs subvol=@,noatime,compress=zstd 0 0", "ext4", "noatime", "subvol=@,compress=zstd"],
+      ["UUID=1 / ext4 relatime,errors=remount-ro 0 1", "erofs", "relatime", "errors=remount-ro"],
+      ['UUID=1 / ext4 nodev,context="a:b" 0 1', "ext4", "nodev", 'context=\\"a:b\\"'],
+    ] as const
+  ) {
+    const { options, findings } = planRootOptions(line, { ...EXT4, filesystem });
+    assert.deepEqual(options.slice(3), [`rootflags=${flags}`]);
+    assert.equal(findings.length, lost === undefined ? 0 : 1);
+    if (lost !== undefined) {
+      assert(findings[0]!.message.startsWith(`Leaving out the mount options "${lost}" of /: `));
+    }
+  }
+});
