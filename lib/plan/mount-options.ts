@@ -25,6 +25,9 @@ const FOR_PROGRAMS = new RegExp(
 /** Options that mount(8) turns into flags, and that the mount programs of initrds know, too. */
 const FLAGS = /^(?:(?:no)?(?:dir|rel|strict)?atime|(?:no)?lazytime|(?:no)?(?:suid|exec|dev)|(?:a|dir)?sync)$/;
 
+/** Flags that say what the kernel does anyway. */
+const DEFAULT_FLAGS = /^(?:(?:dir|rel)?atime|nostrictatime|nolazytime|suid|exec|dev|async)$/;
+
 /** Options that only mount(8) of util-linux understands: flags, other ways to mount, and dm-verity. */
 const RARE =
   /^(?:nosymfollow|iversion|mand|nosub|r?bind|r?(?:unbindable|private|slave|shared)|verity\.\w+=.*)$/;
@@ -37,6 +40,11 @@ export function isForPrograms(option: string): boolean {
 /** Whether an option becomes a flag, which every filesystem takes. */
 export function isFlag(option: string): boolean {
   return FLAGS.test(option);
+}
+
+/** Whether an option is a flag that changes nothing. */
+export function isDefaultFlag(option: string): boolean {
+  return DEFAULT_FLAGS.test(option);
 }
 
 /** Whether only mount(8) of util-linux understands an option, not a smaller mount program such as busybox's. */

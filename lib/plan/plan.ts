@@ -26,6 +26,7 @@ import { deriveUuid } from "../core/identity.ts";
 import { type FilesystemName, FILESYSTEMS } from "../filesystem/filesystems.ts";
 import { type FormatName, isDisk } from "../image/formats.ts";
 import type { Tree } from "../tree/inspect.ts";
+import { lacksInitrd } from "../tree/kernels.ts";
 import { planArchive } from "./archive.ts";
 import {
   bootPartitions,
@@ -195,7 +196,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
       uuid: rootUuid(identityOf(root)),
       partitionUuid: partitionUuid(root),
     })
-    : { options: [], bare: [], findings: [] };
+    : { options: [], bare: [], findings: [], bareFindings: [] };
   const verified = verifiedOptions({ root, usr, usrFormat }, measured);
   const optionsWith = (own: readonly string[]) =>
     planKernelOptions(settings, tree, [...verified.root ?? own, ...verified.usr ?? []]);
@@ -263,6 +264,7 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
   const { size, placed } = volumes;
   if (!placed.some(({ volume }) => volume.filesystem.estimate)) checkSize(settings, size);
   const split = planSplit(settings, tree, files?.esp ?? [], kernelOptions);
+  const mustBoot = isWanted({ ...settings, ...boots.settings });
   return {
     builder: "disk-image",
     format: settings.outputFormat,
@@ -309,13 +311,12 @@ export function planDisk(settings: Settings, tree: Tree, measured: Measurements 
     leftovers: leftovers.found,
     findings: [
       ...tree.findings,
-      ...holdsSystem
-        ? checkSystem(tree, isWanted({ ...settings, ...boots.settings }) ? { kernelOptions } : {})
-        : [],
+      ...holdsSystem ? checkSystem(tree, mustBoot ? { kernelOptions } : {}) : [],
       ...findings,
       ...loader ? usrFindings(requests, tree) : [],
       ...layout === undefined ? [] : fullFindings(requests, volumes),
       ...found.findings,
+      ...mustBoot && tree.kernels.some(lacksInitrd) ? found.bareFindings : [],
       ...mountPoints.findings,
       ...contents.findings,
       ...leftovers.findings,

@@ -10,7 +10,7 @@
 import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { rootLine } from "./fstab.ts";
-import { isFlag, isForPrograms, isRare } from "./mount-options.ts";
+import { isDefaultFlag, isFlag, isForPrograms, isRare } from "./mount-options.ts";
 
 /** The root filesystem. */
 interface RootDevice {
@@ -27,6 +27,8 @@ interface RootOptions {
   /** For a kernel without one. */
   readonly bare: readonly string[];
   readonly findings: readonly Finding[];
+  /** Findings if there is a kernel without an initrd. */
+  readonly bareFindings: readonly Finding[];
 }
 
 /** Those that other parts of the command line say, and those that name a journal on another disk. */
@@ -46,11 +48,12 @@ export function planRootOptions(fstab: string, root: RootDevice): RootOptions {
   const wanted = asked.filter((option) => !isRare(option));
   const fits = line?.type === filesystem && wanted.every((option) => /^[\w.:=/@+-]+$/.test(option));
   const flags = fits ? wanted : wanted.filter(isFlag);
-  const leaveOut = (options: readonly string[], why: string) =>
+  const leaveOut = (options: readonly string[], why: string, hint?: string) =>
     options.length
       ? [
         finding("root-options", `Leaving out the mount options ${quote(options.join(","))} of /: ${why}`, {
           path: "/etc/fstab",
+          ...hint && { hint },
         }),
       ]
       : [];
@@ -73,5 +76,10 @@ export function planRootOptions(fstab: string, root: RootDevice): RootOptions {
           : `the root is ${filesystem} now`,
       ),
     ],
+    bareFindings: leaveOut(
+      flags.filter((option) => isFlag(option) && !isDefaultFlag(option)),
+      "a kernel without an initrd does not know them",
+      "Install what makes the initrd, or let the system remount / with them when it starts",
+    ),
   };
 }

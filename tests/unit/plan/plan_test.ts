@@ -304,6 +304,17 @@ Deno.test("planDisk() writes /etc/fstab with our partitions and the tree's other
   );
 });
 
+Deno.test("planDisk() says which options of / a kernel without an initrd does not know", pure, () => {
+  const lost = (initrds: string[], env: Record<string, string> = {}) => {
+    const kernels = [kernel("6.12.48", { initrds })];
+    return disk(env, factsOf(DEBIAN, { fstab: "UUID=1 / ext4 noatime 0 1", kernels })).findings
+      .filter(({ name }) => name === "root-options").length;
+  };
+  assert.equal(lost([]), 1);
+  assert.equal(lost(["/boot/initrd.img-6.12.48"]), 0);
+  assert.equal(lost([], { BOOTLOADER: "none" }), 0);
+});
+
 Deno.test("planDisk() refuses a kernel command line that kernels would cut off", pure, () => {
   const lengthOf = (kernelOptions: string) =>
     disk({}, factsOf(DEBIAN, { kernelOptions })).kernelOptions.length;

@@ -132,3 +132,19 @@ Deno.test("planRootOptions() keeps the options that every filesystem takes, what
     }
   }
 });
+
+Deno.test("planRootOptions() says what a kernel without an initrd does not know", pure, () => {
+  const { bare, findings, bareFindings } = planRootOptions(
+    "UUID=1 / ext4 noatime,nodev,relatime,exec,errors=remount-ro 0 1",
+    EXT4,
+  );
+  assert.deepEqual(bare.slice(3), ["rootflags=errors=remount-ro"]);
+  assert.deepEqual(findings, []);
+  assert.deepEqual(bareFindings.map(({ name, message, path }) => [name, message, path]), [[
+    "root-options",
+    'Leaving out the mount options "noatime,nodev" of /: a kernel without an initrd does not know them',
+    "/etc/fstab",
+  ]]);
+  // What holds anyway is not lost.
+  assert.deepEqual(planRootOptions("UUID=1 / ext4 relatime,exec,acl", EXT4).bareFindings, []);
+});
