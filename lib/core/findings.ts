@@ -103,6 +103,12 @@ export const FINDINGS = {
     hint: "Nothing needs to be done",
     notice: true,
   },
+  "fstab-options": {
+    what: "mount options in `/etc/fstab` of what is a partition of the image now",
+    means: "what every filesystem has, such as `nodev`, is kept, and the others are left out",
+    hint: "Add those that the new filesystem has to MountPoint= in the definition of its partition",
+    notice: true,
+  },
   "selinux-host": {
     what: "SELinux labels from the build host: for containers, home directories and the like",
     means: "they are left out; a system with SELinux has to label its files on its first boot",

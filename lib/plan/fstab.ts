@@ -10,6 +10,7 @@
 import { normalize } from "node:path";
 import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
+import { isDefaultFlag, isFlag, isForPrograms } from "./mount-options.ts";
 
 /** Mount points of which the tree's lines name the disks of another machine. */
 const OTHERS_MOUNT_POINTS = ["/", "/boot", "/boot/efi", "/efi"];
@@ -81,19 +82,48 @@ export interface FstabContext {
   readonly exists: (path: string) => boolean;
 }
 
+/** Options besides flags that do not depend on the filesystem, nor on what else is on the disk. */
+const KEPT_OPTIONS =
+  /^(?:ro|nosymfollow|nofail|noauto|x-systemd\.(?:automount|(?:idle|mount|device)-timeout=.*))$/;
+
+/** Whether an option of a line still makes sense for another filesystem at its mount point. */
+function isKept(option: string): boolean {
+  return isFlag(option) ? !isDefaultFlag(option) : KEPT_OPTIONS.test(option);
+}
+
+/** Whether leaving out an option changes how a filesystem is mounted. */
+function isLost(option: string): boolean {
+  return !isKept(option) && !isFlag(option) && option !== "rw" && !isForPrograms(option);
+}
+
+/** Our line with the options of the tree's lines that it replaces. Its own come last, and hold where both differ. */
+function withOptions(line: FstabLine, replaced: readonly Line[]): FstabLine {
+  const own = line.options.split(",").filter((option) => option !== "defaults");
+  const kept = replaced.flatMap(({ options }) => options).filter((option) =>
+    isKept(option) && !own.includes(option)
+  );
+  if (kept.length === 0) return line;
+  // What is mounted read-only cannot grow.
+  const fitting = own.filter((option) => option !== "x-systemd.growfs" || !kept.includes("ro"));
+  return { ...line, options: [...new Set(kept), ...fitting].join(","), isDiscovered: false };
+}
+
 /** The tree's fstab with our lines for the image's partitions instead of its own, and findings about it. */
 export function planFstab(fstab: string, context: FstabContext): { text: string; findings: Finding[] } {
-  const own = [...OTHERS_MOUNT_POINTS, ...context.lines.map(({ mountPoint }) => mountPoint)];
+  const places = context.lines.filter(({ type }) => type !== "swap").map(({ mountPoint }) => mountPoint);
+  const own = [...OTHERS_MOUNT_POINTS, ...places];
   // The image has its own filesystem there, or the mount point was below the old boot partition.
   const isOwn = ({ mountPoint, type }: Line) =>
     type !== "swap" && own.includes(mountPoint) || /^\/(boot|efi)\//.test(mountPoint);
   const findings: Finding[] = [];
   const below: string[] = [];
+  const replaced: Line[] = [];
   const kept = fstab.split("\n").filter((text) => {
     const line = parseLine(text);
     if (!line) return !text.includes("UNCONFIGURED FSTAB");
     if (isOwn(line)) {
-      if (!own.includes(line.mountPoint)) below.push(line.mountPoint);
+      if (own.includes(line.mountPoint)) replaced.push(line);
+      else below.push(line.mountPoint);
       return false;
     }
     const problem = findProblem(line, context);
@@ -114,9 +144,25 @@ export function planFstab(fstab: string, context: FstabContext): { text: string;
       }),
     );
   }
-  const lines = context.lines.filter(({ isDiscovered }) => !isDiscovered).map((line) => {
-    const { source, mountPoint, type, options, pass } = line;
-    return `${source} ${escape(mountPoint)} ${type} ${options} 0 ${pass}`;
+  const lines = context.lines.flatMap((line) => {
+    const before = replaced.filter(({ mountPoint }) => mountPoint === line.mountPoint);
+    const { source, mountPoint, type, options, pass, isDiscovered } = withOptions(line, before);
+    const lost = before.flatMap(({ options }) => options).filter((option) =>
+      isLost(option) && !options.split(",").includes(option)
+    );
+    // Those of the boot partitions say what the old disk needed.
+    if (lost.length && !OTHERS_MOUNT_POINTS.includes(mountPoint)) {
+      findings.push(
+        finding(
+          "fstab-options",
+          `Leaving out the mount options ${quote(lost.join(","))} of ${
+            quote(mountPoint)
+          }, which is ${type} now`,
+          { path: FSTAB },
+        ),
+      );
+    }
+    return isDiscovered ? [] : [`${source} ${escape(mountPoint)} ${type} ${options} 0 ${pass}`];
   });
   const before = kept.join("\n").trim();
   return { text: [...before ? [before] : [], ...lines].map((line) => `${line}\n`).join(""), findings };

@@ -68,3 +68,68 @@ Deno.test("planFstab() leaves out what belonged to the old /boot, and says so", 
   assert.deepEqual(findings.map(({ name, level }) => [name, level]), [["fstab-boot", "notice"]]);
   assert.match(findings[0]!.message, /"\/boot\/grub2\/x86_64-efi", "\/boot\/firmware"/);
 });
+
+const HOME = { source: "UUID=home", mountPoint: "/home", type: "ext4", options: "defaults", pass: 2 };
+
+Deno.test.each<{ line: string; options?: string; own?: string; discovered?: boolean; lost?: string }>([
+  { line: "LABEL=home /home ext4 defaults,noatime,nodev,nosuid 0 2", options: "noatime,nodev,nosuid" },
+  { line: "LABEL=home /home/ xfs noexec,noexec", options: "noexec", discovered: true },
+  { line: "LABEL=home /home xfs nodev,rw", own: "x-systemd.growfs", options: "nodev,x-systemd.growfs" },
+  { line: "LABEL=home /home ext4 ro", own: "x-systemd.growfs", options: "ro" },
+  { line: "LABEL=home /home ext4 ro,nosuid", own: "rw,nosuid", options: "ro,rw,nosuid" },
+  {
+    line: "LABEL=home /home ext4 noauto,nofail,x-systemd.automount,x-systemd.idle-timeout=1min",
+    options: "noauto,nofail,x-systemd.automount,x-systemd.idle-timeout=1min",
+  },
+  { line: "LABEL=home /home ext4 relatime,exec,user,x-systemd.requires=a.service,X-mount.subdir=a" },
+  { line: "LABEL=home /home ext4 relatime", discovered: true },
+  {
+    line: "UUID=1 /home btrfs nodev,subvol=home,compress=zstd",
+    options: "nodev",
+    lost: "subvol=home,compress=zstd",
+  },
+  { line: "LABEL=home /home ext4 commit=60", discovered: true, lost: "commit=60" },
+  { line: "LABEL=home /home ext4 commit=60", own: "commit=60", options: "commit=60" },
+])(
+  "planFstab() keeps the options of a line that it replaces, if every filesystem has them: $line",
+  pure,
+  ({ line, own = "defaults", options = own, discovered = false, lost }) => {
+    const { text, findings } = planFstab(line, {
+      lines: [{ ...HOME, options: own, isDiscovered: discovered }],
+      exists: () => false,
+    });
+    // systemd would mount it without options.
+    const isWritten = !discovered || options !== own;
+    assert.equal(text, isWritten ? `UUID=home /home ext4 ${options} 0 2\n` : "");
+    assert.deepEqual(
+      findings.map(({ name, level, message }) => [name, level, message]),
+      lost === undefined ? [] : [[
+        "fstab-options",
+        "notice",
+        `Leaving out the mount options "${lost}" of "/home", which is ext4 now`,
+      ]],
+    );
+  },
+);
+
+Deno.test(
+  "planFstab() keeps such options for the boot partitions, and does not mention the others",
+  pure,
+  () => {
+    const { text, findings } = plan(
+      "UUID=1 /boot ext4 nodev,noexec,data=journal 0 2\nUUID=2 /boot/efi vfat utf8 0 2\n",
+    );
+    assert.equal(
+      text,
+      "UUID=boot /boot vfat nodev,noexec,umask=0077 0 2\nUUID=esp /boot/efi vfat umask=0077 0 2\n",
+    );
+    assert.deepEqual(findings, []);
+  },
+);
+
+Deno.test("planFstab() does not take a line without a mount point for the one of the swap", pure, () => {
+  const line = "/dev/disk/by-id/a none btrfs noauto,nodev 0 0";
+  const swap = { source: "UUID=swap", mountPoint: "none", type: "swap", options: "defaults", pass: 0 };
+  const { text } = planFstab(line, { lines: [swap], exists: () => false });
+  assert.equal(text, `${line}\nUUID=swap none swap defaults 0 0\n`);
+});

@@ -133,6 +133,14 @@ Deno.test("planDisk(): fstab has a line only for what systemd does not mount by 
   const kept = textIn(plan(WHOLE, {}, old), "30-root", "/etc/fstab")!;
   assert.doesNotMatch(kept, /UUID=1 /);
   assert.match(kept, /^UUID=2 \/data xfs nofail 0 2$/m);
+  // But not what it asks for there.
+  const hardened = facts([...TREE, GENERATOR], { fstab: "LABEL=home /home ext4 nodev,nosuid 0 2\n" });
+  assert.deepEqual(lines(plan(WHOLE, {}, hardened)), [
+    "/boot vfat umask=0077 0 2",
+    "/home ext4 nodev,nosuid,x-systemd.growfs 0 2",
+    "/var ext4 x-systemd.growfs 0 2",
+    "/boot/efi vfat umask=0077 0 2",
+  ]);
 });
 
 Deno.test("planDisk(): without XBOOTLDR, kernels and entries are on the ESP, which is /boot", pure, () => {
