@@ -68,7 +68,11 @@ export function planRootOptions(fstab: string, root: RootDevice): RootOptions {
     options: options(uuid ? `root=UUID=${uuid}` : bare, flags),
     bare: options(bare, flags.filter((option) => !isFlag(option))),
     findings: [
-      ...leaveOut(rare, "not every initrd can mount a root with them"),
+      ...leaveOut(
+        rare,
+        "not every initrd can mount a root with them",
+        "Remove them from the line of /, or let the system remount / with them when it starts",
+      ),
       ...leaveOut(
         wanted.filter((option) => !flags.includes(option)),
         line?.type === filesystem
