@@ -21,7 +21,7 @@ import { quote } from "../core/error.ts";
 import { type Finding, finding } from "../core/findings.ts";
 import { MiB } from "../core/units.ts";
 import { isRelease, type KernelImage, MAX_RELEASE, readKernelImage } from "./kernel-image.ts";
-import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
+import { lookup, nameText, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { directoryAt, fileAt, namesIn, pathsInAnyCase } from "./query.ts";
 import type { TreeFiles } from "./root.ts";
 import { compareVersions } from "./versions.ts";
@@ -413,7 +413,10 @@ function findInitrds(files: TreeFiles, found: Found, isOnly: boolean, findings: 
   const { nodes } = files;
   const versions = namesOfVersion(files, found);
   for (const place of placesOf(nodes, found)) {
-    const usable = (name: string) => usableInitrd(nodes, `${place.path}/${name}`, findings);
+    const usable = (name: string) => {
+      const path = `${place.path}/${name}`;
+      return isStale(nodes, path, found, versions) ? undefined : usableInitrd(nodes, path, findings);
+    };
     const present = namesIn(nodes, place.path);
     if (place.entry) {
       const all = present.filter((name) => /^initr/.test(name)).map(usable).filter((path) =>
@@ -431,7 +434,7 @@ function findInitrds(files: TreeFiles, found: Found, isOnly: boolean, findings: 
       if (path !== undefined) return [...findMicrocode(nodes, place), path];
     }
   }
-  return isOnly ? findOnlyInitrd(nodes) : [];
+  return isOnly ? findOnlyInitrd(nodes, found, versions) : [];
 }
 
 /** The mark that makes a kernel a backup; only the name by which it was found first can make it one. */
@@ -472,6 +475,34 @@ function initrdNames(found: Found, versions: readonly string[], isBare: boolean)
     .flatMap((name) => COMPRESSED.map((suffix) => name + suffix));
 }
 
+/** The kernel's version in the name of an initrd, `6.1.0-9-amd64`; a rescue image's `0-rescue-…` is none. */
+function versionOfInitrd(name: string): string | undefined {
+  for (const pattern of INITRDS) {
+    const [before = "", after = ""] = pattern.replace("{arch}", "@").split("{}").map(RegExp.escape);
+    const suffixes = COMPRESSED.map(RegExp.escape).join("|");
+    const found = new RegExp(`^${before.replace("@", "\\w+")}(.+?)${after}(?:${suffixes})$`).exec(name)?.[1];
+    const version = withoutWords(found ?? "");
+    if (/^\d+\.\d/.test(version)) return version;
+  }
+}
+
+/**
+ * Whether an initrd without a version in its name is a link to one of another version: Debian's `/initrd.img` stays
+ * when its kernel is removed by hand, and the modules in it are of no use to another kernel.
+ */
+function isStale(nodes: Nodes, path: string, { guessed }: Found, versions: readonly string[]): boolean {
+  if (guessed || versionOfInitrd(path.slice(path.lastIndexOf("/") + 1)) !== undefined) return false;
+  const node = fileAt(nodes, path);
+  const target = node === undefined ? undefined : versionOfInitrd(nameText(nodes, node) ?? "");
+  return target !== undefined && !versions.some((version) =>
+    version === target ||
+    // `6.1-fallback`, `6.1.old`, but not `6.1.9`
+    target.startsWith(version) && /^(?!\.?\d)\W/.test(target.slice(version.length)) ||
+    // The name says less than the kernel.
+    version.startsWith(target) && /^\W/.test(version.slice(target.length))
+  );
+}
+
 /** The path of an initrd without symlinks; `undefined` if it is missing or, which is reported, empty. */
 function usableInitrd(nodes: Nodes, name: string, findings: Finding[]): string | undefined {
   const node = fileAt(nodes, name);
@@ -483,16 +514,16 @@ function usableInitrd(nodes: Nodes, name: string, findings: Finding[]): string |
 }
 
 /** The initrd without a version in its name, in a tree with one kernel: Arch Linux ARM's. */
-function findOnlyInitrd(nodes: Nodes): string[] {
+function findOnlyInitrd(nodes: Nodes, kernel: Found, versions: readonly string[]): string[] {
   const patterns = INITRDS.filter((name) => !name.includes("fallback")).map((name) => {
     const [before, after] = name.replace("{arch}", "").split("{}").map(RegExp.escape);
     return new RegExp(`^${before}[a-z][\\w-]*${after}$`);
   });
   const found = namesIn(nodes, "/boot").filter((name) =>
     patterns.some((pattern) => pattern.test(name)) && !name.includes("fallback") && !MICROCODE.includes(name)
-  ).map((name) => fileAt(nodes, `/boot/${name}`)).filter((node) =>
-    node !== undefined && nodes.size[node]! > 0
-  );
+  ).map((name) => `/boot/${name}`).filter((path) => !isStale(nodes, path, kernel, versions)).map((path) =>
+    fileAt(nodes, path)
+  ).filter((node) => node !== undefined && nodes.size[node]! > 0);
   const place = { path: "/boot" };
   return found.length === 1 ? [...findMicrocode(nodes, place), pathOf(nodes, found[0]!)] : [];
 }

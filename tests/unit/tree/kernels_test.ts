@@ -285,6 +285,53 @@ Deno.test.each(ROWS)(
     }),
 );
 
+for (
+  const { name, files, initrd } of [
+    { name: "Debian's link in the root", files: { "/initrd.img": "->boot/initrd.img-6.1.0-9-amd64" } },
+    { name: "a link beside it", files: { "/boot/initrd.img": "->initrd.img-6.1.0-9-amd64" } },
+    {
+      name: "a link beside it, as the kernel has one",
+      files: { "/boot/initrd.img": "->initrd.img-6.1.0-9-amd64", "/boot/vmlinuz": "->vmlinuz-6.12.9-amd64" },
+    },
+    { name: "a link with a flavour", files: { "/boot/initrd-amd64.img": "->initrd.img-6.1.0-9-amd64" } },
+    { name: "a version that begins alike", files: { "/initrd.img": "->boot/initrd-6.12.90-amd64.img" } },
+    { name: "one more digit", files: { "/boot/initrd": "->initramfs-6.1.img.xz" } },
+    {
+      name: "a link to its own",
+      files: { "/boot/initrd.img": "->own/initramfs-6.12.9-amd64-fallback.img.zst" },
+      initrd: "/boot/own/initramfs-6.12.9-amd64-fallback.img.zst",
+    },
+    {
+      name: "a link to one that says less",
+      files: { "/boot/initrd.img": "->small/initrd-6.12" },
+      initrd: "/boot/small/initrd-6.12",
+    },
+    {
+      name: "a link to one without a version",
+      files: { "/boot/initrd.img": "->own/initrd-0-rescue-0123.img" },
+      initrd: "/boot/own/initrd-0-rescue-0123.img",
+    },
+    { name: "a file", files: { "/boot/initrd.img": "x" }, initrd: "/boot/initrd.img" },
+  ] as { name: string; files: Files; initrd?: string }[]
+) {
+  Deno.test(`inspectTree() takes an initrd without a version, but not that of another kernel: ${name}`, () =>
+    withTree({
+      ...modules("6.12.9-amd64"),
+      "/boot/vmlinuz-6.12.9-amd64": bzImage("6.12.9-amd64"),
+      ...Object.fromEntries(
+        Object.values(files).filter((text) => `${text}`.startsWith("->")).map((text) => {
+          const target = `${text}`.slice(2);
+          return [target.startsWith("boot/") ? `/${target}` : `/boot/${target}`, "x"];
+        }).filter(([path]) => path !== "/boot/vmlinuz-6.12.9-amd64"),
+      ),
+      ...files,
+    }, ({ kernels }) => {
+      assert.deepEqual(summary(kernels), [
+        ["6.12.9-amd64", "/boot/vmlinuz-6.12.9-amd64", ...initrd === undefined ? [] : [initrd]],
+      ]);
+    }));
+}
+
 Deno.test("inspectTree() finds UKIs wherever they lie, each once", () =>
   withTree({
     ...modules("6.17"),
