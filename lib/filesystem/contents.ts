@@ -8,7 +8,7 @@
  */
 
 import { isDirectoryMode } from "../core/mode.ts";
-import { children, compareNames, nameBytes, type Nodes, targetBytes } from "../tree/nodes.ts";
+import { children, compareNames, nameBytes, type Nodes, pathOf, targetBytes } from "../tree/nodes.ts";
 import type { Contents, Labels, ResolvedFile } from "./entries.ts";
 import { type Change, countChanges, key, planChanges } from "./changes.ts";
 
@@ -73,14 +73,29 @@ export function targetOf(selection: Selection, entry: number): Uint8Array<ArrayB
   return addedOf(selection, entry)?.text ?? targetBytes(selection.nodes, contentsOf(selection, entry)!);
 }
 
-/** The path in the filesystem, for messages. */
+/**
+ * The path in the tree, for messages: what the user can change is there, and below `/boot` or another directory that
+ * becomes a filesystem it is not the path in the filesystem. What the plan adds is named as if it were in the tree.
+ */
+export function treePath(selection: Selection, entry: number): string {
+  const { nodes, source } = selection;
+  const row = contentsOf(selection, entry);
+  const isNamed = (row: number) => compareNames(nameBytes(nodes, row), nameOf(selection, entry)) === 0;
+  if (row !== undefined && (source[entry]! >= 0 || isNamed(row))) return pathOf(nodes, row);
+  if (entry === 0) return "/";
+  const directory = treePath(selection, selection.parent[entry]!);
+  return `${directory === "/" ? "" : directory}/${nameText(nameOf(selection, entry))}`;
+}
+
+/** The path in the filesystem. */
 export function entryPath(selection: Selection, entry: number): string {
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   const names: string[] = [];
-  for (let at = entry; at !== 0; at = selection.parent[at]!) {
-    names.push(decoder.decode(nameOf(selection, at)));
-  }
+  for (let at = entry; at !== 0; at = selection.parent[at]!) names.push(nameText(nameOf(selection, at)));
   return "/" + names.reverse().join("/");
+}
+
+function nameText(name: Uint8Array): string {
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(name);
 }
 
 /** The first rows of files with several names. */

@@ -6,7 +6,7 @@
 
 import { type Finding, finding, listPaths } from "../core/findings.ts";
 import { flagNames } from "../tree/flags.ts";
-import { attributesOf, entryPath, type Selection } from "./contents.ts";
+import { attributesOf, type Selection, treePath } from "./contents.ts";
 
 /** @param kept the flags that the filesystem supports. */
 export function findLostFlags(type: string, selection: Selection, kept: number): Finding[] {
@@ -19,7 +19,7 @@ export function findLostFlags(type: string, selection: Selection, kept: number):
     const flags = node === undefined ? 0 : (nodes.flags.get(node) ?? 0) & ~kept;
     if (flags === 0) continue;
     lost |= flags;
-    paths.push(entryPath(selection, entry));
+    paths.push(treePath(selection, entry));
   }
   if (paths.length === 0) return [];
   return [

@@ -30,6 +30,7 @@ import {
   nameLengthOf,
   type Selection,
   sizeOf,
+  treePath,
 } from "./contents.ts";
 import { findLostFlags } from "./lost-flags.ts";
 import { xattrsIn } from "./labels.ts";
@@ -211,7 +212,7 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
     seen.add(source < 0 ? source : inodeRow(nodes, source));
     if (mode === FILE_TYPES.socket) {
       seen.delete(inodeRow(nodes, source));
-      const path = entryPath(selection, entry);
+      const path = treePath(selection, entry);
       findings.push(
         finding("socket", `Leaving out the socket ${quote(path)}: no process listens on it`, { path }),
       );
@@ -225,7 +226,7 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
     if (ids.size > row.maxIds) {
       throw cannotHold(
         type,
-        quote(entryPath(selection, entry)),
+        quote(treePath(selection, entry)),
         `there are more than ${row.maxIds} different user and group IDs`,
       );
     }
@@ -239,7 +240,7 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
     const kept = keptXattrs(row, xattrs);
     if (kept.length < xattrs.length) found.acl.push(entry);
     const problem = xattrProblem(row, entry, kept);
-    if (problem) throw cannotHold(type, quote(entryPath(selection, entry)), problem);
+    if (problem) throw cannotHold(type, quote(treePath(selection, entry)), problem);
     if (entry === 0 && !row.rootEntry && kept.length > 0) {
       const [{ name }] = kept as [Xattr];
       need = { ...ROOT_XATTRS, problem: `the extended attribute ${quote(name)} of the root directory` };
@@ -247,7 +248,7 @@ export function checkEntries(type: string, row: StreamLimits, selection: Selecti
     need ??= versionNeed(row, selection, entry, paths[entry]!, kept);
   }
   const say = (name: FindingName, entries: readonly number[], text: (paths: string) => string) => {
-    const paths = entries.map((entry) => entryPath(selection, entry));
+    const paths = entries.map((entry) => treePath(selection, entry));
     if (paths.length) findings.push(finding(name, text(listPaths(paths)), { path: paths[0] }));
   };
   say(
@@ -313,7 +314,7 @@ function versionNeed(
   const need = (problem: string) => ({
     program,
     version,
-    problem: `${problem} of ${quote(entryPath(selection, entry))}`,
+    problem: `${problem} of ${quote(treePath(selection, entry))}`,
   });
   // Besides name and value, a record has its length, the key prefix and three more characters. Other records are short.
   const length = xattrs.reduce(

@@ -10,7 +10,7 @@
 import { BuildError, quote } from "../core/error.ts";
 import { finding } from "../core/findings.ts";
 import { FILE_TYPES, TYPE_MASK } from "../core/mode.ts";
-import { contentsOf, entryPath, modeOf, nameOf, type Selection } from "../filesystem/contents.ts";
+import { contentsOf, modeOf, nameOf, type Selection, treePath } from "../filesystem/contents.ts";
 import type { ArchiveForm } from "../filesystem/tar.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { firstFile } from "../tree/query.ts";
@@ -124,7 +124,7 @@ function checkWhiteouts(selection: Selection): void {
     if (!isOverlay && !WHITEOUT.every((byte, i) => name[i] === byte)) continue;
     throw new BuildError(
       `Cannot put ${
-        quote(entryPath(selection, entry))
+        quote(treePath(selection, entry))
       } into a container image: it means that a file is deleted`,
       { kind: "usage", hint: "Rename or remove it, or leave whiteouts out of KEEP" },
     );

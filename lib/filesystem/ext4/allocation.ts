@@ -10,12 +10,12 @@ import { compareNames, inodeRow } from "../../tree/nodes.ts";
 import {
   addedOf,
   contentsOf,
-  entryPath,
   linkedRows,
   modeOf,
   nameOf,
   type Selection,
   sizeOf,
+  treePath,
 } from "../contents.ts";
 import type { ResolvedFile } from "../entries.ts";
 import { xattrKey, xattrsIn } from "../labels.ts";
@@ -159,7 +159,7 @@ export function withLostAndFound(selection: Selection): Selection {
 }
 
 function cannotStore(selection: Selection, entry: number, reason: string): BuildError {
-  return new BuildError(`Cannot store ${quote(entryPath(selection, entry))} in ext4: ${reason}`, {
+  return new BuildError(`Cannot store ${quote(treePath(selection, entry))} in ext4: ${reason}`, {
     hint: "Leave it out of the tree, or make it smaller",
   });
 }

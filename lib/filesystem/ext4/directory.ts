@@ -8,7 +8,7 @@
 
 import { crc32c, crc32cWord } from "../../core/crc32c.ts";
 import { BuildError, quote } from "../../core/error.ts";
-import { entryPath, modeOf, nameLengthOf, nameOf, type Selection } from "../contents.ts";
+import { modeOf, nameLengthOf, nameOf, type Selection, treePath } from "../contents.ts";
 import { hashName, type HashSeed } from "./hash.ts";
 import { BLOCK_SIZE } from "./layout.ts";
 
@@ -87,7 +87,7 @@ export function planDirectory(selection: Selection, directory: number, seed: Has
   const nodes = leaves.length <= ROOT_LIMIT ? 0 : Math.ceil(leaves.length / NODE_LIMIT);
   if (nodes > ROOT_LIMIT || count >= 2 ** 22) {
     throw new BuildError(
-      `Cannot store ${quote(entryPath(selection, directory))}: ${count} entries are too many`,
+      `Cannot store ${quote(treePath(selection, directory))}: ${count} entries are too many`,
       {
         hint: "An ext4 directory holds a few million entries; spread them over several directories",
       },

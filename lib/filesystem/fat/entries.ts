@@ -11,7 +11,15 @@ import { quote } from "../../core/error.ts";
 import { type Finding, finding } from "../../core/findings.ts";
 import { FILE_TYPES, TYPE_MASK } from "../../core/mode.ts";
 import { inodeRow, pathOf, resolve, targetBytes, typeOf } from "../../tree/nodes.ts";
-import { addedOf, contentsOf, modeOf, nameOf as nameBytesOf, type Selection, sizeOf } from "../contents.ts";
+import {
+  addedOf,
+  contentsOf,
+  modeOf,
+  nameOf as nameBytesOf,
+  type Selection,
+  sizeOf,
+  treePath,
+} from "../contents.ts";
 import { cannotHold, type FatEntry, nameOf } from "./geometry.ts";
 import { MAX_NAME } from "./names.ts";
 
@@ -26,7 +34,7 @@ const MAX_PATH = 4095;
  * symlink to something in the same filesystem is left out, one to a file elsewhere in the tree becomes a
  * copy, and `report` is told of either.
  *
- * @throws {BuildError} for anything else that FAT would lose or change, naming the path.
+ * @throws {BuildError} for anything else that FAT would lose or change, naming the path in the tree.
  */
 export function fatEntries(selection: Selection, report: (found: Finding) => void): FatEntry[] {
   const inside = new Set<number>();
@@ -40,9 +48,10 @@ export function fatEntries(selection: Selection, report: (found: Finding) => voi
   for (let entry = 1; entry < selection.count; entry++) {
     // A directory comes before its contents.
     const path = paths[entry] = `${paths[selection.parent[entry]!]}/${nameText(selection, entry)}`;
-    const made = fatEntry(selection, entry, path, inside, report);
+    const shown = treePath(selection, entry);
+    const made = fatEntry(selection, entry, { path, shown }, inside, report);
     if (!made) continue;
-    checkName(path, nameBytesOf(selection, entry));
+    checkName({ path, shown }, nameBytesOf(selection, entry));
     const spelling = withoutCase(path);
     const other = spellings.get(spelling);
     if (other && other.type === "directory" && made.type === "directory") {
@@ -52,8 +61,8 @@ export function fatEntries(selection: Selection, report: (found: Finding) => voi
     }
     if (other) {
       throw cannotHold(
-        path,
-        `its name differs from ${quote(other.path)} only in case`,
+        shown,
+        `its name differs from ${quote(other.treePath ?? other.path)} only in case`,
         "Rename one of them in the tree",
       );
     }
@@ -67,10 +76,16 @@ function nameText(selection: Selection, entry: number): string {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(nameBytesOf(selection, entry));
 }
 
+/** The path of an entry, and the one in the tree, for messages. */
+interface Paths {
+  readonly path: string;
+  readonly shown: string;
+}
+
 function fatEntry(
   selection: Selection,
   entry: number,
-  path: string,
+  { path, shown }: Paths,
   inside: ReadonlySet<number>,
   report: (found: Finding) => void,
 ): FatEntry | undefined {
@@ -78,11 +93,12 @@ function fatEntry(
   const size = sizeOf(selection, entry);
   const { text, made } = addedOf(selection, entry) ?? {};
   const node = contentsOf(selection, entry);
-  if (type === FILE_TYPES.directory) return { path, type: "directory", size: 0 };
+  const paths = { path, ...shown !== path && { treePath: shown } };
+  if (type === FILE_TYPES.directory) return { ...paths, type: "directory", size: 0 };
   if (type === FILE_TYPES.file) {
-    checkSize(path, size);
+    checkSize(shown, size);
     return {
-      path,
+      ...paths,
       type: "file",
       size,
       ...text ? { text } : made ? { recipe: made.recipe } : { node: node! },
@@ -91,26 +107,28 @@ function fatEntry(
   const { nodes } = selection;
   if (type !== FILE_TYPES.symlink || node === undefined) {
     const name = node === undefined ? "symlink" : typeOf(nodes, node);
-    throw cannotHold(path, `it is a ${name}`, "Remove it from the tree");
+    throw cannotHold(shown, `it is a ${name}`, "Remove it from the tree");
   }
   const target = resolve(nodes, nodes.parent[node]!, targetBytes(nodes, node));
-  const shown = target === undefined ? "" : quote(pathOf(nodes, target));
+  const aim = target === undefined ? "" : quote(pathOf(nodes, target));
   if (target === undefined) {
-    report(finding("fat-link", `Leaving out the link ${quote(path)}: its target does not exist`, { path }));
+    report(
+      finding("fat-link", `Leaving out the link ${quote(shown)}: its target does not exist`, { path: shown }),
+    );
   } else if (inside.has(inodeRow(nodes, target))) {
     report(finding(
       "fat-link",
       `Leaving out the link ${
-        quote(path)
-      }: FAT has no links, and its target ${shown} is in the same filesystem`,
-      { path },
+        quote(shown)
+      }: FAT has no links, and its target ${aim} is in the same filesystem`,
+      { path: shown },
     ));
   } else if (typeOf(nodes, target) === "file") {
-    report(finding("fat-link", `Copying ${shown} to ${quote(path)}: FAT has no links`, { path }));
-    checkSize(path, nodes.size[target]!);
-    return { path, type: "file", size: nodes.size[target]!, node: target };
+    report(finding("fat-link", `Copying ${aim} to ${quote(shown)}: FAT has no links`, { path: shown }));
+    checkSize(shown, nodes.size[target]!);
+    return { ...paths, type: "file", size: nodes.size[target]!, node: target };
   } else {
-    throw cannotHold(path, `it is a link to ${shown}`, "Remove it from the tree");
+    throw cannotHold(shown, `it is a link to ${aim}`, "Remove it from the tree");
   }
 }
 
@@ -118,7 +136,7 @@ function checkSize(path: string, size: number): void {
   if (size > MAX_FILE) throw cannotHold(path, `its ${size} bytes are more than 4 GiB`, "Make it smaller");
 }
 
-function checkName(path: string, bytes: Uint8Array<ArrayBuffer>): void {
+function checkName({ path, shown }: Paths, bytes: Uint8Array<ArrayBuffer>): void {
   const name = nameOf(path);
   const problem = !isUtf8(bytes)
     ? "its name is not UTF-8"
@@ -135,7 +153,7 @@ function checkName(path: string, bytes: Uint8Array<ArrayBuffer>): void {
     : new TextEncoder().encode(path).length > MAX_PATH
     ? `its path has more than ${MAX_PATH} bytes`
     : undefined;
-  if (problem) throw cannotHold(path, problem, "Rename it in the tree");
+  if (problem) throw cannotHold(shown, problem, "Rename it in the tree");
 }
 
 /** Folds case as FAT does, one upper-case letter for each lower-case one, so that equal names compare equal. */

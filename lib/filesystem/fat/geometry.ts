@@ -50,6 +50,8 @@ export interface FatGeometry {
 /** A file or directory in the filesystem. Paths start with a slash. */
 export interface FatEntry {
   readonly path: string;
+  /** The path in the tree, for messages; absent: the same. */
+  readonly treePath?: string;
   readonly type: "directory" | "file";
   readonly size: number;
   /** Where a file's contents come from: a row of the tree, a text, or a recipe. */
@@ -153,12 +155,12 @@ function allocationOf(entries: readonly FatEntry[]): Allocation {
 export function directorySlots(entries: readonly FatEntry[]): Map<string, number> {
   // Every directory starts with "." and "..", the root with the volume label.
   const slots = new Map<string, number>([["/", 1]]);
-  for (const { path, type } of entries) {
+  for (const { path, treePath = path, type } of entries) {
     const parent = parentOf(path);
     const count = (slots.get(parent) ?? 2) + slotsOf(nameOf(path));
     if (count > MAX_SLOTS) {
       throw cannotHold(
-        parent,
+        parentOf(treePath),
         "it has too many entries for a FAT directory",
         "Spread them over several directories",
       );
@@ -179,7 +181,7 @@ export function nameOf(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** The error for something that FAT would lose or change. */
+/** The error for something that FAT would lose or change; `path` is in the tree. */
 export function cannotHold(path: string, reason: string, hint: string): BuildError {
   return new BuildError(`Cannot put ${quote(path)} into a FAT filesystem: ${reason}`, { hint });
 }

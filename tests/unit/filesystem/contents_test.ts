@@ -1,6 +1,13 @@
 import * as assert from "node:assert/strict";
 import { BuildError } from "../../../lib/core/error.ts";
-import { entryPath, modeOf, select, type Selection, sizeOf } from "../../../lib/filesystem/contents.ts";
+import {
+  entryPath,
+  modeOf,
+  select,
+  type Selection,
+  sizeOf,
+  treePath,
+} from "../../../lib/filesystem/contents.ts";
 import type { Contents } from "../../../lib/filesystem/entries.ts";
 import { buildNodes } from "../../../lib/tree/builder.ts";
 
@@ -32,6 +39,31 @@ const ALL = listed({ from: "/" });
 Deno.test("select() takes the whole tree", { permissions: "none" }, () => {
   assert.equal(ALL.length, TREE.count);
   assert.ok(ALL.includes("/etc/fstab 100600 100"));
+});
+
+Deno.test("treePath() says where an entry is in the tree, or would be", { permissions: "none" }, () => {
+  const selection = select(TREE, {
+    from: "/boot",
+    copies: [{ from: "/etc", path: "/config" }, { from: "/usr/bin/sh", path: "/shell" }],
+    omit: [],
+    add: [{ path: "/grub/new/one", type: "file", text: "" }, { path: "/vmlinuz", type: "file", text: "" }],
+  });
+  const paths = Array.from(
+    { length: selection.count },
+    (_, entry) => [entryPath(selection, entry), treePath(selection, entry)],
+  );
+  assert.deepEqual(Object.fromEntries(paths), {
+    "/": "/boot",
+    "/config": "/boot/config",
+    "/config/fstab": "/etc/fstab",
+    "/config/hosts": "/etc/hosts",
+    "/grub": "/boot/grub",
+    "/grub/grub.cfg": "/boot/grub/grub.cfg",
+    "/grub/new": "/boot/grub/new",
+    "/grub/new/one": "/boot/grub/new/one",
+    "/shell": "/boot/shell",
+    "/vmlinuz": "/boot/vmlinuz",
+  });
 });
 
 Deno.test("select() takes a subtree or nothing as root", { permissions: "none" }, () => {

@@ -180,3 +180,16 @@ Deno.test("flags-lost: what chattr set and the filesystem does not have", pure, 
   );
   assert.match(lost({ FILESYSTEM: "erofs" })[0]!, /erofs/);
 });
+
+Deno.test("findings about an entry of a filesystem name its path in the tree", pure, () => {
+  const tree = factsOf([
+    { path: "/boot/private", type: "directory", flags: FLAGS.immutable },
+    { path: "/boot/sock", type: "socket" },
+  ]);
+  const { findings } = planPart(settingsOf({ DIRECTORY: "/boot", FILESYSTEM: "squashfs" }), tree);
+  const paths = findings.map(({ name, path }) => [name, path]);
+  assert.deepEqual(paths.filter(([name]) => name === "flags-lost" || name === "socket").sort(), [
+    ["flags-lost", "/boot/private"],
+    ["socket", "/boot/sock"],
+  ]);
+});

@@ -114,9 +114,9 @@ Deno.test("fatEntries() leaves out links to the same filesystem, and dangling li
   ]);
   assert.deepEqual(entries.map(({ path }) => path), ["/vmlinuz-1"]);
   assert.equal(notices.length, 7);
-  assert(notices.includes('Leaving out the link "/gone": its target does not exist'));
+  assert(notices.includes('Leaving out the link "/boot/gone": its target does not exist'));
   const boot =
-    'Leaving out the link "/boot": FAT has no links, and its target "/boot" is in the same filesystem';
+    'Leaving out the link "/boot/boot": FAT has no links, and its target "/boot" is in the same filesystem';
   assert(notices.includes(boot));
 });
 
@@ -126,58 +126,66 @@ Deno.test("fatEntries() copies the target of a link out of the directory", pure,
     { path: "/boot/vmlinuz-1", target: "../usr/lib/modules/1/vmlinuz" },
   ]);
   assert.deepEqual(entries.map(({ path, size }) => [path, size]), [["/vmlinuz-1", 9]]);
-  assert.deepEqual(notices, ['Copying "/usr/lib/modules/1/vmlinuz" to "/vmlinuz-1": FAT has no links']);
+  assert.deepEqual(notices, ['Copying "/usr/lib/modules/1/vmlinuz" to "/boot/vmlinuz-1": FAT has no links']);
 });
 
 const K = "k".repeat(60);
 
 Deno.test.each<{ name: string; list: NodeInput[]; message: string }>([
-  { name: "FIFO", list: [{ path: "/boot/f", type: "fifo" }], message: '"/f".*: it is a fifo' },
-  { name: "device", list: [{ path: "/boot/d", type: "block" }], message: '"/d".*: it is a block' },
-  { name: "socket", list: [{ path: "/boot/s", type: "socket" }], message: '"/s".*: it is a socket' },
-  { name: "large file", list: [{ path: "/boot/big", size: 4 * GiB }], message: '"/big".*more than 4 GiB' },
+  { name: "FIFO", list: [{ path: "/boot/f", type: "fifo" }], message: '"/boot/f".*: it is a fifo' },
+  { name: "device", list: [{ path: "/boot/d", type: "block" }], message: '"/boot/d".*: it is a block' },
+  { name: "socket", list: [{ path: "/boot/s", type: "socket" }], message: '"/boot/s".*: it is a socket' },
+  {
+    name: "large file",
+    list: [{ path: "/boot/big", size: 4 * GiB }],
+    message: '"/boot/big".*more than 4 GiB',
+  },
   {
     name: "link to a large file",
     list: [{ path: "/big", size: 4 * GiB }, { path: "/boot/l", target: "/big" }],
-    message: '"/l".*more than 4 GiB',
+    message: '"/boot/l".*more than 4 GiB',
   },
   {
     name: "link to a directory",
     list: [{ path: "/usr", type: "directory" }, { path: "/boot/l", target: "../usr" }],
-    message: '"/l".*: it is a link to "/usr"',
+    message: '"/boot/l".*: it is a link to "/usr"',
   },
   {
     name: "link to a FIFO",
     list: [{ path: "/f", type: "fifo" }, { path: "/boot/l", target: "/f" }],
-    message: '"/l".*: it is a link to "/f"',
+    message: '"/boot/l".*: it is a link to "/f"',
   },
   {
     name: "case",
     list: [{ path: "/boot/README" }, { path: "/boot/readme" }],
-    message: '"/readme".*: its name differs from "/README" only in case',
+    message: '"/boot/readme".*: its name differs from "/boot/README" only in case',
   },
   {
     name: "case of other letters",
     list: [{ path: "/boot/É" }, { path: "/boot/é" }],
-    message: '"/é".*: its name differs from "/É" only in case',
+    message: '"/boot/é".*: its name differs from "/boot/É" only in case',
   },
   {
     name: "case of a directory and a file",
     list: [{ path: "/boot/efi" }, { path: "/boot/EFI/b" }],
-    message: '"/efi".*: its name differs from "/EFI" only in case',
+    message: '"/boot/efi".*: its name differs from "/boot/EFI" only in case',
   },
   {
     name: "case of files in directories",
     list: [{ path: "/boot/efi/a" }, { path: "/boot/EFI/A" }],
-    message: '"/EFI/a".*: its name differs from "/EFI/A" only in case',
+    message: '"/boot/efi/a".*: its name differs from "/boot/EFI/A" only in case',
   },
-  { name: "colon", list: [{ path: "/boot/a:b" }], message: '"/a:b".*forbids' },
+  { name: "colon", list: [{ path: "/boot/a:b" }], message: '"/boot/a:b".*forbids' },
   { name: "wildcard", list: [{ path: "/boot/a*" }], message: "forbids" },
   { name: "backslash", list: [{ path: "/boot/a\\b" }], message: "forbids" },
-  { name: "newline", list: [{ path: "/boot/a\nb" }], message: '"/a\\\\nb".*forbids' },
+  { name: "newline", list: [{ path: "/boot/a\nb" }], message: '"/boot/a\\\\nb".*forbids' },
   { name: "padding of long names", list: [{ path: "/boot/a\uffff" }], message: "forbids" },
-  { name: "trailing dot", list: [{ path: "/boot/trail." }], message: '"/trail.".*ends with a dot' },
-  { name: "trailing space", list: [{ path: "/boot/x /y" }], message: '"/x ".*ends with a dot or a space' },
+  { name: "trailing dot", list: [{ path: "/boot/trail." }], message: '"/boot/trail.".*ends with a dot' },
+  {
+    name: "trailing space",
+    list: [{ path: "/boot/x /y" }],
+    message: '"/boot/x ".*ends with a dot or a space',
+  },
   { name: "leading space", list: [{ path: "/boot/ x" }], message: "starts with a space" },
   { name: "long path", list: [{ path: `/boot/${`${K}/`.repeat(70)}x` }], message: "path has more than 4095" },
 ])("fatEntries() refuses before anything is written: $name", pure, ({ list, message }) => {
@@ -188,6 +196,39 @@ Deno.test.each<{ name: string; list: NodeInput[]; message: string }>([
     return true;
   });
 });
+
+Deno.test(
+  "FAT names what it cannot hold by its path in the tree, also where that is not below /boot",
+  pure,
+  () => {
+    const fails = (list: readonly NodeInput[], contents: Partial<Contents>, message: string) =>
+      assert.throws(() => smallestFat(entriesOf(list, contents).entries), (error) => {
+        assert(error instanceof BuildError, String(error));
+        assert(error.message.startsWith(message), error.message);
+        return true;
+      });
+    const many = Array.from({ length: 40_000 }, (_, i) => ({ path: `/boot/many/file ${i}` }));
+    fails(many, {}, 'Cannot put "/boot/many" into a FAT filesystem: it has too many entries');
+    fails(
+      many,
+      { from: "/boot/many" },
+      'Cannot put "/boot/many" into a FAT filesystem: it has too many entries',
+    );
+    const copied: NodeInput[] = [{ path: "/boot", type: "directory" }, { path: "/srv/esp/x." }, {
+      path: "/srv/one",
+    }];
+    fails(copied, { copies: [{ from: "/srv/esp", path: "/data" }] }, 'Cannot put "/srv/esp/x."');
+    // A name that the plan gives is not the one in the tree.
+    fails(copied, { copies: [{ from: "/srv/one", path: "/a:b" }] }, 'Cannot put "/boot/a:b"');
+    const merged = [{ path: "/boot/efi/a" }, { path: "/boot/EFI/b/c" }];
+    const add = [{ path: "/EFI/B", type: "file", text: "" }] as const;
+    fails(
+      merged,
+      { add },
+      'Cannot put "/boot/EFI/b" into a FAT filesystem: its name differs from "/boot/EFI/B"',
+    );
+  },
+);
 
 Deno.test("fatEntries() makes one directory of those that differ only in case", pure, () => {
   const list = [{ path: "/boot/efi/a/x" }, { path: "/boot/EFI/A/y" }, { path: "/boot/EFI/b" }];
