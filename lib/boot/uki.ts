@@ -11,6 +11,7 @@ import type { Recipe } from "../efi/recipes.ts";
 import type { ExtraFile } from "../filesystem/entries.ts";
 import type { Tree } from "../tree/inspect.ts";
 import type { Kernel } from "../tree/kernels.ts";
+import { OS_RELEASE_FILES } from "../tree/os-release.ts";
 import { firstFile } from "../tree/query.ts";
 import { type BootContext, copy, firmwareOf, type FoundLoader, kernelRecipe, optionsFor } from "./loader.ts";
 import { entryName, findSystemdBoot } from "./systemd-boot.ts";
@@ -64,7 +65,7 @@ export function findUki(tree: Tree): FoundLoader | string {
 }
 
 function ukiRecipe(tree: Tree, kernel: Kernel, stub: string, options: string): Recipe {
-  const osRelease = firstFile(tree.nodes, ["/etc/os-release", "/usr/lib/os-release"]);
+  const osRelease = firstFile(tree.nodes, OS_RELEASE_FILES);
   return {
     type: "uki",
     stub,

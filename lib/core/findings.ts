@@ -60,6 +60,11 @@ export const FINDINGS = {
     means: "the kernel stops, unless the initrd itself is the system",
     hint: "Install an init such as systemd-sysv in the tree, or give the kernel option init=",
   },
+  "no-os-release": {
+    what: "a system with neither `/etc/os-release` nor `/usr/lib/os-release`",
+    means: "systemd-nspawn, portablectl and systemd in an initrd take it for no system, and refuse it",
+    hint: "Add /usr/lib/os-release to the tree, with at least ID= and NAME=",
+  },
   "no-vfat": {
     what: "a kernel that has no vfat, neither as a module nor built in",
     means: "`/boot` and `/boot/efi` cannot be mounted, and the system stops in emergency mode",

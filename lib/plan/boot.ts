@@ -18,7 +18,7 @@ import { SECTOR } from "../core/units.ts";
 import { readSigner, type Signer } from "../efi/authenticode.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { type Kernel, lacksInitrd } from "../tree/kernels.ts";
-import { findInit } from "./checks.ts";
+import { findInit, hasOsRelease } from "./checks.ts";
 import { kernelFindings } from "./kernels.ts";
 import { placeOf } from "./repart/definitions.ts";
 import { wrong } from "./repart/ini.ts";
@@ -158,7 +158,7 @@ function bootFindings(
   }
   const boots = bios?.kernels.length
     ? "boot only through BIOS"
-    : findInit(whole.nodes)
+    : findInit(whole.nodes) && hasOsRelease(whole.nodes)
     ? "boot only as a container"
     : "not boot";
   const advice = hasOther

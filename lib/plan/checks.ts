@@ -11,17 +11,20 @@ import { PERMISSIONS_MASK } from "../core/mode.ts";
 import type { Tree } from "../tree/inspect.ts";
 import { MODULES } from "../tree/kernels.ts";
 import { children, lookup, nameText, type Nodes, pathOf, typeOf, xattrsOf } from "../tree/nodes.ts";
+import { OS_RELEASE_FILES } from "../tree/os-release.ts";
 import { exists, firstFile, hasFileBelow, namesIn } from "../tree/query.ts";
 
 /** What a check needs to know about the image. */
 export interface CheckContext {
   /** The kernel command line, where the image is to boot on a machine. */
   readonly kernelOptions?: string;
+  /** It is an archive, for something that looks for no system in it. */
+  readonly isArchive?: boolean;
 }
 
 type Check = (tree: Tree, context: CheckContext) => Iterable<Finding>;
 
-const CHECKS: readonly Check[] = [rootDirectory, owners, setuid, init, modules];
+const CHECKS: readonly Check[] = [rootDirectory, owners, setuid, init, osRelease, modules];
 
 /** All that is found in a tree that becomes the root of a system, in the order of the checks. */
 export function checkSystem(tree: Tree, context: CheckContext = {}): Finding[] {
@@ -42,6 +45,11 @@ const INITS = ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd",
 /** The first process of a system. */
 export function findInit(nodes: Nodes): string | undefined {
   return firstFile(nodes, INITS);
+}
+
+/** Whether systemd takes the tree for a system; what is in the file does not matter. */
+export function hasOsRelease(nodes: Nodes): boolean {
+  return firstFile(nodes, OS_RELEASE_FILES) !== undefined;
 }
 
 /** Names that the root of a system has. Enough of them in a directory tell that it is one. */
@@ -173,6 +181,18 @@ function* init({ nodes }: Tree, { kernelOptions }: CheckContext): Iterable<Findi
       ? "Nothing starts the system: the tree has no /sbin/init, nor anything else that a kernel starts"
       : `Nothing starts the system: the kernel option ${quote(`init=${wanted}`)} names nothing in the tree`,
     { path: wanted ?? "/sbin/init" },
+  );
+}
+
+/** systemd tells by this file that a directory or an image holds a system: `path_is_os_tree` in its source. */
+function* osRelease({ nodes }: Tree, { kernelOptions, isArchive }: CheckContext): Iterable<Finding> {
+  if (isArchive || findInit(nodes) === undefined || hasOsRelease(nodes)) return;
+  if (kernelOptions?.split(" ").some((option) => OTHER_INIT.test(option))) return;
+  yield finding(
+    "no-os-release",
+    "The tree has no os-release: systemd-nspawn and portablectl refuse the image" +
+      (kernelOptions === undefined ? "" : ", and so does systemd in an initrd"),
+    { path: "/usr/lib/os-release" },
   );
 }
 

@@ -448,7 +448,7 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
     findings: [
       ...tree.findings,
       ...from === "/" ? checkNesting(tree) : [],
-      ...holdsSystem ? checkSystem(tree) : [],
+      ...holdsSystem ? checkSystem(tree, { isArchive: !isDisk(settings.outputFormat) }) : [],
       ...mountPoints.findings,
       ...leftovers.findings,
       ...selinux.findings,

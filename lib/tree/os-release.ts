@@ -4,6 +4,9 @@
  * @module
  */
 
+/** Where it may be; the first that exists counts. */
+export const OS_RELEASE_FILES = ["/etc/os-release", "/usr/lib/os-release"];
+
 /** The fields of an os-release file. */
 export type OsRelease = Readonly<Record<string, string>>;
 

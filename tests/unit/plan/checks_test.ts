@@ -96,6 +96,37 @@ Deno.test("no-init: nothing that a kernel starts, unless the init comes from els
   assert.deepEqual(found(bare(), { BOOTLOADER: "none" }), []);
 });
 
+Deno.test("no-os-release: systemd refuses a system without one", pure, () => {
+  const bare = (more: readonly NodeInput[] = [], facts: Partial<Omit<Tree, "nodes">> = {}) =>
+    factsOf([...DEBIAN.filter(({ path }) => !path.endsWith("/os-release")), ...more], {
+      kernels: [kernel("6.12.48")],
+      osRelease: {},
+      ...facts,
+    });
+  const missing = ["no-os-release /usr/lib/os-release"];
+  assert.deepEqual(found(bare()), missing);
+  assert.deepEqual(found(bare(), { BOOTLOADER: "none" }), missing);
+  assert.deepEqual(found(bare([{ path: "/etc/os-release", target: "../usr/lib/os-release" }])), missing);
+  // What is in it does not matter.
+  assert.deepEqual(found(bare(FILES("/etc/os-release"))), []);
+  assert.deepEqual(found(bare(FILES("/usr/lib/os-release"))), []);
+  // The root is a deployment of ostree, which has one.
+  assert.deepEqual(found(bare(), { KERNEL_CMDLINE: "ostree=/ostree/boot.1/x/0" }), []);
+
+  const part = (env: Record<string, string>, tree: Tree) =>
+    warningsOf(planPart(settingsOf(env), tree).findings).map(({ name }) => name);
+  assert.deepEqual(part({}, bare()), ["no-os-release"]);
+  assert.deepEqual(part({ DIRECTORY: "/usr" }, bare()), []);
+  // podman and the like ask for none.
+  assert.deepEqual(part({ OUTPUT_FORMAT: "tar" }, bare()), []);
+  // Without an init, it is no system.
+  assert.deepEqual(part({}, factsOf(FILES("/usr/bin/sh"), { osRelease: {} })), []);
+
+  const boots = warningsOf(planDisk(settingsOf(), bare([], { kernels: [] })).findings)
+    .find(({ name }) => name === "no-boot")!.message;
+  assert.match(boots, /^The image will not boot: /);
+});
+
 Deno.test("no-boot does not promise a container that boots without an init", pure, () => {
   const message = (list: readonly NodeInput[]) =>
     warningsOf(planDisk(settingsOf(), factsOf(list, { kernels: [] })).findings)
