@@ -102,6 +102,13 @@ export const FINDINGS = {
     means: "the system waits 90 seconds for it, and stops in emergency mode",
     hint: "Remove the line from the tree, or add nofail to its options",
   },
+  "fstab-root": {
+    what:
+      "a line of `/etc/fstab` for `/` with the UUID or label of another filesystem, in an image of part-image",
+    means: "systemd-remount-fs fails on boot, and the options of the line do not count",
+    hint:
+      "Remove the line from the tree, or name the partition that the image becomes: PARTLABEL=, PARTUUID=",
+  },
   "fstab-boot": {
     what: "lines of `/etc/fstab` for what is below `/boot`",
     means: "they belong to the old boot partition and are left out",

@@ -52,13 +52,35 @@ function parseLine(text: string): Line | undefined {
 /** The line of `/` in the tree's fstab. */
 export function rootLine(
   fstab: string,
-): { readonly type: string; readonly options: readonly string[] } | undefined {
+):
+  | { readonly source: string; readonly type: string; readonly options: readonly string[] }
+  | undefined {
   for (const line of fstab.split("\n")) {
     const fields = parseLine(line);
     if (fields?.type && fields.mountPoint === "/") {
-      return { type: fields.type, options: fields.options.length ? fields.options : ["defaults"] };
+      const { source, type } = fields;
+      return { source, type, options: fields.options.length ? fields.options : ["defaults"] };
     }
   }
+}
+
+/**
+ * The finding about the tree's line of `/` in an image without partitions, where systemd-remount-fs does not find what
+ * it names. The line is kept: the partition, and whoever gives the image another UUID or label, are not known here.
+ */
+export function findForeignRoot(
+  fstab: string,
+  { uuid, label }: { readonly uuid: string; readonly label: string },
+): Finding[] {
+  const source = rootLine(fstab)?.source ?? "";
+  const [, kind = "", value = ""] = /^(?:\/dev\/disk\/by-)?(uuid|label)[=/](.*)$/i.exec(source) ?? [];
+  const isOwn = kind.toLowerCase() === "uuid" ? value.toLowerCase() === uuid.toLowerCase() : value === label;
+  if (kind === "" || isOwn) return [];
+  return [
+    finding("fstab-root", `The line of / in ${FSTAB} names ${quote(source)}, which the image is not`, {
+      path: FSTAB,
+    }),
+  ];
 }
 
 /** A filesystem of the image, or its swap. */

@@ -37,8 +37,9 @@ import {
   planKernelOptions,
   usrFindings,
 } from "./boot.ts";
-import { checkNesting, checkSystem, findNestedTree, isSystem } from "./checks.ts";
+import { checkNesting, checkSystem, findInit, findNestedTree, isSystem } from "./checks.ts";
 import { planContents } from "./contents.ts";
+import { findForeignRoot } from "./fstab.ts";
 import { checkIncus } from "./incus.ts";
 import { findLeftovers, type Leftovers } from "./leftovers.ts";
 import { checkPacking, checkSize, planWhole } from "./packing.ts";
@@ -406,24 +407,26 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
   const omit = from === "/" ? [...relabel.omit, ...wsl.omit] : [];
   const contents = { from, omit, without: leftovers.without, add };
   const selection = selectLabelled(tree, contents, settings.filesystem, selinux, from);
-  const volume = !isDisk(settings.outputFormat)
-    ? planArchive({ settings, tree, time }, contents, selection)
-    : planRoot(
-      settings,
-      contents,
-      selection,
-      {
-        label: "",
-        uuid: deriveUuid(seed, "root/filesystem"),
-        hashSeed: deriveUuid(seed, "root/hash-seed"),
-        seed: `${seed}/root`,
-        time,
-      },
-      0,
-      measured,
-    );
+  const isArchive = !isDisk(settings.outputFormat);
+  const volume = isArchive ? planArchive({ settings, tree, time }, contents, selection) : planRoot(
+    settings,
+    contents,
+    selection,
+    {
+      label: "",
+      uuid: deriveUuid(seed, "root/filesystem"),
+      hashSeed: deriveUuid(seed, "root/hash-seed"),
+      seed: `${seed}/root`,
+      time,
+    },
+    0,
+    measured,
+  );
   const verity = planVerity(settings, seed);
   requireVerity(settings, verity ? [verity] : []);
+  // A portable service does not boot, and who unpacks an archive chooses the filesystem.
+  const isBooted = holdsSystem && !isArchive && settings.portable === undefined &&
+    findInit(tree.nodes) !== undefined;
   const { size, label, estimate } = volume.filesystem;
   if (!estimate) checkSize(settings, size);
   return {
@@ -448,7 +451,8 @@ export function planPart(settings: Settings, tree: Tree, measurements: Measureme
     findings: [
       ...tree.findings,
       ...from === "/" ? checkNesting(tree) : [],
-      ...holdsSystem ? checkSystem(tree, { isArchive: !isDisk(settings.outputFormat) }) : [],
+      ...holdsSystem ? checkSystem(tree, { isArchive }) : [],
+      ...isBooted ? findForeignRoot(tree.fstab, volume.filesystem) : [],
       ...mountPoints.findings,
       ...leftovers.findings,
       ...selinux.findings,

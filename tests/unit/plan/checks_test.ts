@@ -224,3 +224,50 @@ Deno.test("findings about an entry of a filesystem name its path in the tree", p
     ["socket", "/boot/sock"],
   ]);
 });
+
+Deno.test(
+  "fstab-root: part-image keeps the line of /, and says when it names another filesystem",
+  pure,
+  () => {
+    const of = (line: string, env: Record<string, string> = {}, list = DEBIAN) => {
+      const tree = factsOf(list, { fstab: `# first\n${line}\nUUID=1 /boot ext4 defaults 0 2\n` });
+      const plan = planPart(settingsOf(env), tree);
+      const [{ filesystem }] = plan.partitions;
+      return { uuid: filesystem.uuid, names: warningsOf(plan.findings).map(({ name }) => name) };
+    };
+    const { uuid } = of("");
+    const foreign = "11111111-2222-3333-4444-555555555555";
+    for (
+      const source of [
+        `UUID=${foreign}`,
+        `UUID="${foreign}"`,
+        `/dev/disk/by-uuid/${foreign}`,
+        "LABEL=old",
+        "/dev/disk/by-label/old",
+      ]
+    ) {
+      assert.deepEqual(of(`${source} / ext4 errors=remount-ro 0 1`).names, ["fstab-root"], source);
+    }
+    const foreignLine = `UUID=${foreign} / ext4 errors=remount-ro 0 1`;
+    assert.deepEqual(of(foreignLine, { FILESYSTEM: "squashfs" }).names, ["fstab-root"]);
+    for (
+      const line of [
+        "",
+        `UUID=${foreign} /srv ext4 defaults 0 2`,
+        `UUID=${uuid.toUpperCase()} / ext4 defaults 0 1`,
+        // It may be the partition that the image is written to.
+        "PARTLABEL=root-a / ext4 defaults 0 1",
+        `PARTUUID=${foreign} / ext4 defaults 0 1`,
+        "/dev/sda2 / ext4 defaults 0 1",
+        "/dev/root / auto defaults 0 1",
+      ]
+    ) {
+      assert.deepEqual(of(line).names, [], line);
+    }
+    assert.deepEqual(of("LABEL=old / ext4 defaults 0 1", { LABEL: "old" }).names, []);
+    assert.deepEqual(of(foreignLine, { DIRECTORY: "/etc" }).names, []);
+    assert.deepEqual(of(foreignLine, { OUTPUT_FORMAT: "tar" }).names, []);
+    // Nothing in it mounts anything.
+    assert.deepEqual(of(foreignLine, {}, DEBIAN.filter(({ path }) => path !== "/usr/sbin/init")).names, []);
+  },
+);
