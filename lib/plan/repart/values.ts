@@ -7,6 +7,7 @@
 
 import { posix } from "node:path";
 import type { ArchitectureName } from "../../core/dps.ts";
+import { latin1 } from "../../core/bytes.ts";
 import { quote } from "../../core/error.ts";
 import { parseUuid } from "../../core/identity.ts";
 import { alignUp, KiB } from "../../core/units.ts";
@@ -156,7 +157,7 @@ const SPACES = " \t\n\r";
  */
 export function words(text: string, { separator, quotes = true, escapes = false }: Splitting = {}): string[] {
   // One character for each byte, since escapes are bytes: two of them may be one character.
-  const bytes = String.fromCharCode(...new TextEncoder().encode(text));
+  const bytes = latin1(new TextEncoder().encode(text));
   const found: string[] = [];
   const none = separator === undefined ? undefined : "";
   let word: string | undefined = none;
