@@ -14,7 +14,7 @@ import { type EfiPrograms, findPrograms } from "./efi-programs.ts";
 import { INITRD_LIMIT, readInitrd } from "./initrd.ts";
 import { findKernels, type Kernel } from "./kernels.ts";
 import { dropHostLabels, type HostLabels } from "./labels.ts";
-import { lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
+import { decodeDevice, lookup, type Nodes, pathOf, typeOf } from "./nodes.ts";
 import { type OsRelease, parseOsRelease } from "./os-release.ts";
 import { fileAt, namesIn } from "./query.ts";
 import { findAppleDouble, findNetworkByMac } from "./remarks.ts";
@@ -165,13 +165,35 @@ function initrdReader(root: Root, nodes: Nodes): Tree["initrdFiles"] {
   };
 }
 
+/**
+ * The file with a text. A link to `/dev/null`, with which a configuration file is masked, is none, whether or not the
+ * tree has device nodes.
+ *
+ * @throws {BuildError} when it is something else.
+ */
+export function textFileAt(nodes: Nodes, path: string): number | undefined {
+  const node = lookup(nodes, path);
+  if (node === undefined || isNull(nodes, node)) return undefined;
+  const type = typeOf(nodes, node);
+  if (type === "file") return node;
+  const place = pathOf(nodes, node);
+  throw new BuildError(
+    `Cannot read ${path} of the tree: ${place === path ? "it" : quote(place)} is a ${type}, not a file`,
+    { hint: `Make ${path} a file in the tree, or remove it` },
+  );
+}
+
+/** Whether it is the device that `/dev/null` is: https://docs.kernel.org/admin-guide/devices.html */
+function isNull(nodes: Nodes, node: number): boolean {
+  if (typeOf(nodes, node) !== "char") return false;
+  const [major, minor] = decodeDevice(nodes.special[node]!);
+  return major === 1 && minor === 3;
+}
+
 /** Reads a small text file, not necessarily UTF-8; `undefined` when there is none. */
 function readText(root: Root, nodes: Nodes, path: string): string | undefined {
-  const node = lookup(nodes, path);
+  const node = textFileAt(nodes, path);
   if (node === undefined) return undefined;
-  if (typeOf(nodes, node) !== "file") {
-    throw new BuildError(`Cannot read ${path} of the tree: it is a ${typeOf(nodes, node)}, not a file`);
-  }
   const size = nodes.size[node]!;
   if (size > CONFIGURATION_LIMIT) {
     throw new BuildError(`Cannot read ${path} of the tree: ${size} bytes are too many for such a file`, {

@@ -3,7 +3,9 @@ import { type ArchitectureName, ARCHITECTURES } from "../../../lib/core/dps.ts";
 import { addedOf, entryPath } from "../../../lib/filesystem/contents.ts";
 import { planDisk } from "../../../lib/plan/plan.ts";
 import { settingsOf } from "../../lab/facts.ts";
-import { inspectTree } from "../../../lib/tree/inspect.ts";
+import { buildNodes } from "../../../lib/tree/builder.ts";
+import { inspectTree, textFileAt } from "../../../lib/tree/inspect.ts";
+import { lookup } from "../../../lib/tree/nodes.ts";
 import { closeRoot } from "../../../lib/tree/root.ts";
 import { elf, pe } from "../../lab/program_heads.ts";
 import { withTree } from "../../lab/small_tree.ts";
@@ -49,6 +51,32 @@ Deno.test("inspectTree() reads fstab, machine ID and the kernel options on one l
     assert.equal(machineId, "abc\n");
     assert.equal(kernelOptions, "quiet console=ttyS0 [2J splash");
   }));
+
+Deno.test("textFileAt() takes a link to /dev/null for no file, and says what to do about other things", () => {
+  const nodes = buildNodes([
+    { path: "/dev/null", type: "char", device: [1, 3] },
+    { path: "/dev/zero", type: "char", device: [1, 5] },
+    { path: "/etc/hosts", size: 3 },
+    { path: "/etc/file", target: "hosts" },
+    { path: "/etc/masked", target: "/dev/null" },
+    { path: "/etc/dangling", target: "/run/null" },
+    { path: "/etc/zero", target: "../dev/zero" },
+    { path: "/etc/directory", type: "directory" },
+  ]);
+  assert.equal(textFileAt(nodes, "/etc/file"), lookup(nodes, "/etc/hosts"));
+  for (const path of ["/etc/masked", "/etc/dangling", "/etc/missing"]) {
+    assert.equal(textFileAt(nodes, path), undefined, path);
+  }
+  for (
+    const [path, what] of [["/etc/zero", '"/dev/zero" is a char'], ["/etc/directory", "it is a directory"]]
+  ) {
+    assert.throws(() => textFileAt(nodes, path!), {
+      name: "BuildError",
+      message: `Cannot read ${path} of the tree: ${what}, not a file`,
+      hint: `Make ${path} a file in the tree, or remove it`,
+    });
+  }
+});
 
 Deno.test("inspectTree() and planDisk() keep the bytes of fstab and kernel options that are no UTF-8", () => {
   const bytes = (text: string) => Uint8Array.from(text, (character) => character.charCodeAt(0));
