@@ -173,14 +173,14 @@ Deno.test.each<{ name: string; files: Files; message: RegExp }>([
   {
     name: "a FIFO for a kernel",
     files: { "/boot/vmlinuz-2": FIFO },
-    message: /Cannot put "\/vmlinuz-2" .*: it is a fifo/,
+    message: /Cannot put "\/boot\/vmlinuz-2" .*: it is a fifo/,
   },
   {
     name: "a FIFO for an initrd",
     files: { "/boot/initrd.img-2": FIFO },
-    message: /"\/initrd.img-2".*: it is a fifo/,
+    message: /"\/boot\/initrd.img-2".*: it is a fifo/,
   },
-  { name: "a FIFO on the ESP", files: { "/boot/efi/x": FIFO }, message: /"\/x".*: it is a fifo/ },
+  { name: "a FIFO on the ESP", files: { "/boot/efi/x": FIFO }, message: /"\/boot\/efi\/x".*: it is a fifo/ },
   {
     name: "a FIFO for os-release",
     files: { "/etc/os-release": FIFO },
@@ -200,25 +200,29 @@ Deno.test.each<{ name: string; files: Files; message: RegExp }>([
   {
     name: "a link from /boot to a FIFO",
     files: { "/fifo": FIFO, "/boot/x": "->../fifo" },
-    message: /"\/x".*: it is a link to "\/fifo"/,
+    message: /"\/boot\/x".*: it is a link to "\/fifo"/,
   },
   {
     name: "names that differ in case",
     files: { "/boot/A": "", "/boot/a": "" },
-    message: /"\/a".*differs from "\/A"/,
+    message: /"\/boot\/a".*differs from "\/boot\/A"/,
   },
-  { name: "a name with a colon", files: { "/boot/a:b": "" }, message: /"\/a:b".*forbids/ },
+  { name: "a name with a colon", files: { "/boot/a:b": "" }, message: /"\/boot\/a:b".*forbids/ },
   {
     name: "a name with a dot at its end",
     files: { "/boot/trail.": "" },
-    message: /"\/trail\.".*ends with a dot/,
+    message: /"\/boot\/trail\.".*ends with a dot/,
   },
   {
     name: "two names that differ only in the case of letters that are not ASCII",
     files: { "/boot/sub/É": "", "/boot/sub/é": "" },
-    message: /"\/sub\/é".*differs from "\/sub\/É" only in case/,
+    message: /"\/boot\/sub\/é".*differs from "\/boot\/sub\/É" only in case/,
   },
-  { name: "a file over 4 GiB", files: { "/boot/big": ["truncate", "-s", "5G"] }, message: /"\/big".*4 GiB/ },
+  {
+    name: "a file over 4 GiB",
+    files: { "/boot/big": ["truncate", "-s", "5G"] },
+    message: /"\/boot\/big".*4 GiB/,
+  },
   {
     name: "more than the ESP holds",
     files: { "/boot/efi/big": ["truncate", "-s", "3M"] },
@@ -248,7 +252,7 @@ Deno.test("disk-image refuses names in /boot that are not UTF-8", { ignore }, ()
   tempDir(async (dir) => {
     const tree = await makeTree(`${dir}/tree`, GOOD);
     await new Deno.Command("sh", { args: ["-c", `: > "$1/boot/$(printf 'a\\377b')"`, "sh", tree] }).output();
-    await assertRefused("disk-image", tree, 1, /Cannot put "\/a\ufffdb" .*: its name is not UTF-8/);
+    await assertRefused("disk-image", tree, 1, /Cannot put "\/boot\/a\ufffdb" .*: its name is not UTF-8/);
   }));
 
 Deno.test("a kernel that is a directory or a device is none, and nothing waits for a FIFO elsewhere", {
