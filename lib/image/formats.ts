@@ -7,9 +7,9 @@
 import { GiB } from "../core/units.ts";
 
 /**
- * How an image is made. `direct`: the output is the disk. `footer`: so it is, with a footer behind it. `wrapped`: the largest filesystem is made in the output,
- * and the format is written around it. `converted`: a raw disk in a scratch file is converted. `archive`: there is no
- * disk, but an archive of the tree.
+ * How an image is made. `direct`: the output is the disk. `footer`: the output is the disk, followed by a footer. `wrapped`:
+ * the largest filesystem is made in the output, and the format is written around it. `converted`: a raw disk in a scratch
+ * file is converted. `archive`: there is no disk, but an archive of the tree.
  */
 type Strategy = "direct" | "footer" | "wrapped" | "converted" | "archive";
 

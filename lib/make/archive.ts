@@ -319,9 +319,9 @@ function partsOf(name: string): string[] {
 }
 
 /**
- * Gives the root directory, and others that the archive has only members in, what every tree has, whoever unpacks it: tar
- * makes them with the umask, and with the time of unpacking, which would be the newest one of the tree, and so that of all
- * that the build adds.
+ * Gives fixed attributes to the root directory, and to others for which the archive has no member of their own. tar gives
+ * them a mode that depends on the umask, and the time of unpacking, which would become the newest time in the tree, and so
+ * the date of everything that the build adds.
  */
 function setImplied(path: string, directory: string, { directories, parents, newest }: Contents): void {
   const implied = new Set([""]);

@@ -112,7 +112,7 @@ for (const builder of ["disk-image", "part-image"] as const) {
       }));
       const { size } = await Deno.stat(raw);
       for (const path of [vhd, golden]) assert.equal((await Deno.stat(path)).size, size + 512);
-      // 1,700,000,000 seconds after 1970 are so many after 2000.
+      // 1,700,000,000 seconds after 1970, counted from 2000.
       assert.equal(new DataView(footers[0]!.buffer).getUint32(24), 753_315_200);
       const [, , uuid] = OWN.map(([from, to]) => toHex(footers[0]!.subarray(from, to)));
       assert.match(uuid!, /^.{12}5.{3}[89ab]/, "a UUIDv5");

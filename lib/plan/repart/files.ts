@@ -81,8 +81,8 @@ function namesIn(path: string, pattern: RegExp): string[] {
 }
 
 /**
- * Whether a name is that of a hidden file, which is no definition, such as the locks of Emacs: `.#10-esp.conf`. The names
- * of backups that systemd knows do not end in `.conf`: `hidden_or_backup_file()` in its src/basic/path-util.c.
+ * Whether a file is hidden, and so no definition: for example a lock of Emacs, `.#10-esp.conf`. The backups that systemd
+ * knows do not end in `.conf`: `hidden_or_backup_file()` in its src/basic/path-util.c.
  */
 function isHidden(name: string): boolean {
   return name.startsWith(".");

@@ -57,7 +57,7 @@ Deno.test.each<Case & { hint: string }>([
     hint: "Mount a file as /output/part.img, or name another one with --output",
   },
   {
-    name: "another name than that of the mounted file",
+    name: "a name other than the mounted file's",
     mounts: ["container", "tree", "part"],
     output: "/output/prat.img",
     hint: "Write to what is mounted (--output=/output/part.img), or mount it as /output/prat.img",
